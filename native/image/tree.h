@@ -1,0 +1,15 @@
+/* A captured directory tree (overlay upper, tmpfs): every entry with mode, owner, times, xattrs, links,
+ * nodes, sparse content; whiteouts of overlayfs are character devices 0/0 and travel like any node. */
+#pragma once
+#include "image.h"
+
+/* `previous` (may be NULL): the same tree in the parent image; a regular file with the same path, size, mtime,
+ * ctime and inode reuses its extents without being read. Sockets are recorded (mode, owner), never read.
+ * Files never leave the tree: symbolic links and mount points are not followed. */
+MUST_CHECK int tree_save(int dirfd, const char *name, const struct tree *previous, struct store *store,
+                         struct tree *out, uint64_t *new_bytes, struct err *e);
+/* Into an empty directory. Paths are checked ("..", absolute, through links: E_BAD_IMAGE). */
+MUST_CHECK int tree_load(int dirfd, const struct tree *in, struct store *store, struct err *e);
+/* One file of the host's part of the root. */
+MUST_CHECK int hostfile_save(int fd, const char *path, const struct hostfile *previous, struct store *store,
+                             struct hostfile *out, uint64_t *new_bytes, struct err *e);

@@ -1,0 +1,64 @@
+/* A pod as the engine sees it from outside, and its making. POD (a directory) holds: `state` (key=value lines,
+ * replaced durably), `keeper.sock`, `journal` (see journal.h), `results/` (one file per finished request),
+ * `exit` (wait(2) status of COMMAND, written by podinit), `upper/` `work/` (overlay), `log/`.
+ * Processes: keeper (outside) -> podinit (pid 1 of the pod, engine code, not part of any image) -> the job. */
+#pragma once
+#include "../image/image.h"
+
+struct pod_net {             /* --net SPEC: "hub=/path/of/netns,bridge=br0,ip=10.77.0.1/16,gw=10.77.255.254,mac=02:..,ifname=eth0,mtu=1450" */
+    char hub[PATH_BYTES], bridge[16], ifname[16], ip[64], gateway[64], mac[18];
+    uint32_t mtu;
+    bool present;            /* false: loopback alone */
+};
+struct pod_spec {
+    const char *dir, *net, *hostname, *cpus, *stdout_path, *stderr_path, *env_file;
+    uint64_t uid, gid, mem_bytes;
+    bool io_uring_allowed;
+    const char *hosts_file;  /* becomes /etc/hosts of the pod when given */
+    const char *lower;       /* the root that the pod's overlay lies on; "/" by default */
+    int64_t monotonic_offset_ns, boottime_offset_ns; /* time namespace */
+    bool network_locked;     /* start with the network cut (restore) */
+};
+struct pod {
+    char dir[PATH_BYTES];
+    int dirfd;
+    pid_t keeper_pid, init_pid;   /* as the engine sees them */
+    uint64_t init_start;          /* start time of init_pid from /proc/PID/stat: guards against reuse */
+    char cgroup[PATH_BYTES];      /* relative name of the pod's cgroup in every hierarchy used, "" if none */
+    char host_ifname[16];         /* hub side of the veth */
+    struct pod_net net;
+    struct pod_facts facts;       /* what the image says of the pod */
+};
+
+MUST_CHECK int pod_open(const char *dir, struct pod *out, struct err *e);   /* E_NO_INPUT if there is none, E_CONFLICT if it ended */
+void pod_close(struct pod *pod);
+MUST_CHECK int pod_state_save(const struct pod *pod, struct err *e);
+/* Open a directory of the pod from outside: "root" (the overlay's upper), "tmp" (/tmp), "shm" (/dev/shm), "run" (/run). -1 with E_NO_INPUT if the pod has no such tree. */
+MUST_CHECK int pod_tree_open(const struct pod *pod, const char *tree, struct err *e);
+extern const char *const pod_tree_names[]; /* NULL-ended: every captured tree */
+
+/* What runs in a new pod. All three get `ctx`. */
+struct pod_program {
+    /* in the keeper: mounts exist, nothing runs yet; trees may be filled through pod_tree_open */
+    int (*fill)(struct pod *pod, void *ctx, struct err *e);
+    /* in podinit (pid 1), mounts, network, cgroup in place, as root of the pod; when it returns 0 podinit becomes the plain reaper.
+     * `channel` is a SOCK_SEQPACKET to `act` (or -1 when there is no act). */
+    int (*in_pod)(struct pod *pod, void *ctx, int channel, struct err *e);
+    /* in a child of the keeper, beside podinit: the tracer of a restore. NULL for run. stdin/output as for any verb. */
+    int (*act)(struct pod *pod, void *ctx, int channel, struct err *e);
+};
+/* Make the pod and its keeper (a daemon that outlives the caller), run the program, return when it runs (in_pod and act
+ * both succeeded). On failure nothing is left: no process, mount, cgroup, interface. Barrier lines of `act` are relayed. */
+MUST_CHECK int pod_create(const struct pod_spec *spec, const struct pod_program *program, void *ctx, struct pod *out, struct err *e);
+
+/* ---- kernel/netlock.c: the pod's network as one thing. Idempotent; both sides (hub port and inside, loopback too) by nftables over
+ * netlink, no program run. Journalled by the caller. */
+MUST_CHECK int netlock_set(const struct pod *pod, struct err *e);
+MUST_CHECK int netlock_clear(const struct pod *pod, struct err *e);
+
+/* ---- journal: what is about to be done to the victims, one line each, fsync not needed (it matters while the machine lives; page cache survives a killed engine).
+ * `journal_replay_undo` is called by the keeper when the engine died, and by whoever adopts a pod with a journal left. */
+MUST_CHECK int journal_begin(const struct pod *pod, const char *act, struct err *e);
+MUST_CHECK int journal_note(const struct pod *pod, const char *format, ...) PRINTF(2, 3);
+MUST_CHECK int journal_end(const struct pod *pod, struct err *e);           /* all undone or done: the journal is removed */
+MUST_CHECK int journal_replay_undo(const struct pod *pod, struct err *e);   /* snapshot/undo.c registers what each line means */

@@ -1,0 +1,35 @@
+/* A restore, seen from inside the pod (ordinary C code in podinit and in the processes that it makes) and from outside (the tracer).
+ *
+ * In podinit (restore/tree_load.c):  files_load_shared -> make the process tree by clone3(set_tid), parents before children, sessions
+ *   and groups right (helpers stand in for dead leaders) -> in each process: files_load_task, cwd, root, umask, limits, credentials
+ *   last -> it reports over the channel and waits in a loop that the tracer knows.
+ * Outside (restore/inject.c): seize each process; remote batches drop the engine's mappings, move vDSO/vvar, map the image's vmas,
+ *   fill pages, PR_SET_MM_MAP, threads by clone3(set_tid), signals, timers; registers last; `ready`, barrier, `go`: files_load_late,
+ *   network unlocked, all detached at once.
+ * Descriptors are handed down by fork: podinit makes every open file description once, at numbers >= RESTORE_FD_BASE, all tasks inherit
+ * them, each dup3()s what it needs to its place and closes the rest. What remembers its maker is made in its owner. */
+#pragma once
+#include "../kernel/remote.h"
+#include "../pod/pod.h"
+
+#define RESTORE_FD_BASE 5000
+
+struct restore {
+    struct pod *pod;
+    struct store *store;
+    const struct image *image;
+    int *file_fds;        /* parallel to image->files: descriptor in the making process, -1 not made (yet) */
+    int *memobj_fds;      /* parallel to image->memobjs */
+    int stdout_fd, stderr_fd; /* the new log files */
+};
+
+/* ---- in podinit, as root of the pod, network up and locked; trees already filled. Makes memobjs and every shared description. */
+MUST_CHECK int files_load_shared(struct restore *r, struct err *e);
+/* ---- in the process of `task`, before its credentials: its descriptors at their numbers with close-on-exec set, per-owner things
+ * (listen() where credentials matter, POSIX locks, F_SETOWN). Closes every other inherited descriptor but those in keep_fds. */
+MUST_CHECK int files_load_task(struct restore *r, const struct task *task, const int *keep_fds, size_t keep_count, struct err *e);
+/* ---- in each process, after every process of the pod passed files_load_task (a barrier lies between): epoll watches. */
+MUST_CHECK int files_load_epolls(struct restore *r, const struct task *task, struct err *e);
+/* ---- in podinit before the tree runs, after all else of the files: what TCP needs at the very end (leave repair mode, unsent data). Called with the network
+ * still locked, right before the descriptors of podinit are closed. */
+MUST_CHECK int files_load_finish(struct restore *r, struct err *e);

@@ -1,0 +1,38 @@
+/* One snapshot of one pod while it is being taken. Rooms: stop.c (the tree), task_save.c, memory_save.c, thread_save.c,
+ * files_save.c and one file per kind of descriptor; restore/ mirrors each as *_load. */
+#pragma once
+#include "../kernel/remote.h"
+#include "../pod/pod.h"
+
+struct snapshot {
+    struct pod *pod;
+    struct store *store;
+    const struct image *parent;   /* NULL for a full one */
+    struct image image;           /* being filled */
+    struct victim *victims;       /* the same order as image.tasks (zombies have pid set and no threads) */
+    size_t victim_count;
+};
+
+/* What cannot be captured: collected, not thrown. `check` prints them all; snapshot fails with E_UNSUPPORTED and the first. */
+struct refusal {
+    uint64_t pid;                 /* inner pid, 0 for the pod as a whole */
+    int64_t fd;                   /* descriptor, or -1 */
+    uint64_t address;             /* mapping, or 0 */
+    char words[256];              /* "io_uring instance", "userfaultfd", ... */
+};
+struct refusals {
+    struct refusal *items;
+    size_t count;
+};
+void refuse(struct refusals *r, uint64_t pid, int64_t fd, uint64_t address, const char *format, ...) PRINTF(5, 6);
+
+/* ---- descriptors (snapshot/files_save.c and one file per kind) */
+/* While the job runs: look at every descriptor of the tree from outside (/proc only, nothing touched) and name what cannot be captured. */
+MUST_CHECK int files_check(const struct pod *pod, const pid_t *pids, size_t count, struct refusals *out, struct err *e);
+/* In the pause, all stopped, network locked: fill files, pipes, sockets, epolls, … of s->image, and the fds of each task. Descriptions
+ * shared between descriptors are found by kcmp and saved once. TCP sockets are put into repair mode and taken out again here
+ * (journalled: "repair PID FD"). What turns out to be impossible: -1 with E_UNSUPPORTED, everything put back. */
+MUST_CHECK int files_save(struct snapshot *s, struct err *e);
+/* A shared memory object by its inode (mapped shared anonymous, memfd, unlinked file): the id of the memobj with its
+ * content saved once, made on first sight. `fd` is any descriptor of it (memfd, /proc/PID/map_files entry). */
+MUST_CHECK int memobj_save(struct snapshot *s, int fd, uint64_t kind, const char *name, uint64_t *id, struct err *e);
