@@ -1,0 +1,138 @@
+/* The console in the browser: one WebSocket per page that only says *what* changed; every part with a matching
+   data-live topic then asks the server for itself again (htmx), so that what is seen is always what the server says.
+   No state is kept here but the theme. */
+"use strict";
+(() => {
+  const GAP_MS = 250;
+  const last = new WeakMap();
+
+  /* live: refresh at once, then at most every GAP_MS per part, and never lose the last change */
+  function refresh(part) {
+    const state = last.get(part) || { at: 0, timer: 0 };
+    last.set(part, state);
+    if (state.timer) return;
+    const wait = Math.max(0, state.at + GAP_MS - Date.now());
+    state.timer = setTimeout(() => {
+      state.timer = 0;
+      state.at = Date.now();
+      if (part.isConnected) htmx.trigger(part, "live");
+    }, wait);
+  }
+
+  function changed(topics) {
+    for (const part of document.querySelectorAll("[data-live]")) {
+      const wanted = part.dataset.live.split(" ");
+      if (topics.some((topic) => wanted.includes(topic))) refresh(part);
+    }
+  }
+
+  function say(state, words) {
+    for (const lamp of document.querySelectorAll(".live")) {
+      lamp.dataset.state = state;
+      lamp.textContent = words;
+    }
+  }
+
+  function connect(attempt) {
+    const path = document.body.dataset.liveUrl;
+    if (!path) return;
+    const scheme = location.protocol === "https:" ? "wss://" : "ws://";
+    const socket = new WebSocket(scheme + location.host + path);
+    let opened = false;
+    socket.onopen = () => {
+      opened = true;
+      say("on", "live");
+      if (attempt > 0) document.querySelectorAll("[data-live]").forEach(refresh);
+    };
+    socket.onmessage = (message) => changed(JSON.parse(message.data).topics || []);
+    socket.onclose = () => {
+      say("off", "connection lost, trying again");
+      const next = opened ? 1 : attempt + 1;
+      setTimeout(() => connect(next), Math.min(8000, 300 * 2 ** Math.min(next, 5)));
+    };
+  }
+
+  /* times */
+  function ago(seconds) {
+    if (seconds < 2) return "just now";
+    if (seconds < 120) return Math.round(seconds) + " s ago";
+    if (seconds < 7200) return Math.round(seconds / 60) + " min ago";
+    if (seconds < 172800) return Math.round(seconds / 3600) + " h ago";
+    return Math.round(seconds / 86400) + " days ago";
+  }
+  function tick() {
+    for (const time of document.querySelectorAll("time[data-ago]")) {
+      const words = ago((Date.now() - Date.parse(time.dateTime)) / 1000);
+      if (time.textContent !== words) time.textContent = words;
+    }
+  }
+
+  /* the log follows unless told not to */
+  function follow() {
+    const box = document.querySelector("[data-follow]");
+    const log = document.querySelector(".log");
+    if (log && box && box.checked) log.scrollTop = log.scrollHeight;
+  }
+
+  /* theme: what the system says, until the person chooses */
+  function theme() {
+    const dark = document.documentElement.dataset.theme
+      ? document.documentElement.dataset.theme === "dark"
+      : matchMedia("(prefers-color-scheme: dark)").matches;
+    const next = dark ? "light" : "dark";
+    document.documentElement.dataset.theme = next;
+    try { localStorage.setItem("theme", next); } catch (refused) { /* private windows may refuse */ }
+  }
+
+  /* dialogs */
+  function openDialog() {
+    const dialog = document.getElementById("dialog");
+    if (dialog && !dialog.open) dialog.showModal();
+  }
+  function closeDialog() {
+    const dialog = document.getElementById("dialog");
+    if (dialog && dialog.open) dialog.close();
+  }
+
+  document.addEventListener("click", (event) => {
+    const target = event.target instanceof Element ? event.target.closest("[data-do]") : null;
+    if (!target) return;
+    const what = target.dataset.do;
+    if (what === "theme") theme();
+    if (what === "dismiss") target.closest(".note").remove();
+    if (what === "close" && target.closest("dialog")) { event.preventDefault(); closeDialog(); }
+    if (what === "copy") navigator.clipboard.writeText(document.querySelector(target.dataset.from).textContent);
+  });
+
+  /* keys: g then c, j, n, t goes places; n submits; / filters; ? says so */
+  let chord = 0;
+  const places = { c: "cluster", j: "jobs", n: "nodes", t: "tokens" };
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.target.matches("input, textarea, select")) return;
+    if (document.querySelector("dialog[open]")) return;
+    const go = (name) => { const link = document.querySelector(`[data-go="${name}"]`); if (link) location.assign(link.href); };
+    if (chord && Date.now() - chord < 1200 && places[event.key]) { chord = 0; go(places[event.key]); return; }
+    chord = event.key === "g" ? Date.now() : 0;
+    if (event.key === "n") go("submit");
+    if (event.key === "/") { const filter = document.querySelector("[data-filter]"); if (filter) { event.preventDefault(); filter.focus(); } }
+    if (event.key === "?") { const keys = document.getElementById("keys"); if (keys) keys.showModal(); }
+  });
+
+  document.addEventListener("htmx:afterSwap", (event) => {
+    tick();
+    follow();
+    if (event.detail.target.id === "dialog-body") openDialog();
+    if (event.detail.target.id === "toasts") closeDialog();
+  });
+  document.addEventListener("htmx:responseError", (event) => {
+    const status = event.detail.xhr.status;
+    if (status === 401 || status === 403) location.reload();
+  });
+  document.addEventListener("change", (event) => { if (event.target.matches("[data-follow]")) follow(); });
+
+  tick();
+  follow();
+  setInterval(tick, 1000);
+  connect(0);
+})();
