@@ -82,3 +82,5 @@ void *list_add(void **list, size_t *count, size_t item_bytes);
 void bytes_set(struct bytes *b, const void *data, size_t len);
 bool digest_is_zero(const struct digest *d);
 void digest_hex(const struct digest *d, char out[65]);
+/* 64 lower-case digits, nothing behind them: E_USAGE otherwise. */
+MUST_CHECK int digest_parse(const char *hex, struct digest *out, struct err *e);
