@@ -3,6 +3,8 @@
  * `exit` (wait(2) status of COMMAND, written by podinit), `upper/` `work/` (overlay), `log/`.
  * Processes: keeper (outside) -> podinit (pid 1 of the pod, engine code, not part of any image) -> the job. */
 #pragma once
+#include <linux/filter.h>
+
 #include "../image/image.h"
 
 struct pod_net {             /* --net SPEC: "hub=/path/of/netns,bridge=br0,ip=10.77.0.1/16,gw=10.77.255.254,mac=02:..,ifname=eth0,mtu=1450" */
@@ -18,7 +20,9 @@ struct pod_spec {
     const char *lower;       /* the root that the pod's overlay lies on; "/" by default */
     int64_t monotonic_offset_ns, boottime_offset_ns; /* time namespace */
     bool network_locked;     /* start with the network cut (restore) */
-};
+    const char *workdir;     /* working directory of COMMAND inside the pod, made (owned by uid) when it is not there; "/" by default */
+    const char *machine_id, *boot_id; /* of the pod; NULL: made at random (run). A restore passes the image's. */
+    };
 struct pod {
     char dir[PATH_BYTES];
     int dirfd;
@@ -27,7 +31,18 @@ struct pod {
     char cgroup[PATH_BYTES];      /* relative name of the pod's cgroup in every hierarchy used, "" if none */
     char host_ifname[16];         /* hub side of the veth */
     struct pod_net net;
-    struct pod_facts facts;       /* what the image says of the pod */
+    struct pod_facts facts;       /* what the image says of the pod; pod_create fills in all but the times, command_pid and last_pid.
+                                     in_pod sets command_pid (inner pid of COMMAND): podinit and the state file take it from there. */
+    int stdout_fd, stderr_fd;     /* the log files, O_APPEND, open only while pod_create's program runs (in_pod, act); else -1 */
+    int tree_fds[3];              /* private: tmpfs not yet in their places */
+    pid_t caller_pid;             /* the process that called pod_create */
+    char host_boot_id[40];        /* of the machine: a state of an earlier boot is dead */
+    struct pod_cgroups *cgroups;  /* kernel/cgroup.h */
+    uint64_t epoch, lease_until_ns; /* of CLOCK_BOOTTIME; 0: no lease was ever set */
+    bool suspended, lease_frozen; /* frozen by the owner; frozen because the lease ran out */
+    char phase[16];               /* "making", "running", "ended" */
+    char reason[256];             /* why it ended, when COMMAND did not end by itself */
+    bool has_exit; int exit_wait_status;
 };
 
 MUST_CHECK int pod_open(const char *dir, struct pod *out, struct err *e);   /* E_NO_INPUT if there is none, E_CONFLICT if it ended */
@@ -50,6 +65,39 @@ struct pod_program {
 /* Make the pod and its keeper (a daemon that outlives the caller), run the program, return when it runs (in_pod and act
  * both succeeded). On failure nothing is left: no process, mount, cgroup, interface. Barrier lines of `act` are relayed. */
 MUST_CHECK int pod_create(const struct pod_spec *spec, const struct pod_program *program, void *ctx, struct pod *out, struct err *e);
+
+/* End a pod at once and take away all that belongs to it (processes, cgroup, network); POD stays. For callers without a keeper. */
+MUST_CHECK int pod_destroy(struct pod *pod, const char *reason, struct err *e);
+
+/* ---- the freezer of the whole pod (podinit too). Idempotent; waits until it is so. Kinds: cgroup v2 (a v2-frozen task can be seized and stopped by ptrace,
+ * so: seize all, thaw, work, freeze again, detach) or cgroup v1 (it must be thawed before ptrace can stop it). E_UNSUPPORTED without a cgroup. */
+enum freezer_kind { FREEZER_NONE, FREEZER_V1, FREEZER_V2 };
+enum freezer_kind pod_freezer_kind(const struct pod *pod);
+bool pod_is_frozen(const struct pod *pod);
+MUST_CHECK int pod_freeze(const struct pod *pod, struct err *e);
+MUST_CHECK int pod_thaw(const struct pod *pod, struct err *e);
+/* What the owner and the lease want, by the state file: true if the pod should stand frozen when nobody works on it. Read fresh after an act. */
+bool pod_wants_frozen(const struct pod *pod);
+
+/* Every process (thread group) in the pod's pid namespace but podinit, pids as the engine sees them, ascending; free(*out). */
+MUST_CHECK int pod_pids(const struct pod *pod, pid_t **out, size_t *count, struct err *e);
+
+/* io_uring_setup, _enter and _register answer ENOSYS in this thread and in all that it starts: POD_IO_URING_FILTER_LENGTH classic BPF instructions, always the same
+ * (pod/seccomp.c), so that they can be recognised. Sets no_new_privs only without CAP_SYS_ADMIN. Call before capabilities are dropped, in each restored task too. */
+
+extern const struct sock_filter pod_io_uring_filter[];
+extern const size_t pod_io_uring_filter_length;
+MUST_CHECK int pod_seccomp_io_uring(struct err *e);
+
+/* ---- asking the keeper (pod/client.c) */
+/* Let the keeper run `native VERB ARGS… --direct` on the pod; lines of our stdin go to it, its lines come to our stdout, as they are. The end of our stdin closes its
+ * stdin. Returns the act's exit status; -1 if the keeper could not be asked (E_NO_INPUT no pod, E_CONFLICT ended, E_BUSY another act runs or no keeper: `native adopt`).
+ * args: without argv[0], with every option that --direct needs (--pod too). */
+MUST_CHECK int keeper_act(const char *dir, const char *verb, int argc, char **argv, struct err *e);
+/* One line there, one line back ("ok ..." or an error as it was there): freeze, thaw, kill, lease, stat. `reply` gets what follows "ok". */
+MUST_CHECK int keeper_ask(const char *dir, struct buf *reply, struct err *e, const char *format, ...) PRINTF(4, 5);
+/* True while a keeper holds POD/keeper.lock. */
+bool keeper_alive(int dirfd);
 
 /* ---- kernel/netlock.c: the pod's network as one thing. Idempotent; both sides (hub port and inside, loopback too) by nftables over
  * netlink, no program run. Journalled by the caller. */
