@@ -21,10 +21,22 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}\Z")
 REQUEST_SKEW_S = 300.0
 
 TO_NODE = frozenset(
-    "start_pod restore_pod prefetch end_pod signal_pod freeze_pod thaw_pod snapshot_pod remove_images"
-    " exec_pod lease keep_certificate".split()
+    [
+        "start_pod",
+        "restore_pod",
+        "prefetch",
+        "end_pod",
+        "signal_pod",
+        "freeze_pod",
+        "thaw_pod",
+        "snapshot_pod",
+        "remove_images",
+        "exec_pod",
+        "lease",
+        "keep_certificate",
+    ]
 )
-TO_CONTROL = frozenset("heartbeat pod cut snapshot restored images log files exec".split())
+TO_CONTROL = frozenset(["heartbeat", "pod", "cut", "snapshot", "restored", "images", "log", "files", "exec"])
 
 
 class EnvelopeError(Exception):
