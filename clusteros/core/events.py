@@ -1,0 +1,68 @@
+"""The event log: rows written with what they tell of, pushed to live listeners after commit.
+
+Owns record_event and the reading side (events_after, as_json). Event ids are given before commit, so a reader may see
+5 before 4; events_after therefore stops before a gap until the gap is old enough to be a rolled-back transaction.
+"""
+
+from __future__ import annotations
+
+import datetime
+import uuid
+from typing import Any
+
+from django.db import transaction
+from django.db.models import Q
+from django.utils import timezone
+
+from clusteros.core import live
+from clusteros.core.models import Event
+
+GAP_SETTLES_S = 2.0
+
+
+def record_event(kind: str, words: str = "", **values: Any) -> Event:
+    """Write an Event (fields of the model in `values`) and push it to live listeners once it is committed."""
+    event = Event.objects.create(kind=kind, words=words, **values)
+    transaction.on_commit(lambda: live.publish(as_json(event)), robust=True)
+    return event
+
+
+def as_json(event: Event) -> dict[str, Any]:
+    return {
+        "id": event.id, "at": event.at.isoformat(), "kind": event.kind, "words": event.words, "actor": event.actor,
+        "owner_id": event.owner_id, "job": _text(event.job), "job_number": event.job_number, "run": _text(event.run),
+        "pod": event.pod, "generation": event.generation, "node": event.node, "old": event.old, "new": event.new,
+        "data": event.data,
+    }  # fmt: skip
+
+
+def events_after(after: int, *, owner_id: int | None, job: uuid.UUID | None = None, limit: int = 200) -> list[Event]:
+    """Events with a greater id, oldest first; `owner_id` None sees all, else those of its jobs and of no job."""
+    newest = _settled_up_to(after, timezone.now(), limit)
+    found = Event.objects.filter(id__gt=after, id__lte=newest)
+    if owner_id is not None:
+        found = found.filter(Q(owner_id=owner_id) | Q(owner_id=None))
+    if job is not None:
+        found = found.filter(job=job)
+    return list(found.order_by("id")[:limit])
+
+
+def _settled_up_to(after: int, now: datetime.datetime, limit: int) -> int:
+    """The id up to which no event can still appear that a reader would then have passed."""
+    rows = list(Event.objects.filter(id__gt=after).order_by("id").values_list("id", "at")[: limit * 5])
+    last = after
+    for number, at in rows:
+        gap = last not in (0, number - 1)
+        if gap and (now - at).total_seconds() < GAP_SETTLES_S:
+            break
+        last = number
+    return last
+
+
+def newest_id() -> int:
+    last = Event.objects.order_by("-id").values_list("id", flat=True).first()
+    return last or 0
+
+
+def _text(value: uuid.UUID | None) -> str | None:
+    return str(value) if value else None
