@@ -13,3 +13,10 @@ MUST_CHECK int image_read(const char *dir, struct image *out, struct digest *man
 MUST_CHECK int image_each_chunk(const struct image *in,
                                 int (*fn)(void *ctx, const struct digest *digest, uint64_t len, struct err *e),
                                 void *ctx, struct err *e);
+
+/* The file `manifest` as bytes, and back (any bytes: E_BAD_IMAGE says what is wrong). */
+void image_encode_file(const struct image *in, struct buf *out);
+MUST_CHECK int image_decode_file(const uint8_t *data, size_t len, struct image *out, struct err *e);
+/* What can be seen wrong in an image without its chunks: extents, mappings, numbers, references. image_read calls it. */
+MUST_CHECK int image_check(const struct image *in, struct err *e);
+#define IMAGE_MANIFEST_MAX (1ul << 30)
