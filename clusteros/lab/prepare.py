@@ -1,0 +1,72 @@
+"""Between the database and the rest of a lab: migrations, first users and tokens, then the start of everything that waits.
+
+Runs once per start under the supervisor; it is restarted until it has succeeded, and everything in it may be done twice.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+import xmlrpc.client
+from pathlib import Path
+
+from clusteros.lab import embedded, supervise
+from clusteros.lab.layout import FRONT_ADDRESS, FRONT_PORT, REPOSITORY, Lab
+
+ALREADY_STARTED = 60
+
+
+def _manage(*arguments: str) -> str:
+    command = [sys.executable, "manage.py", *arguments]
+    run = subprocess.run(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, check=False)
+    if run.returncode != 0:
+        raise SystemExit(f"manage.py {' '.join(arguments)} ended with status {run.returncode}")
+    return run.stdout
+
+
+def _write_private(path: Path, text: str) -> None:
+    temporary = path.with_suffix(".tmp")
+    temporary.touch(mode=0o600)
+    temporary.write_text(text)
+    os.replace(temporary, path)
+
+
+def _start(supervisor: object, name: str) -> None:
+    try:
+        supervisor.startProcess(name, False)  # type: ignore[attr-defined]
+    except xmlrpc.client.Fault as fault:
+        if fault.faultCode != ALREADY_STARTED:
+            raise
+
+
+def main() -> None:
+    """Prepare the database and start the rest."""
+    lab = Lab(Path(sys.argv[1]))
+    deadline = time.monotonic() + embedded.POSTGRES_START_TIMEOUT_S
+    while not embedded._postgres_answers(lab.front / "postgres"):
+        if time.monotonic() > deadline:
+            raise SystemExit("PostgreSQL does not answer")
+        time.sleep(0.05)
+    embedded.ensure_database(lab.front / "postgres")
+    _manage("migrate", "--no-input", "-v", "0")
+    login = json.loads(_manage("bootstrap", "--json"))
+    _write_private(lab.login_file, json.dumps(login, indent=1))
+    for name in lab.node_names():
+        state = lab.node_state(name)
+        if lab.node(name).exists() or not (lab.directory / "destroyed" / name).exists():
+            state.mkdir(parents=True, exist_ok=True)
+            join = {"url": f"http://{FRONT_ADDRESS}:{FRONT_PORT}", "token": login["join_token"]}
+            _write_private(state / "join.json", json.dumps(join))
+    supervisor = supervise.control(lab.socket)
+    for name in ("web", "scheduler", "control"):
+        _start(supervisor, name)
+    for name in lab.node_names():
+        if lab.node_state(name).exists():
+            _start(supervisor, name)
+
+
+if __name__ == "__main__":
+    main()
