@@ -19,8 +19,9 @@ from clusteros.envelope import TO_CONTROL, EnvelopeError, node_of, open_sealed
 from nodes.models import Node, NodeReport
 
 LOG = logging.getLogger(__name__)
-Handler = Callable[[Node, dict[str, Any]], None]
-HeartbeatHandler = Callable[[Node, dict[str, Any], dict[str, Any]], None]
+Opened = dict[str, Any]
+Handler = Callable[[Node, Opened], None]
+HeartbeatHandler = Callable[[Node, Opened, dict[str, Any]], None]
 
 _handlers: dict[str, Handler] = {}
 _heartbeat_handlers: list[HeartbeatHandler] = []
@@ -28,7 +29,7 @@ dropped: Counter[str] = Counter()
 
 
 def on_report(kind: str) -> Callable[[Handler], Handler]:
-    """Register the one handler of a kind: handler(node, body). It raises Problem or ValueError to refuse."""
+    """Register the one handler of a kind: handler(node, opened). It raises Problem or ValueError to refuse."""
 
     def register(handler: Handler) -> Handler:
         if kind not in TO_CONTROL or kind in _handlers:
@@ -40,7 +41,7 @@ def on_report(kind: str) -> Callable[[Handler], Handler]:
 
 
 def on_heartbeat(handler: HeartbeatHandler) -> HeartbeatHandler:
-    """handler(node, body, answer): called for every fresh heartbeat in order of registration; may add to answer."""
+    """handler(node, opened, answer): called for every fresh heartbeat in order of registration; may add to answer."""
     _heartbeat_handlers.append(handler)
     return handler
 
@@ -58,7 +59,7 @@ def take_envelope(envelope: Any) -> tuple[Node, dict[str, Any]] | None:
         return None
 
 
-def take_report(node: Node, opened: dict[str, Any]) -> bool:
+def take_report(node: Node, opened: Opened) -> bool:
     """Take a report that is no heartbeat. True when it was new. Afterwards its id is known in any case."""
     try:
         with transaction.atomic():
@@ -70,19 +71,29 @@ def take_report(node: Node, opened: dict[str, Any]) -> bool:
             return _take_once(node, opened, words[:300] or "refused")
 
 
-def _take_once(node: Node, opened: dict[str, Any], refused: str) -> bool:
+def _take_once(node: Node, opened: Opened, refused: str) -> bool:
     _, made = NodeReport.objects.get_or_create(
         id=opened["id"], defaults={"node": node, "kind": opened["kind"], "refused": refused}
     )
     if made and not refused:
-        _handlers[opened["kind"]](node, opened["body"])
+        _handlers[opened["kind"]](node, opened)
     return made
 
 
-def heartbeat_answer(node: Node, body: dict[str, Any]) -> dict[str, Any]:
+def repeated_report(node: Node, envelope: Any) -> Opened | None:
+    """A report that came inside a proven heartbeat: the heartbeat's mac vouches for it, the node's secret may have
+    changed since it was sealed. None for what is no report."""
+    try:
+        named = node_of(envelope)
+    except EnvelopeError:
+        return None
+    return envelope if named == node.name and envelope["kind"] in _handlers else None
+
+
+def heartbeat_answer(node: Node, opened: Opened) -> dict[str, Any]:
     """Let every app see the inventory, each in its own transaction; gives the parts of the lease answer."""
     answer: dict[str, Any] = {}
     for handler in _heartbeat_handlers:
         with transaction.atomic():
-            handler(node, body, answer)
+            handler(node, opened, answer)
     return answer

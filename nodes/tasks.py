@@ -18,7 +18,7 @@ from django.utils import timezone
 
 from clusteros.core.dispatch import send_now
 from clusteros.environment import environment
-from clusteros.envelope import EnvelopeError, open_sealed, seal
+from clusteros.envelope import seal
 from nodes import inbox, services
 from nodes.models import Node, NodeReport
 from nodes.outbox import TASK, queue_of
@@ -53,7 +53,7 @@ def take_heartbeat(node: Node, opened: dict[str, Any]) -> dict[str, Any] | None:
     if not fresh:
         return None
     repeated = _take_unacked(node, body.get("unacked") or [])
-    answer = inbox.heartbeat_answer(node, body)
+    answer = inbox.heartbeat_answer(node, opened)
     answer |= {
         "heartbeat_boottime_ns": body["boottime_ns"],
         "ttl_s": environment().lease_s,
@@ -67,10 +67,9 @@ def _take_unacked(node: Node, envelopes: list[Any]) -> list[str]:
     """The ids of repeated reports that are known now."""
     known = []
     for envelope in envelopes:
-        try:
-            opened = open_sealed(envelope, node.secret, kinds=frozenset(inbox._handlers))
-        except EnvelopeError as error:
-            LOG.warning("dropped a repeated report of %s: %s", node.name, error)
+        opened = inbox.repeated_report(node, envelope)
+        if opened is None:
+            LOG.warning("dropped a repeated report of %s", node.name)
             continue
         inbox.take_report(node, opened)
         known.append(opened["id"])
