@@ -1,0 +1,27 @@
+/* Machine code that is written into a victim: x86-64 bytes, position known, made for one thread. */
+#pragma once
+#include "remote.h"
+
+/* Offsets in the scratch area. The gap below CODE_FLAGS is room for a signal frame: while the escape code restores the
+ * flags its stack pointer stands there for two instructions. */
+enum {
+    CODE_LITERALS = 0, CODE_START = 64, CODE_FLAGS = 12288 - 64, CODE_TABLE = 12288,
+    CODE_DATA = CODE_TABLE + REMOTE_BATCH_MAX * (int)sizeof(struct remote_call) + 3072,
+};
+
+struct snippet {
+    struct buf bytes;
+    uint64_t at;       /* address of bytes[0] */
+    uint64_t told;     /* rip of the thread when the tracer has been told */
+};
+void snippet_free(struct snippet *c);
+#define AUTO_SNIPPET __attribute__((cleanup(snippet_free)))
+
+/* A table of calls: r15 table, r14 count, r13 stop on error. */
+void code_batch(struct snippet *c, const struct victim *v, size_t thread, uint64_t scratch);
+/* The call that stands in the registers; its result is in rbx when the tracer is told. */
+void code_one(struct snippet *c, const struct victim *v, size_t thread, uint64_t at);
+/* A clone3 whose child ends at once if it ever runs here. */
+void code_clone(struct snippet *c, const struct victim *v, size_t thread, uint64_t scratch);
+/* Where the thread continues: as the kernel would make it when it restarts the interrupted call. */
+void code_resume_point(const struct user_regs_struct *stopped, struct user_regs_struct *out);
