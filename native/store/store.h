@@ -32,3 +32,41 @@ MUST_CHECK int store_get_file(struct store *s, int fd, uint64_t size, const stru
  * `manifest`) refer to; `min_age_s` spares young packs of snapshots still being written. */
 struct gc_result { uint64_t kept_chunks, removed_chunks, removed_bytes, packs; };
 MUST_CHECK int store_gc(const char *dir, const char *images_dir, uint64_t min_age_s, bool dry_run, struct gc_result *out, struct err *e);
+
+/* ---- rules and more
+ * A store opened with create=true is a writing session: until store_close no gc runs, so whatever store_put found
+ * "there already", and every chunk of a parent whose manifest is read after store_open, stays. Hence: open the store,
+ * read the parent, put, store_commit, image_write, store_close. (create=false: readers need no session; the first put
+ * begins one.) store_open waits while a gc runs. After a failed put the session's uncommitted chunks are lost:
+ * every put fails until store_commit (which fails too) has thrown them away; then the store is usable again.
+ * store_close throws away what was not committed. */
+
+/* Many pieces at once, on worker threads pinned to the processors of this process's affinity (they block all signals).
+ * Content is cut where address or file offset is a multiple of CHUNK_MAX, so equal content meets again. */
+struct store_range { uint64_t at, len; };
+/* Fill out[0..len) with the content at `at`. Called from several threads at once. */
+typedef int store_source(void *ctx, uint64_t at, void *out, size_t len, struct err *e);
+/* Take the content at `at`. Called from several threads at once; `data` is NULL for zeros. */
+typedef int store_sink(void *ctx, uint64_t at, const void *data, size_t len, struct err *e);
+/* Extents are appended in the order of the ranges, pieces of zeros with a zero digest. */
+MUST_CHECK int store_put_ranges(struct store *s, const struct store_range *ranges, size_t range_count, store_source *source,
+                                void *ctx, struct extent **extents, size_t *count, uint64_t *stored_bytes, struct err *e);
+MUST_CHECK int store_get_ranges(struct store *s, const struct extent *extents, size_t count, store_sink *sink, void *ctx,
+                                struct err *e);
+struct store_item {
+    const void *data;
+    size_t len;              /* ≤ CHUNK_MAX */
+    struct digest digest;    /* filled in, as by store_put */
+    uint64_t stored_bytes;
+};
+MUST_CHECK int store_put_many(struct store *s, struct store_item *items, size_t count, struct err *e);
+
+/* A chunk that was found damaged: from now on it counts as not there, in this and every other process, and putting it again writes
+ * it anew. Durable; the marker goes when gc rewrites the pack. */
+MUST_CHECK int store_forget(struct store *s, const struct digest *digest, struct err *e);
+/* Length of the content of a chunk, 0 if it is not there. */
+uint32_t store_raw_len(struct store *s, const struct digest *digest);
+/* Packs that could not be read, one line each ("NAME.pack: its index is damaged"); NULL behind the last. */
+const char *store_damage(struct store *s, size_t number);
+struct store_stat { uint64_t packs, chunks, stored_bytes, raw_bytes; };
+void store_stat(struct store *s, struct store_stat *out);

@@ -1,0 +1,185 @@
+/* Many chunks at once: ranges of memory or of a file through a crew of threads. See store.h.
+ * The pieces are laid out first, as extents in their final order; the crew then fills in the digests. */
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "crew.h"
+#include "internal.h"
+
+struct bulk {
+    struct store *store;
+    struct extent *pieces;
+    const struct extent *wanted;     /* of a get */
+    store_source *source;
+    store_sink *sink;
+    const uint8_t *memory;           /* content of address `base`, instead of source */
+    uint64_t base;
+    void *ctx;
+    struct scratch *rooms[CREW_MAX];
+    _Atomic uint64_t stored_bytes;
+};
+
+static struct scratch *room_of(struct bulk *b, size_t worker)
+{
+    if (!b->rooms[worker])
+        b->rooms[worker] = scratch_take(b->store);
+    return b->rooms[worker];
+}
+
+static int bulk_work(struct bulk *b, size_t count, int (*piece)(void *, size_t, size_t, struct err *), struct err *e)
+{
+    int result = crew_work(count, piece, b, e);
+    for (size_t i = 0; i < CREW_MAX; i++)
+        if (b->rooms[i])
+            scratch_give(b->store, b->rooms[i]);
+    return result;
+}
+
+/* ---- put */
+static int piece_put(void *ctx, size_t worker, size_t i, struct err *e)
+{
+    struct bulk *b = ctx;
+    struct extent *x = &b->pieces[i];
+    struct scratch *room = room_of(b, worker);
+    const void *content = b->memory ? b->memory + (x->at - b->base) : room->raw;
+    if (!b->memory && b->source(b->ctx, x->at, room->raw, x->len, e))
+        return -1;
+    uint64_t stored_bytes = 0;
+    int result = put_chunk(b->store, room, content, x->len, &x->digest, &stored_bytes, e);
+    b->stored_bytes += stored_bytes;
+    return result;
+}
+
+static void range_cut(struct store_range r, struct extent **extents, size_t *count)
+{
+    while (r.len) {
+        uint64_t len = CHUNK_MAX - r.at % CHUNK_MAX;
+        len = len < r.len ? len : r.len;
+        *(struct extent *)list_add((void **)extents, count, sizeof **extents) = (struct extent){.at = r.at, .len = len};
+        r.at += len;
+        r.len -= len;
+    }
+}
+
+static int ranges_put(struct bulk *b, const struct store_range *ranges, size_t range_count, struct extent **extents,
+                      size_t *count, uint64_t *stored_bytes, struct err *e)
+{
+    size_t first = *count;
+    for (size_t i = 0; i < range_count; i++)
+        range_cut(ranges[i], extents, count);
+    b->pieces = *extents + first;
+    int result = *count > first ? bulk_work(b, *count - first, piece_put, e) : 0;
+    *stored_bytes += b->stored_bytes;
+    return result ? err_wrap(e, "store %s: put", b->store->dir) : 0;
+}
+
+int store_put_ranges(struct store *s, const struct store_range *ranges, size_t range_count, store_source *source, void *ctx,
+                     struct extent **extents, size_t *count, uint64_t *stored_bytes, struct err *e)
+{
+    struct bulk b = {.store = s, .source = source, .ctx = ctx};
+    return ranges_put(&b, ranges, range_count, extents, count, stored_bytes, e);
+}
+
+int store_put_extents(struct store *s, uint64_t at, const void *data, size_t len, struct extent **extents, size_t *count,
+                      uint64_t *stored_bytes, struct err *e)
+{
+    struct bulk b = {.store = s, .memory = data, .base = at};
+    struct store_range all = {at, len};
+    return ranges_put(&b, &all, 1, extents, count, stored_bytes, e);
+}
+
+static int item_put(void *ctx, size_t worker, size_t i, struct err *e)
+{
+    struct bulk *b = ctx;
+    struct store_item *item = (struct store_item *)b->ctx + i;
+    return put_chunk(b->store, room_of(b, worker), item->data, item->len, &item->digest, &item->stored_bytes, e);
+}
+
+int store_put_many(struct store *s, struct store_item *items, size_t count, struct err *e)
+{
+    struct bulk b = {.store = s, .ctx = items};
+    for (size_t i = 0; i < count; i++)
+        CHECK(items[i].len <= CHUNK_MAX);
+    return bulk_work(&b, count, item_put, e) ? err_wrap(e, "store %s: put", s->dir) : 0;
+}
+
+/* ---- files */
+static int file_source(void *ctx, uint64_t at, void *out, size_t len, struct err *e)
+{
+    return io_pread_all(*(int *)ctx, out, len, at, e);
+}
+
+/* The next stretch of data at or after `at`; false when there is none. Where holes are unknown all is data. */
+static bool data_next(int fd, uint64_t at, uint64_t size, struct store_range *out)
+{
+    off_t begin = lseek(fd, (off_t)at, SEEK_DATA);
+    if (begin < 0 && errno == ENXIO)
+        return false;
+    off_t end = begin < 0 ? -1 : lseek(fd, begin, SEEK_HOLE);
+    uint64_t from = begin < 0 ? at : (uint64_t)begin, to = end < 0 ? size : (uint64_t)end;
+    to = to < size ? to : size;
+    *out = (struct store_range){from, from < to ? to - from : 0};
+    return from < to;
+}
+
+static void holes_drop(struct extent *extents, size_t first, size_t *count)
+{
+    size_t kept = first;
+    for (size_t i = first; i < *count; i++)
+        if (!digest_is_zero(&extents[i].digest))
+            extents[kept++] = extents[i];
+    *count = kept;
+}
+
+int store_put_file(struct store *s, int fd, uint64_t size, struct extent **extents, size_t *count, uint64_t *stored_bytes,
+                   struct err *e)
+{
+    struct store_range *ranges = NULL, r = {0};
+    size_t range_count = 0, first = *count;
+    for (uint64_t at = 0; at < size && data_next(fd, at, size, &r); at = r.at + r.len)
+        *(struct store_range *)list_add((void **)&ranges, &range_count, sizeof r) = r;
+    int result = store_put_ranges(s, ranges, range_count, file_source, &fd, extents, count, stored_bytes, e);
+    free(ranges);
+    if (!result)
+        holes_drop(*extents, first, count);
+    return result;
+}
+
+/* ---- get */
+static int piece_get(void *ctx, size_t worker, size_t i, struct err *e)
+{
+    struct bulk *b = ctx;
+    const struct extent *x = &b->wanted[i];
+    if (digest_is_zero(&x->digest))
+        return b->sink(b->ctx, x->at, NULL, x->len, e);
+    struct scratch *room = room_of(b, worker);
+    if (get_chunk(b->store, room, &x->digest, room->raw, x->len, e))
+        return -1;
+    return b->sink(b->ctx, x->at, room->raw, x->len, e);
+}
+
+int store_get_ranges(struct store *s, const struct extent *extents, size_t count, store_sink *sink, void *ctx, struct err *e)
+{
+    struct bulk b = {.store = s, .wanted = extents, .sink = sink, .ctx = ctx};
+    return count ? bulk_work(&b, count, piece_get, e) : 0;
+}
+
+static int file_sink(void *ctx, uint64_t at, const void *data, size_t len, struct err *e)
+{
+    return data ? io_pwrite_all(*(int *)ctx, data, len, at, e) : 0;
+}
+
+int store_get_file(struct store *s, int fd, uint64_t size, const struct extent *extents, size_t count, struct err *e)
+{
+    for (size_t i = 0; i < count; i++)
+        if (extents[i].at > size || extents[i].len > size - extents[i].at)
+            return err_set(e, E_BAD_IMAGE, "content behind the end of a file of %lu bytes", size);
+    if (size > INT64_MAX)
+        return err_set(e, E_BAD_IMAGE, "a file of %lu bytes", size);
+    if (ftruncate(fd, 0) < 0 || ftruncate(fd, (off_t)size) < 0)
+        return err_errno(e, "set the length of a file to %lu", size);
+    return store_get_ranges(s, extents, count, file_sink, &fd, e);
+}

@@ -1,0 +1,104 @@
+/* See crew.h. */
+#include "crew.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
+
+#define ALONE_MAX 4
+
+struct crew {
+    int (*piece)(void *ctx, size_t worker, size_t i, struct err *e);
+    void *ctx;
+    size_t count;
+    atomic_size_t next;
+    atomic_bool failed;
+    pthread_mutex_t mutex;
+    struct err failure; /* the first; under mutex */
+};
+struct worker {
+    struct crew *crew;
+    size_t number;
+    pthread_t thread;
+};
+
+static void crew_fail(struct crew *c, const struct err *why)
+{
+    pthread_mutex_lock(&c->mutex);
+    if (!atomic_exchange(&c->failed, true))
+        c->failure = *why;
+    pthread_mutex_unlock(&c->mutex);
+}
+
+static void *worker_run(void *argument)
+{
+    struct worker *w = argument;
+    struct crew *c = w->crew;
+    for (;;) {
+        struct err e = {0};
+        size_t i = atomic_fetch_add(&c->next, 1);
+        if (i >= c->count || atomic_load(&c->failed))
+            return NULL;
+        if (c->piece(c->ctx, w->number, i, &e))
+            crew_fail(c, &e);
+    }
+}
+
+static int thread_start(struct worker *w, size_t cpu)
+{
+    cpu_set_t one;
+    pthread_attr_t attr;
+    CPU_ZERO(&one);
+    CPU_SET(cpu, &one);
+    if (pthread_attr_init(&attr))
+        return -1;
+    int failed = pthread_attr_setaffinity_np(&attr, sizeof one, &one) || pthread_create(&w->thread, &attr, worker_run, w);
+    pthread_attr_destroy(&attr);
+    return failed ? -1 : 0;
+}
+
+/* One per processor that this process may use; fewer when there are fewer pieces or threads to be had. */
+static size_t threads_start(struct worker workers[CREW_MAX], struct crew *c)
+{
+    cpu_set_t all;
+    size_t started = 0;
+    if (sched_getaffinity(0, sizeof all, &all) < 0)
+        return 0;
+    for (size_t cpu = 0; cpu < CPU_SETSIZE && started < CREW_MAX && started < c->count; cpu++) {
+        if (!CPU_ISSET(cpu, &all))
+            continue;
+        workers[started] = (struct worker){c, started, 0};
+        if (thread_start(&workers[started], cpu))
+            break;
+        started++;
+    }
+    return started;
+}
+
+static void crew_run(struct crew *c)
+{
+    struct worker workers[CREW_MAX];
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    size_t started = threads_start(workers, c);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    for (size_t i = 0; i < started; i++)
+        pthread_join(workers[i].thread, NULL);
+    if (!started)
+        worker_run(&(struct worker){c, 0, 0});
+}
+
+int crew_work(size_t count, int (*piece)(void *ctx, size_t worker, size_t i, struct err *e), void *ctx, struct err *e)
+{
+    struct crew c = {.piece = piece, .ctx = ctx, .count = count, .mutex = PTHREAD_MUTEX_INITIALIZER};
+    if (count <= ALONE_MAX)
+        worker_run(&(struct worker){&c, 0, 0});
+    else
+        crew_run(&c);
+    if (!c.failed)
+        return 0;
+    *e = c.failure;
+    return -1;
+}

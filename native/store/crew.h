@@ -1,0 +1,11 @@
+/* A crew of threads that works through numbered pieces: one thread per processor of the caller's affinity, pinned
+ * (this kernel packs threads onto one processor until they are), all signals blocked. */
+#pragma once
+#include "../base/base.h"
+
+#define CREW_MAX 8
+
+/* Calls piece(ctx, worker, i) for each i below count, in about ascending order, until one fails; its error comes back.
+ * `worker` is below CREW_MAX and stands for one thread. Few pieces are done by the caller itself, as worker 0. */
+MUST_CHECK int crew_work(size_t count, int (*piece)(void *ctx, size_t worker, size_t i, struct err *e), void *ctx,
+                         struct err *e);

@@ -1,0 +1,85 @@
+/* The inside of a store, for the files of this folder. Lock order: `mutex` is the only lock inside the process; it is
+ * never held over hashing, compressing or writing. Between processes: flock on `lock`, shared by writing sessions,
+ * exclusive for gc, which therefore meets no uncommitted pack of anyone alive.
+ * Packs in `packs` keep their number until store_close; their descriptors are never closed before (a thread may read). */
+#pragma once
+#include <pthread.h>
+
+#include "index.h"
+#include "store.h"
+
+#define PACK_NAME_BYTES 48
+#define PACK_OPEN_MAX 512     /* beyond: opened for each read */
+
+struct pack {
+    char name[PACK_NAME_BYTES]; /* "….pack" */
+    int fd;                     /* -1: not open */
+    uint64_t bytes;
+    char *damage;               /* what is wrong with it, or NULL */
+};
+struct scratch;
+struct part {                   /* the pack that this process writes; fd -1: none */
+    int fd;
+    char name[PACK_NAME_BYTES]; /* "….part" */
+    uint64_t bytes;
+    uint32_t pack;              /* its number in the catalog */
+    uint32_t *places;           /* numbers of its entries in the index */
+    size_t place_count, in_flight;
+};
+struct store {
+    char *dir;
+    int dirfd, packsfd, lockfd;
+    bool session;
+    pthread_mutex_t mutex;
+    pthread_cond_t progress;    /* a write ended */
+    struct index index;
+    struct pack *packs;
+    size_t pack_count, open_count;
+    struct part part;
+    struct err failure;         /* code not 0: the part is lost, why */
+    struct scratch *scratch;    /* free ones */
+};
+
+/* ---- catalog.c: packs and their indexes in memory */
+MUST_CHECK int catalog_load(struct store *s, struct err *e);     /* what is new since the last time; mutex held or nobody else there */
+void catalog_free(struct store *s);
+/* A descriptor of pack `number`; *temporary: the caller closes it. E_NO_INPUT when gc took the pack away. Mutex held. */
+MUST_CHECK int catalog_fd(struct store *s, uint32_t number, bool *temporary, struct err *e);
+uint32_t catalog_add(struct store *s, const char *name, int fd);
+void pack_name_new(char out[PACK_NAME_BYTES], const char *ending);
+
+/* ---- session.c */
+MUST_CHECK int session_begin(struct store *s, struct err *e);    /* waits for a gc */
+MUST_CHECK int session_exclusive(int lockfd, uint64_t wait_ms, struct err *e); /* E_BUSY */
+
+/* ---- part.c: the pack being written. Mutex held on entry and exit of each. */
+MUST_CHECK int part_reserve(struct store *s, uint32_t stored, uint64_t *offset, struct err *e);
+void part_discard(struct store *s);
+
+/* ---- get.c: the place of a chunk, NULL if it is not there; waits for one being written. Mutex held. */
+struct place *place_wait(struct store *s, const struct digest *digest);
+
+/* ---- chunk.c: one chunk's bytes */
+struct packed {
+    uint8_t bytes[CHUNK_MAX];
+    const void *data;           /* `bytes`, or the raw content itself */
+    uint32_t stored, flags, crc;
+};
+/* Room to work on one chunk, kept for the next: half a megabyte that neither stacks nor malloc should see each time. */
+struct scratch {
+    struct packed packed;
+    uint8_t stored[CHUNK_MAX], raw[CHUNK_MAX];
+    struct scratch *next;
+};
+struct scratch *scratch_take(struct store *s);
+void scratch_give(struct store *s, struct scratch *x);
+void scratch_free(struct store *s);
+
+/* ---- store.c, chunk_get.c: as store_put and store_get, in room of the caller's */
+MUST_CHECK int put_chunk(struct store *s, struct scratch *room, const void *data, size_t len, struct digest *digest,
+                         uint64_t *stored_bytes, struct err *e);
+MUST_CHECK int get_chunk(struct store *s, struct scratch *room, const struct digest *digest, void *data, size_t len, struct err *e);
+void chunk_pack(struct packed *out, const void *data, size_t len);
+/* Stored bytes to raw: E_BAD_IMAGE unless every checksum agrees. */
+MUST_CHECK int chunk_unpack(const struct place *p, const void *stored, void *data, struct err *e);
+bool all_zero(const void *data, size_t len);

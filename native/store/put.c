@@ -1,0 +1,87 @@
+/* Putting one chunk. See store.h and internal.h. */
+#include "internal.h"
+#include "sha256.h"
+#include "store_io.h"
+
+/* True: the digest is the caller's to write, a pending entry stands for it. */
+static int place_claim(struct store *s, const struct digest *digest, uint32_t raw, bool *mine, struct err *e)
+{
+    *mine = false;
+    if (s->failure.code) {
+        *e = s->failure;
+        return -1;
+    }
+    if (session_begin(s, e))
+        return -1;
+    struct place p = {.digest = *digest, .raw = raw, .state = PLACE_PENDING};
+    *mine = index_add(&s->index, &p);
+    return 0;
+}
+
+static int place_reserve(struct store *s, const struct digest *digest, const struct packed *c, uint64_t *offset, struct err *e)
+{
+    if (part_reserve(s, c->stored, offset, e))
+        return -1;
+    struct place *p = index_find(&s->index, digest);
+    *p = (struct place){*digest, *offset, c->stored, p->raw, c->flags, c->crc, s->part.pack, PLACE_PENDING};
+    return 0;
+}
+
+static void place_settle(struct store *s, const struct digest *digest, bool reserved, const struct err *failure)
+{
+    struct place *p = index_find(&s->index, digest);
+    if (failure) {
+        p->state = PLACE_GONE;
+        s->failure = s->failure.code ? s->failure : *failure;
+    } else {
+        p->state = PLACE_READY;
+        *(uint32_t *)list_add((void **)&s->part.places, &s->part.place_count, sizeof(uint32_t)) =
+            (uint32_t)(p - s->index.places);
+    }
+    s->part.in_flight -= reserved;
+    pthread_cond_broadcast(&s->progress);
+}
+
+static int chunk_append(struct store *s, const struct digest *digest, const struct packed *c, struct err *e)
+{
+    uint64_t offset = 0;
+    pthread_mutex_lock(&s->mutex);
+    bool reserved = !s->failure.code && !place_reserve(s, digest, c, &offset, e);
+    if (s->failure.code)
+        *e = s->failure;
+    int fd = s->part.fd;
+    pthread_mutex_unlock(&s->mutex);
+    int result = reserved ? store_io_write(fd, c->data, c->stored, offset, e) : -1;
+    pthread_mutex_lock(&s->mutex);
+    place_settle(s, digest, reserved, result ? e : NULL);
+    pthread_mutex_unlock(&s->mutex);
+    return result;
+}
+
+int put_chunk(struct store *s, struct scratch *room, const void *data, size_t len, struct digest *digest,
+              uint64_t *stored_bytes, struct err *e)
+{
+    *digest = (struct digest){0};
+    *stored_bytes = 0;
+    if (all_zero(data, len))
+        return 0;
+    sha256_of(data, len, digest);
+    bool mine;
+    pthread_mutex_lock(&s->mutex);
+    int result = place_claim(s, digest, (uint32_t)len, &mine, e);
+    pthread_mutex_unlock(&s->mutex);
+    if (result || !mine)
+        return result;
+    chunk_pack(&room->packed, data, len);
+    *stored_bytes = room->packed.stored;
+    return chunk_append(s, digest, &room->packed, e);
+}
+
+int store_put(struct store *s, const void *data, size_t len, struct digest *digest, uint64_t *stored_bytes, struct err *e)
+{
+    CHECK(len <= CHUNK_MAX);
+    struct scratch *room = scratch_take(s);
+    int result = put_chunk(s, room, data, len, digest, stored_bytes, e);
+    scratch_give(s, room);
+    return result ? err_wrap(e, "store %s: put", s->dir) : 0;
+}
