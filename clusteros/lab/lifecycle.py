@@ -17,6 +17,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from clusteros import login as login_file
 from clusteros.lab import cgroups
@@ -84,7 +85,7 @@ def url_of(lab: Lab) -> str:
 
 
 def _nodes_up(lab: Lab) -> int:
-    login = json.loads(lab.login_file.read_text())
+    login = read_login(lab)
     request = urllib.request.Request(f"{url_of(lab)}/api/v1/nodes", headers={"Authorization": f"Bearer {login['admin']['token']}"})
     with urllib.request.urlopen(request, timeout=5) as response:
         return sum(node["state"] == "up" for node in json.load(response)["items"])
@@ -130,9 +131,14 @@ def _destroyed(lab: Lab, name: str) -> bool:
     return (lab.directory / "destroyed" / name).exists()
 
 
+def read_login(lab: Lab) -> dict[str, Any]:
+    """Users with passwords and tokens, as `bootstrap` made them."""
+    return dict(json.loads(lab.login_file.read_text()))
+
+
 def write_login(lab: Lab) -> None:
     """The login file that the command line finds by itself."""
-    login = json.loads(lab.login_file.read_text())
+    login = read_login(lab)
     login_file.write_login(login_file.Login(url_of(lab), login["demo"]["token"]))
 
 
