@@ -1,0 +1,74 @@
+"""What a node knows of itself: the file node.json of its state directory, written at join.
+
+Owns the names of everything below the state directory. node.json holds the node's secret: mode 0600, the
+directory 0700.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from nodes.agent.durable import read_json, write_json
+
+STATE_VARIABLE = "CLUSTEROS_NODE_STATE"
+FOLDERS = ("pods", "records", "images", "store", "net", "outbox", "epochs", "snapshots", "certificates")
+
+
+class ConfigError(Exception):
+    """The state directory does not describe a node."""
+
+
+@dataclass(frozen=True)
+class NodeConfig:
+    state: Path
+    name: str
+    secret: str
+    server_url: str
+    redis_url: str
+    address: str
+    store_port: int
+    cores: int
+    mem_bytes: int
+    heartbeat_s: float = 1.0
+    job_address: str = ""  # the underlay of job networks, when it is not `address`
+
+    def folder(self, name: str) -> Path:
+        return self.state / name
+
+    @property
+    def underlay(self) -> str:
+        return self.job_address or self.address
+
+    @property
+    def store_url(self) -> str:
+        return f"http://{self.address}:{self.store_port}"
+
+    def save(self) -> None:
+        """Write node.json and make the folders; may be repeated."""
+        self.make_folders()
+        write_json(self.state / "node.json", {k: v for k, v in asdict(self).items() if k != "state"})
+
+    def make_folders(self) -> None:
+        self.state.mkdir(parents=True, exist_ok=True)
+        self.state.chmod(0o700)
+        for name in FOLDERS:
+            (self.state / name).mkdir(mode=0o700, exist_ok=True)
+
+
+def load_config(state: str | Path | None = None) -> NodeConfig:
+    """The node of `state`, or of CLUSTEROS_NODE_STATE. ConfigError in words a person can act on."""
+    folder = Path(state or os.environ.get(STATE_VARIABLE) or "/var/lib/clusteros-node").resolve()
+    try:
+        fields = read_json(folder / "node.json")
+    except ValueError:
+        raise ConfigError(f"{folder}/node.json is damaged: join again") from None
+    if fields is None:
+        raise ConfigError(f"{folder} is no node's state directory: run `clusteros node join URL --token … --state {folder}`")
+    try:
+        config = NodeConfig(state=folder, **fields)
+    except TypeError as error:
+        raise ConfigError(f"{folder}/node.json: {error}") from None
+    config.make_folders()
+    return config
