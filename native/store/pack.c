@@ -98,7 +98,7 @@ static int footer_check(int fd, uint64_t bytes, uint8_t footer[PACK_FOOTER_BYTES
     if (memcmp(header, expected, 8))
         return err_set(e, E_BAD_IMAGE, "not a pack");
     if (memcmp(header, expected, sizeof header))
-        return err_set(e, E_BAD_IMAGE, "a pack of another version (%lu)", number_at(header + 8, 8));
+        return err_set(e, E_UNSUPPORTED, "a pack of another version (%lu)", number_at(header + 8, 8));
     if (memcmp(footer + 56, end_magic, 8) || number_at(footer + 48, 8))
         return err_set(e, E_BAD_IMAGE, "its footer is damaged");
     uint64_t at = number_at(footer, 8), count = number_at(footer + 8, 8);

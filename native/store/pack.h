@@ -3,7 +3,8 @@
  *   header  "COSPACK1" | version u64
  *   index   per chunk: digest 32 | offset u64 | stored u32 | raw u32 | flags u32 | crc32c u32
  *   footer  offset of the index u64 | entries u64 | SHA-256 of header, index and the two numbers | 0 u64 | "COSPEND1"
- * All numbers little-endian. Reading trusts nothing: E_BAD_IMAGE says what is wrong. */
+ * All numbers little-endian. Reading trusts nothing: E_BAD_IMAGE says what is wrong
+ * (E_UNSUPPORTED: a pack of another version). */
 #pragma once
 #include "index.h"
 
