@@ -12,7 +12,7 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from types import TracebackType
-from typing import Any, TypedDict, cast
+from typing import Any, Self, TypedDict, cast
 from urllib.parse import quote
 
 import httpx
@@ -106,7 +106,7 @@ class Cluster:
             transport=transport,
         )
 
-    def __enter__(self) -> Cluster:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None) -> None:
@@ -151,8 +151,7 @@ class Cluster:
         while True:
             answer = self.call("GET", path, params=wanted)
             items, cursor = _page(answer)
-            for item in items if left is None else items[:left]:
-                yield item
+            yield from items if left is None else items[:left]
             left = None if left is None else left - len(items)
             if not cursor or (left is not None and left <= 0):
                 return
@@ -337,8 +336,8 @@ def _refusal(response: httpx.Response) -> ClusterError:
 
 def _code_of_status(status: int) -> Code:
     """For answers that did not come from the API itself (a proxy, another server)."""
-    if status in (401, 403):
-        return CODES["DENIED"]
+    if status == 404:
+        return CODES["NOT_FOUND"]
     if status in (502, 503, 504):
         return CODES["BUSY"]
     named = next((code for code in CODES.values() if code.http == status and code.name != "OK"), None)

@@ -4,6 +4,7 @@
 "use strict";
 (() => {
   const GAP_MS = 250;
+  const AGAIN_MS = 100;
   const last = new WeakMap();
 
   /* live: refresh at once, then at most every GAP_MS per part, and never lose the last change */
@@ -11,13 +12,26 @@
     const state = last.get(part) || { at: 0, timer: 0 };
     last.set(part, state);
     if (state.timer) return;
-    const wait = Math.max(0, state.at + GAP_MS - Date.now());
+    const wait = Math.max(pressed ? AGAIN_MS : 0, state.at + GAP_MS - Date.now());
     state.timer = setTimeout(() => {
       state.timer = 0;
+      if (pressed && part.contains(pressed)) return refresh(part);
       state.at = Date.now();
       if (part.isConnected) htmx.trigger(part, "live");
     }, wait);
   }
+
+  /* nothing is replaced under a pressed button, nor by the same text */
+  let pressed = null;
+  document.addEventListener("pointerdown", (event) => { pressed = event.target; });
+  for (const over of ["pointerup", "pointercancel"]) document.addEventListener(over, () => { setTimeout(() => { pressed = null; }, 50); });
+  const shown = new WeakMap();
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    const part = event.detail.target;
+    if (!part.matches("[data-live]") || event.detail.elt !== part) return;
+    if (shown.get(part) === event.detail.xhr.responseText) event.detail.shouldSwap = false;
+    shown.set(part, event.detail.xhr.responseText);
+  });
 
   function changed(topics) {
     for (const part of document.querySelectorAll("[data-live]")) {
@@ -60,9 +74,20 @@
     if (seconds < 172800) return Math.round(seconds / 3600) + " h ago";
     return Math.round(seconds / 86400) + " days ago";
   }
+  function span(seconds) {
+    const whole = Math.max(0, Math.floor(seconds));
+    if (whole < 60) return whole + " s";
+    if (whole < 3600) return Math.floor(whole / 60) + " min" + (whole % 60 ? " " + (whole % 60) + " s" : "");
+    const minutes = Math.floor((whole % 3600) / 60);
+    return Math.floor(whole / 3600) + " h" + (minutes ? " " + minutes + " min" : "");
+  }
   function tick() {
     for (const time of document.querySelectorAll("time[data-ago]")) {
       const words = ago((Date.now() - Date.parse(time.dateTime)) / 1000);
+      if (time.textContent !== words) time.textContent = words;
+    }
+    for (const time of document.querySelectorAll("time[data-since]")) {
+      const words = span((Date.now() - Date.parse(time.dateTime)) / 1000);
       if (time.textContent !== words) time.textContent = words;
     }
   }

@@ -1,0 +1,232 @@
+"""How answers look in a terminal: tables, the tree of generations, colours of states. Pure but for the console."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from clusteros import lineage
+from clusteros.cli.door import out
+from clusteros.words import ago_words, ms_words, size_words, span_words, when
+
+COLOURS = {
+    "running": "green", "completed": "green", "complete": "green", "up": "green",
+    "failed": "red", "lost": "red", "cancelled": "red", "deleted": "dim",
+    "queued": "yellow", "held": "yellow", "suspended": "yellow", "draining": "yellow", "drained": "yellow",
+    "starting": "magenta", "restoring": "magenta", "taking": "magenta", "storing": "magenta",
+}  # fmt: skip
+
+
+def coloured(state: str) -> Text:
+    return Text(state, style=COLOURS.get(state, ""))
+
+
+def table(*columns: str) -> Table:
+    made = Table(box=None, pad_edge=False, header_style="dim", show_edge=False)
+    for column in columns:
+        right = column.startswith(">")
+        made.add_column(column.lstrip(">"), justify="right" if right else "left", overflow="fold")
+    return made
+
+
+def draw_jobs(jobs: Sequence[Any]) -> None:
+    if not jobs:
+        out.print("No jobs. Submit one:  clusteros submit -- hostname")
+        return
+    rows = table(">JOB", "NAME", "STATE", "SHAPE", "OWNER", "AGE", "LAST GENERATION", "")
+    for job in jobs:
+        rows.add_row(
+            str(job["number"]), escape(job.get("name") or ""), coloured(job["state"]), _shape(job),
+            escape(str(job.get("owner", ""))), ago_words(when(job.get("submitted_at"))),
+            _last_generation(job), _remark(job),
+        )  # fmt: skip
+    out.print(rows)
+
+
+def _shape(job: Any) -> str:
+    return f"{job.get('pods', 1)}×{job.get('ranks_per_pod', 1)}"
+
+
+def _last_generation(job: Any) -> str:
+    last = job.get("last_generation")
+    return f"{last['number']}, {ago_words(when(last.get('taken_at')))}" if last else "–"
+
+
+def _remark(job: Any) -> str:
+    if job.get("exit_status") is not None:
+        return f"exit {job['exit_status']}"
+    return escape(job.get("waiting_because") or "")
+
+
+def draw_job(job: Any) -> None:
+    out.print(Text.assemble((f"job {job['number']} ", "bold"), job.get("name") or "", "  "), coloured(job["state"]))
+    for name, value in _facts(job):
+        out.print(f"  [dim]{name:<16}[/dim] {escape(value)}")
+
+
+def _facts(job: Any) -> list[tuple[str, str]]:
+    facts = [
+        ("owner", str(job.get("owner", ""))),
+        ("command", " ".join(job["command"]) if job.get("command") else "(a script)"),
+        ("shape", f"{job.get('pods')} pods × {job.get('ranks_per_pod')} ranks × {job.get('cores_per_rank', 1)} cores, {size_words(job.get('mem_bytes'))} per pod"),
+        ("walltime", span_words(job.get("walltime_s")) if job.get("walltime_s") else "no limit"),
+        ("generations", _policy(job)),
+        ("checkpointable", _checkpointable(job)),
+    ]
+    if job.get("waiting_because"):
+        facts.append(("waits because", job["waiting_because"]))
+    if job.get("exit_status") is not None:
+        facts.append(("exit status", str(job["exit_status"])))
+    return facts
+
+
+def _policy(job: Any) -> str:
+    every = f"every {span_words(job['interval_s'])}" if job.get("interval_s") else "on demand"
+    return f"{every}, keep {job['keep']}" if job.get("keep") else every
+
+
+def _checkpointable(job: Any) -> str:
+    answer = job.get("checkpointable")
+    if answer is None:
+        return "not known yet"
+    if answer:
+        return "yes"
+    return "no: " + "; ".join(obstacle_words(each) for each in job.get("obstacles") or [])
+
+
+def obstacle_words(obstacle: Any) -> str:
+    if isinstance(obstacle, str):
+        return obstacle
+    where = f"process {obstacle['pid']}" if obstacle.get("pid") else ""
+    if obstacle.get("fd") is not None and obstacle.get("fd", -1) >= 0:
+        where += f", descriptor {obstacle['fd']}"
+    words = obstacle.get("words", "")
+    return f"{words} ({where})" if where else words
+
+
+def draw_runs(runs: Sequence[Any]) -> None:
+    rows = table(">RUN", ">POD", "NODE", "STATE", "PROCESSES", ">MEMORY")
+    for run in runs[-1:]:
+        for pod in run.get("pods", []):
+            rows.add_row(
+                str(run.get("number", run.get("epoch", ""))), str(pod.get("pod", pod.get("index"))), str(pod.get("node") or "–"),
+                coloured(pod.get("state", "")), str(pod.get("processes") or "–"), size_words(pod.get("mem_bytes")),
+            )  # fmt: skip
+    if runs:
+        out.print(rows)
+
+
+def draw_nodes(nodes: Sequence[Any]) -> None:
+    if not nodes:
+        out.print("No nodes yet. On each machine:  clusteros node join URL --token TOKEN   (a token: clusteros node token)")
+        return
+    rows = table("NODE", "STATE", ">CORES", ">MEMORY", ">PODS", "HEARD", "ADDRESS")
+    for node in nodes:
+        rows.add_row(
+            node["name"], coloured(node["state"]), f"{node.get('cores_used', 0):g}/{node.get('cores', 0)}",
+            f"{size_words(node.get('mem_used_bytes'))} of {size_words(node.get('mem_bytes'))}",
+            str(_pod_count(node)), ago_words(when(node.get("last_heartbeat"))), str(node.get("address") or ""),
+        )  # fmt: skip
+    out.print(rows)
+
+
+def _pod_count(node: Any) -> int:
+    pods = node.get("pods", 0)
+    return pods if isinstance(pods, int) else len(pods)
+
+
+def draw_generations(generations: Sequence[Any], now: int | None, job_state: str) -> None:
+    if not generations:
+        out.print("No generations yet. Take one:  clusteros checkpoint JOB")
+        return
+    known = {each["number"]: each for each in generations}
+    rows = lineage.lay_out({number: each.get("parent") for number, each in known.items()}, now)
+    lanes = lineage.width(rows)
+    if now in known:
+        _draw_now(rows, lanes, now, job_state)
+    for row in rows:
+        if row.forks:
+            out.print(_fork_line(row, lanes))
+        out.print(_graph(row, lanes, known[row.number]), _generation_line(known[row.number]))
+
+
+def _draw_now(rows: Sequence[lineage.Row], lanes: int, now: int | None, job_state: str) -> None:
+    if rows[0].number == now:
+        out.print(Text("◉ " + "  " * (lanes - 1), style="cyan"), Text(f"now ({job_state})", style="bold cyan"))
+
+
+def _cells(row: lineage.Row, lanes: int, mark: str) -> list[str]:
+    return [mark if lane == row.lane else "│" if lane in row.passing else " " for lane in range(lanes)]
+
+
+def _graph(row: lineage.Row, lanes: int, generation: Any) -> Text:
+    mark = {"complete": "●", "failed": "✗", "deleted": "○"}.get(generation["state"], "◌")
+    return Text(" ".join(_cells(row, lanes, mark)) + " ", style="cyan")
+
+
+def _fork_line(row: lineage.Row, lanes: int) -> Text:
+    """The line above a generation from which branches leave: ├─╯ joins each branch's lane to its own."""
+    furthest = max(row.forks)
+    cells = ""
+    for lane in range(lanes):
+        between = row.lane <= lane < furthest
+        cells += _fork_cell(row, lane, furthest) + ("─" if between else " ")
+    return Text(cells, style="cyan")
+
+
+def _fork_cell(row: lineage.Row, lane: int, furthest: int) -> str:
+    if lane == row.lane:
+        return "├"
+    if lane in row.forks:
+        return "╯" if lane == furthest else "┴"
+    if row.lane < lane < furthest:
+        return "┼" if lane in row.passing else "─"
+    return "│" if lane in row.passing else " "
+
+
+def _generation_line(generation: Any) -> Text:
+    line = Text(f"{generation['number']:<4}", style="bold")
+    line.append_text(coloured(f"{generation['state']:<9}"))
+    line.append_text(coloured(""))
+    if generation["state"] == "failed":
+        return line.append(generation.get("reason") or "", style="red")
+    line.append(f"{size_words(generation.get('bytes')):>10}  pause {ms_words(generation.get('pause_ms'))}  {ago_words(when(generation.get('taken_at')))}")
+    replicas = [_replica_name(each) for each in generation.get("replicas") or []]
+    if replicas:
+        line.append("  on " + ", ".join(dict.fromkeys(replicas)), style="dim")
+    if generation.get("pinned"):
+        line.append("  pinned", style="yellow")
+    return line
+
+
+def _replica_name(replica: Any) -> str:
+    return str(replica.get("node", "")) if isinstance(replica, dict) else str(replica)
+
+
+def draw_plan(plan: Any) -> None:
+    lost = plan.get("lost") or {}
+    if lost:
+        out.print("Lost by it: " + lost_words(lost))
+    for pod in plan.get("placement") or []:
+        out.print(f"  {escape(str(pod))}")
+    for check in plan.get("checks") or []:
+        mark = "[green]✓[/green]" if check.get("ok") else "[red]✗[/red]"
+        out.print(f"  {mark} {escape(str(check.get('words') or check.get('name')))}")
+
+
+def lost_words(lost: Any) -> str:
+    if lost.get("words"):
+        return str(lost["words"])
+    return f"{span_words(lost.get('seconds'))} of work and {size_words(lost.get('log_bytes', 0))} of output after it (kept as history)"
+
+
+def draw_event(event: Any) -> None:
+    at = when(event.get("at") or event.get("created_at"))
+    clock = at.astimezone().strftime("%H:%M:%S") if at else ""
+    job = event.get("job")
+    about = f"job {job} " if job else f"node {event['node']} " if event.get("node") else ""
+    out.print(f"[dim]{clock}[/dim]  {escape(about)}{escape(str(event.get('words') or event.get('kind')))}")

@@ -1,0 +1,215 @@
+"""Commands about jobs: submit, ps, show, logs, exec, and the verbs that move a job."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from clusteros.cli import draw
+from clusteros.cli.door import JobArgument, JsonFlag, about, ask, cluster, out, show, stop_with
+from clusteros.client import FINAL_STATES, Cluster, JobSpec
+from clusteros.words import parse_size, parse_span
+
+
+def _size(text: str) -> int:
+    try:
+        return parse_size(text)
+    except ValueError as wrong:
+        raise typer.BadParameter(str(wrong)) from wrong
+
+
+def _span(text: str) -> int:
+    try:
+        return parse_span(text)
+    except ValueError as wrong:
+        raise typer.BadParameter(str(wrong)) from wrong
+
+
+def submit(
+    command: Annotated[list[str] | None, typer.Argument(help="The command, after --; or one file that starts with #!.")] = None,
+    script: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, allow_dash=True, help="A script to run instead of a command.")] = None,
+    name: Annotated[str | None, typer.Option("--name", "-n", help="What to call the job.")] = None,
+    pods: Annotated[int, typer.Option("--pods", "-p", min=1, help="How many pods, on as many nodes where there are that many.")] = 1,
+    ranks: Annotated[int, typer.Option("--ranks", "-r", min=1, help="Ranks in each pod.")] = 1,
+    cores: Annotated[int, typer.Option("--cores", "-c", min=1, help="Cores for each rank.")] = 1,
+    mem: Annotated[int | None, typer.Option("--mem", "-m", parser=_size, metavar="SIZE", help="Memory for each pod: 512M, 2G.")] = None,
+    walltime: Annotated[int | None, typer.Option("--walltime", "-t", parser=_span, metavar="TIME", help="End it after: 90s, 1h30m, 01:30:00.")] = None,
+    every: Annotated[int | None, typer.Option("--every", parser=_span, metavar="TIME", help="Take a generation every so often.")] = None,
+    keep: Annotated[int | None, typer.Option("--keep", min=1, help="How many generations to keep (pinned ones stay).")] = None,
+    file: Annotated[list[str] | None, typer.Option("--file", "-f", metavar="LOCAL[:NAME]", help="A file to put into the working directory; again for more.")] = None,
+    env: Annotated[list[str] | None, typer.Option("--env", "-e", metavar="NAME=VALUE", help="An environment variable; again for more.")] = None,
+    queue: Annotated[str | None, typer.Option("--queue", "-q", help="The queue.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", "-w", help="Wait for the end; the job's exit status is the command's.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Submit a job: a command, or a script.
+
+    clusteros submit --pods 3 --ranks 2 --every 30s -- mpirun ./heat
+    """
+    wanted: dict[str, Any] = {
+        "name": name, "pods": pods, "ranks_per_pod": ranks, "cores_per_rank": cores, "mem_bytes": mem,
+        "walltime_s": walltime, "interval_s": every, "keep": keep, "queue": queue,
+        "env": _environment(env or []), "files": [_file(each) for each in file or []],
+    }  # fmt: skip
+    wanted |= _program(command or [], script)
+    spec: JobSpec = {name: value for name, value in wanted.items() if value not in (None, {}, [])}  # type: ignore[assignment]
+    with cluster() as door:
+        job = door.submit(spec)
+        number = str(job["number"])
+        if not wait:
+            return show(job, as_json, lambda made: out.print(f"job {number} submitted; follow it:  clusteros logs -f {number}"))
+        _wait_for(door, number, as_json)
+
+
+def _program(command: list[str], script: Path | None) -> dict[str, Any]:
+    if script and command:
+        raise stop_with("USAGE", "give a command or --script, not both")
+    if script:
+        with typer.open_file(str(script)) as source:
+            return {"script": source.read()}
+    if not command:
+        raise stop_with("USAGE", "no command: clusteros submit [options] -- COMMAND…   or   clusteros submit --script FILE")
+    alone = Path(command[0])
+    if len(command) == 1 and alone.is_file() and alone.read_bytes()[:2] == b"#!":
+        return {"script": alone.read_text(), "name": alone.name}
+    return {"command": command}
+
+
+def _environment(pairs: list[str]) -> dict[str, str]:
+    wrong = [pair for pair in pairs if "=" not in pair or pair.startswith("=")]
+    if wrong:
+        raise stop_with("USAGE", f"--env wants NAME=VALUE, not '{wrong[0]}'")
+    return dict(pair.split("=", 1) for pair in pairs)
+
+
+def _file(named: str) -> dict[str, Any]:
+    local, _, remote = named.partition(":")
+    path = Path(local)
+    if not path.is_file():
+        raise stop_with("NO_INPUT", f"there is no file {local}")
+    data = base64.b64encode(path.read_bytes()).decode()
+    return {"path": remote or path.name, "data": data, "executable": bool(path.stat().st_mode & 0o100)}
+
+
+def _wait_for(door: Cluster, number: str, as_json: bool) -> None:
+    ended = door.wait(number)
+    show(ended, as_json, draw.draw_job)
+    status = ended.get("exit_status")
+    raise typer.Exit(status if status is not None else 0 if ended["state"] == "completed" else 1)
+
+
+def ps(
+    state: Annotated[str | None, typer.Option(help="Only jobs in this state.")] = None,
+    everything: Annotated[bool, typer.Option("--all", "-a", help="Ended jobs too.")] = False,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 50,
+    as_json: JsonFlag = False,
+) -> None:
+    """List jobs: what runs and what waits, and why."""
+    with cluster() as door:
+        found = list(door.jobs(state=state, limit=limit))
+    chosen = found if everything or state else [job for job in found if job["state"] not in FINAL_STATES]
+    show(chosen, as_json, draw.draw_jobs)
+
+
+def show_job(job: JobArgument, as_json: JsonFlag = False) -> None:
+    """Show one job: its state, its pods, what keeps it from being checkpointed."""
+    about(job)
+    with cluster() as door:
+        found = door.job(job)
+        if as_json:
+            return show(found, True, draw.draw_job)
+        draw.draw_job(found)
+        draw.draw_runs(door.runs(job))
+
+
+def exec_in(
+    job: JobArgument,
+    command: Annotated[list[str], typer.Argument(help="The command, after --.")],
+    pod: Annotated[int, typer.Option("--pod", "-p", min=0, help="In which pod.")] = 0,
+    timeout: Annotated[int, typer.Option("--timeout", parser=_span, metavar="TIME")] = 60,  # type: ignore[assignment]
+    as_json: JsonFlag = False,
+) -> None:
+    """Run a command inside a pod of a running job."""
+    about(job)
+    with cluster() as door:
+        answer = door.exec(job, command, pod=pod, timeout_s=timeout)
+    show(answer, as_json, lambda said: out.print(said.get("output", ""), end="", markup=False))
+    raise typer.Exit(int(answer.get("exit_status") or 0))
+
+
+def cancel(job: JobArgument, yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False, as_json: JsonFlag = False) -> None:
+    """End a job for good; its generations and output stay."""
+    about(job)
+    ask(f"End job {job}?", yes)
+    _moved(job, "cancel", as_json)
+
+
+def hold(job: JobArgument, as_json: JsonFlag = False) -> None:
+    """Keep a waiting job from starting."""
+    _moved(job, "hold", as_json)
+
+
+def release(job: JobArgument, as_json: JsonFlag = False) -> None:
+    """Let a held job start."""
+    _moved(job, "release", as_json)
+
+
+def suspend(job: JobArgument, as_json: JsonFlag = False) -> None:
+    """Freeze a running job where it is."""
+    _moved(job, "suspend", as_json)
+
+
+def resume(job: JobArgument, as_json: JsonFlag = False) -> None:
+    """Let a suspended job run on."""
+    _moved(job, "resume", as_json)
+
+
+def _moved(job: str, verb: str, as_json: bool) -> None:
+    about(job)
+    with cluster() as door:
+        answer = getattr(door, verb)(job)
+    show(answer, as_json, lambda said: out.print(f"job {job}: {said['state'] if said else verb}"))
+
+
+def send_signal(job: JobArgument, signal: Annotated[str, typer.Argument(help="A signal: USR1, TERM, 10.")], as_json: JsonFlag = False) -> None:
+    """Send a signal to every process of a job."""
+    about(job)
+    with cluster() as door:
+        answer = door.signal(job, signal)
+    show(answer, as_json, lambda said: out.print(f"job {job}: {signal} sent"))
+
+
+def copy(
+    job: JobArgument,
+    generation: Annotated[int | None, typer.Option("--from", metavar="GENERATION", help="Grow it from this generation.")] = None,
+    name: Annotated[str | None, typer.Option("--name", "-n")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Submit the job again as a new one, or grow a new one from a generation."""
+    about(job)
+    body = {key: value for key, value in {"generation": generation, "name": name}.items() if value is not None}
+    with cluster() as door:
+        made = door.copy(job, body)
+    show(made, as_json, lambda said: out.print(f"job {said['number']} made from job {job}"))
+
+
+def files(job: JobArgument, as_json: JsonFlag = False) -> None:
+    """List the files that a job left in its working directory."""
+    about(job)
+    with cluster() as door:
+        found = door.files(job)
+    show(found, as_json, _draw_files)
+
+
+def _draw_files(found: list[Any]) -> None:
+    from clusteros.words import size_words
+
+    rows = draw.table(">POD", "PATH", ">SIZE", "SHA-256")
+    for each in found:
+        rows.add_row(str(each.get("pod", "")), each["path"], size_words(each.get("size")), str(each.get("sha256", ""))[:16])
+    out.print(rows if found else "No files yet: they are collected when the job ends.")
+
+

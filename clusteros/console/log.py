@@ -1,0 +1,140 @@
+"""A job's log as the job page shows it: every chunk in the order in which it came, with a mark where the job was
+brought back to a generation. What a rollback cut stays readable, dimmed.
+
+The cursor is the id of the last chunk shown. Ids are given before commit, so a chunk with a smaller id may appear
+later: like events_after, a fresh gap in the ids holds the cursor back until it is filled or surely empty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+from uuid import UUID
+
+from django.db.models.functions import Length
+from django.utils import timezone
+
+from jobs.models import Job, LogChunk, Run
+from jobs.services.logs import Segment, segments
+
+FIRST_BYTES = 128 * 1024
+PAGE_CHUNKS = 400
+LOOK_AHEAD = 2000
+GAP_SETTLES_S = 1.0
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What one row of the log shows: text of one stream of one pod, or the mark of a new run."""
+
+    text: str
+    pod: int = 0
+    stream: str = "stdout"
+    stale: bool = False
+    mark: str = ""
+    who: str = ""
+    """The pod, where the text of another one stood before."""
+
+
+@dataclass(frozen=True)
+class Tail:
+    pieces: list[Piece]
+    cursor: int
+    run: str
+    at: int | None
+    """The pod that wrote last."""
+    skipped: bool
+
+
+def read_tail(job: Job, after: int | None, last_run: str, at: int | None, pod: int | None, stream: str) -> Tail:
+    """The chunks after the cursor; without a cursor the end of the log, as much as a screen can use."""
+    runs = {run.id: run for run in job.runs.all()}
+    chunks = LogChunk.objects.filter(run__job=job)
+    if pod is not None:
+        chunks = chunks.filter(pod=pod)
+    if stream:
+        chunks = chunks.filter(stream=stream)
+    found, skipped = _first(chunks) if after is None else (_later(chunks, after), False)
+    lines = {segment.run.id: segment for segment in segments(job)}
+    pieces, run = _pieces(found, runs, lines, _uuid(last_run))
+    last = found[-1].id if found else after or 0
+    return Tail(_with_pods_named(pieces, at, job.pods), last, str(run or ""), found[-1].pod if found else at, skipped)
+
+
+def _first(chunks: Any) -> tuple[list[LogChunk], bool]:
+    sizes = chunks.annotate(size=Length("data")).order_by("-id").values_list("id", "size")[:PAGE_CHUNKS]
+    total, ids = 0, []
+    for number, size in sizes:
+        if total >= FIRST_BYTES:
+            break
+        total += size
+        ids.append(number)
+    found = list(LogChunk.objects.filter(id__in=ids).order_by("id"))
+    return found, bool(ids) and chunks.filter(id__lt=ids[-1]).exists()
+
+
+def _later(chunks: Any, after: int) -> list[LogChunk]:
+    settled = _settled_up_to(after)
+    return list(chunks.filter(id__gt=after, id__lte=settled).order_by("id")[:PAGE_CHUNKS])
+
+
+def _settled_up_to(after: int) -> int:
+    """The id up to which no chunk can still appear."""
+    last, now = after, timezone.now()
+    for number, at in LogChunk.objects.filter(id__gt=after).order_by("id").values_list("id", "recorded_at")[:LOOK_AHEAD]:
+        if number != last + 1 and (now - at).total_seconds() < GAP_SETTLES_S:
+            break
+        last = number
+    return last
+
+
+def _pieces(
+    chunks: Iterable[LogChunk], runs: dict[UUID, Run], lines: dict[UUID, Segment], last_run: UUID | None
+) -> tuple[list[Piece], UUID | None]:
+    pieces: list[Piece] = []
+    for chunk in chunks:
+        run = runs[chunk.run_id]  # type: ignore[attr-defined]
+        if run.id != last_run and (last_run is not None or run.from_generation is not None):
+            pieces.append(Piece("", mark=_mark_words(run)))
+        last_run = run.id
+        pieces += _split_at_mark(chunk, _kept_to(lines, chunk))
+    return pieces, last_run
+
+
+def _with_pods_named(pieces: list[Piece], at: int | None, pods: int) -> list[Piece]:
+    """In a job of several pods, say whose text begins where another's stood."""
+    if pods == 1:
+        return pieces
+    named = []
+    for piece in pieces:
+        changed = not piece.mark and piece.pod != at
+        named.append(replace(piece, who=f"pod {piece.pod}") if changed else piece)
+        at = at if piece.mark else piece.pod
+    return named
+
+
+def _mark_words(run: Run) -> str:
+    if run.from_generation is None:
+        return f"run {run.epoch}: started from the beginning"
+    return f"run {run.epoch}: back at generation {run.from_generation}; output after it, dimmed above, is kept as history"
+
+
+def _kept_to(segments: dict[UUID, Segment], chunk: LogChunk) -> int | None:
+    """How far the present line of runs keeps this run's stream: None all of it, 0 nothing, else up to a mark."""
+    segment = segments.get(chunk.run_id)  # type: ignore[attr-defined]
+    return 0 if segment is None else segment.end(chunk.pod, chunk.stream)
+
+
+def _split_at_mark(chunk: LogChunk, kept_to: int | None) -> list[Piece]:
+    data = bytes(chunk.data)
+    kept = len(data) if kept_to is None else max(0, min(len(data), kept_to - chunk.offset))
+    parts = [(data[:kept], False), (data[kept:], True)]
+    return [Piece(part.decode("utf-8", "replace"), chunk.pod, chunk.stream, stale) for part, stale in parts if part]
+
+
+def _uuid(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None

@@ -1,0 +1,175 @@
+"""What pages show, read from rows: each function is one page's need in a fixed number of queries. It changes nothing.
+
+A user sees own jobs; an administrator all. Nodes are everybody's, the names of others' jobs on them are not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.contrib.auth.models import User
+from django.db.models import Count, Max, OuterRef, Prefetch, Q, QuerySet, Subquery, Sum
+
+from checkpoints.models import Generation, Resume
+from clusteros.core.models import Event
+from clusteros.core.problems import not_found
+from jobs.models import JOB_OVER, POD_LIVE, Job, OutputFile, Pod
+from nodes.models import Node
+
+SHOWN_FILES = 500
+WAITING = ("queued", "held")
+MOVING = ("starting", "running", "suspended", "restoring")
+
+
+def jobs_of(user: User) -> QuerySet[Job]:
+    jobs = Job.objects.select_related("owner")
+    return jobs if user.is_staff else jobs.filter(owner=user)
+
+
+def job_of(user: User, number: int) -> Job:
+    job = jobs_of(user).filter(number=number).first()
+    if job is None:
+        raise not_found(f"job {number}")
+    return job
+
+
+def with_last_generation(jobs: QuerySet[Job]) -> QuerySet[Job]:
+    """Each with `last_number` and `last_taken_at` of its newest complete generation."""
+    newest = Generation.objects.filter(job=OuterRef("pk"), state="complete").order_by("-number")
+    return jobs.annotate(last_number=Subquery(newest.values("number")[:1]), last_taken_at=Subquery(newest.values("taken_at")[:1]))
+
+
+@dataclass
+class NodeView:
+    """A node with what runs there, as one user may see it."""
+
+    node: Node
+    pods: list[Pod] = field(default_factory=list)
+    own_pods: list[Pod] = field(default_factory=list)
+
+    @property
+    def cores_used(self) -> int:
+        return sum(pod.run.job.pod_cores for pod in self.pods)
+
+    @property
+    def mem_promised(self) -> int:
+        return sum(pod.run.job.mem_bytes for pod in self.pods)
+
+    @property
+    def other_pods(self) -> int:
+        return len(self.pods) - len(self.own_pods)
+
+
+def nodes_for(user: User, **which: Any) -> list[NodeView]:
+    living = Pod.objects.filter(state__in=POD_LIVE).select_related("run__job__owner").order_by("run__job__number", "index")
+    nodes = Node.objects.filter(**which).prefetch_related(Prefetch("pods", living, to_attr="living"))
+    return [_node_view(node, user) for node in nodes]
+
+
+def _node_view(node: Node, user: User) -> NodeView:
+    pods: list[Pod] = node.living  # type: ignore[attr-defined]
+    own = [pod for pod in pods if user.is_staff or pod.run.job.owner_id == user.id]  # type: ignore[attr-defined]
+    return NodeView(node, pods, own)
+
+
+def node_for(user: User, name: str) -> NodeView:
+    found = nodes_for(user, name=name)
+    if not found:
+        raise not_found(f"node {name}")
+    return found[0]
+
+
+def figures(user: User, nodes: list[NodeView]) -> dict[str, Any]:
+    """The row of numbers on top of the cluster page."""
+    up = [view for view in nodes if view.node.state != "lost"]
+    jobs = jobs_of(user).aggregate(moving=Count("id", Q(state__in=MOVING)), waiting=Count("id", Q(state__in=WAITING)), over=Count("id", Q(state__in=JOB_OVER)))
+    kept = Generation.objects.filter(job__in=jobs_of(user), state="complete").aggregate(number=Count("id"), bytes=Sum("bytes_new"))
+    return {
+        "nodes": len(nodes), "up": len(up),
+        "cores": sum(view.node.cores for view in up), "cores_used": sum(view.cores_used for view in up),
+        "mem": sum(view.node.mem_bytes for view in up), "mem_used": sum(view.node.mem_used_bytes for view in up),
+        "generations": kept["number"], "generation_bytes": kept["bytes"] or 0, **jobs,
+    }  # fmt: skip
+
+
+def events_for(user: User, limit: int, **which: Any) -> list[Event]:
+    """The newest first."""
+    events = Event.objects.filter(**which)
+    if not user.is_staff:
+        events = events.filter(Q(owner_id=user.id) | Q(owner_id=None))
+    return list(events.order_by("-id")[:limit])
+
+
+def jobs_list(user: User, state: str, text: str, before: int | None, limit: int) -> tuple[list[Job], int | None]:
+    """(a page of jobs, newest first; the number from which the next page goes on)."""
+    jobs = with_last_generation(jobs_of(user))
+    if state == "live":
+        jobs = jobs.exclude(state__in=JOB_OVER)
+    elif state:
+        jobs = jobs.filter(state=state)
+    if text:
+        jobs = jobs.filter(_text_matches(text))
+    if before is not None:
+        jobs = jobs.filter(number__lt=before)
+    found = list(jobs.order_by("-number")[: limit + 1])
+    more = len(found) > limit
+    return found[:limit], found[limit - 1].number if more else None
+
+
+def _text_matches(text: str) -> Q:
+    matches = Q(name__icontains=text) | Q(owner__username__icontains=text)
+    return matches | Q(number=int(text)) if text.isdecimal() and len(text) < 16 else matches
+
+
+def last_complete(job: Job) -> Generation | None:
+    return Generation.objects.filter(job=job, state="complete").order_by("-number").first()
+
+
+def output_files(job: Job) -> list[OutputFile]:
+    """What the newest run that reported any left in its working directory."""
+    newest = OutputFile.objects.filter(run__job=job).order_by("-run__epoch").values_list("run", flat=True)[:1]
+    return list(OutputFile.objects.filter(run__in=list(newest)).order_by("path", "pod")[:SHOWN_FILES])
+
+
+def output_file(job: Job, pod: int, path: str) -> OutputFile:
+    found = OutputFile.objects.filter(run__job=job, pod=pod, path=path, uploaded=True).order_by("-run__epoch").first()
+    if found is None:
+        raise not_found(f"file {path[:80]} of job {job.number}")
+    return found
+
+
+def largest_node() -> dict[str, int]:
+    """What one pod, and all of them, can have at most: for the form's help."""
+    up = Node.objects.filter(state="up")
+    most = up.aggregate(cores=Max("cores"), mem=Max("mem_bytes"), all_cores=Sum("cores"), nodes=Count("id"))
+    return {name: value or 0 for name, value in most.items()}
+
+
+WAY_THERE = ("queued", "starting", "running")
+WAY_BACK = {
+    "planned": "planning", "capturing": "taking a generation", "fetching": "fetching the images", "safety": "keeping the present as a generation",
+    "ending": "ending the old pods", "restoring": "restoring",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Step:
+    words: str
+    look: str
+
+
+def steps_of(job: Job, resume: Resume | None) -> list[Step]:
+    """The way of a job, with where it is now; the phases of its way back while it is on one."""
+    if resume is not None and resume.open:
+        return _steps(list(WAY_BACK.values()) + ["running"], list(WAY_BACK).index(resume.state), "now")
+    end = job.state if job.over else "completed"
+    way = [*WAY_THERE, end]
+    if job.over:
+        return _steps(way, len(way) - 1, "good" if job.state == "completed" else "bad")
+    place = {"held": 0, "restoring": 1, "suspended": 2}.get(job.state)
+    return _steps(way, way.index(job.state) if place is None else place, "now")
+
+
+def _steps(words: list[str], at: int, look: str) -> list[Step]:
+    return [Step(word, look if place == at else "done" if place < at else "") for place, word in enumerate(words)]

@@ -1,0 +1,43 @@
+"""Addresses of the console. People's numbers stand in them (a job's number, a node's name), never row ids but tokens'."""
+
+from __future__ import annotations
+
+from django.contrib.auth.views import LoginView, LogoutView
+from django.urls import path
+
+from clusteros.console.views import cluster, generations, job, jobs, nodes, tokens
+
+app_name = "console"
+
+urlpatterns = [
+    path("login/", LoginView.as_view(template_name="console/login.html", redirect_authenticated_user=True), name="login"),
+    path("logout/", LogoutView.as_view(), name="logout"),
+    path("", cluster.cluster, name="cluster"),
+    path("part/<slug:part>/", cluster.cluster_part, name="cluster_part"),
+    path("nodes/", nodes.nodes, name="nodes"),
+    path("nodes/part/", nodes.nodes_part, name="nodes_part"),
+    path("nodes/join/", nodes.join_token, name="join_token"),
+    path("nodes/<str:name>/", nodes.node, name="node"),
+    path("nodes/<str:name>/part/", nodes.node_part, name="node_part"),
+    path("nodes/<str:name>/drain/", nodes.drain_dialog, name="drain_dialog"),
+    path("nodes/<str:name>/drain/now/", nodes.drain, name="drain"),
+    path("nodes/<str:name>/undrain/", nodes.undrain, name="undrain"),
+    path("tokens/", tokens.tokens, name="tokens"),
+    path("tokens/<int:token_id>/revoke/", tokens.revoke, name="revoke"),
+    path("jobs/", jobs.jobs, name="jobs"),
+    path("jobs/part/", jobs.jobs_part, name="jobs_part"),
+    path("jobs/new/", jobs.submit, name="submit"),
+    path("jobs/<int:number>/", job.job_page, name="job"),
+    path("jobs/<int:number>/part/<slug:part>/", job.job_part, name="job_part"),
+    path("jobs/<int:number>/log/", job.log_tail, name="log_tail"),
+    path("jobs/<int:number>/log/text/", job.log_text, name="log_text"),
+    path("jobs/<int:number>/files/<int:pod>/<path:path>", job.output_file, name="output_file"),
+    path("jobs/<int:number>/cancel/", job.cancel_dialog, name="cancel_dialog"),
+    path("jobs/<int:number>/do/<slug:verb>/", job.do_verb, name="job_do"),
+    path("jobs/<int:number>/checkpoint/", generations.checkpoint, name="checkpoint"),
+    path("jobs/<int:number>/generations/<int:generation>/rollback/", generations.rollback_dialog, name="rollback_dialog"),
+    path("jobs/<int:number>/generations/<int:generation>/rollback/now/", generations.rollback, name="rollback"),
+    path("jobs/<int:number>/generations/<int:generation>/pin/", generations.pin, name="pin"),
+    path("jobs/<int:number>/generations/<int:generation>/delete/", generations.delete_dialog, name="delete_dialog"),
+    path("jobs/<int:number>/generations/<int:generation>/delete/now/", generations.delete, name="delete"),
+]

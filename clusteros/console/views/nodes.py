@@ -1,0 +1,80 @@
+"""Nodes: the list, one node, and the drain with what it will do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import HttpResponse
+from django.shortcuts import render
+
+from clusteros.console import queries
+from clusteros.console.views.base import SignedIn, action, admin_only, is_part, page
+from clusteros.core.problems import Problem
+from nodes import services
+
+SHOWN_EVENTS = 40
+
+
+@page
+def nodes(request: SignedIn) -> HttpResponse:
+    return render(request, "console/nodes.html", _list(request))
+
+
+@page
+def nodes_part(request: SignedIn) -> HttpResponse:
+    return render(request, "console/nodes/list.html", _list(request))
+
+
+def _list(request: SignedIn) -> dict[str, Any]:
+    return {"nodes": queries.nodes_for(request.user)}
+
+
+@page
+@admin_only
+def join_token(request: SignedIn) -> HttpResponse:
+    """Make a join token, shown once with the command to type on the new machine."""
+    token, refusal = "", ""
+    if request.method == "POST":
+        try:
+            _, token = services.make_join_token(acting_user=request.user)
+        except Problem as problem:
+            refusal = problem.detail
+    context = {"token": token, "refusal": refusal, "host": request.build_absolute_uri("/").rstrip("/")}
+    return render(request, "console/join.html", context)
+
+
+@page
+def node(request: SignedIn, name: str) -> HttpResponse:
+    return render(request, "console/node.html", _one(request, name))
+
+
+@page
+def node_part(request: SignedIn, name: str) -> HttpResponse:
+    return render(request, "console/nodes/one.html", _one(request, name))
+
+
+def _one(request: SignedIn, name: str) -> dict[str, Any]:
+    view = queries.node_for(request.user, name)
+    return {"view": view, "node": view.node, "events": queries.events_for(request.user, SHOWN_EVENTS, node=name)}
+
+
+@page
+def drain_dialog(request: SignedIn, name: str) -> HttpResponse:
+    """What a drain would do, in words, before it is done."""
+    view = queries.node_for(request.user, name)
+    context = {"part": "console/confirm/drain.html", "view": view, "node": view.node, "is_part": is_part(request)}
+    return render(request, "console/confirm/page.html", context)
+
+
+@action
+@admin_only
+def drain(request: SignedIn, name: str) -> tuple[str, str]:
+    services.drain_node(name, acting_user=request.user)
+    return f"{name} is being drained: its jobs move to other nodes.", "console:nodes"
+
+
+@action
+@admin_only
+def undrain(request: SignedIn, name: str) -> tuple[str, str]:
+    services.undrain_node(name, acting_user=request.user)
+    return f"{name} takes jobs again.", "console:nodes"
