@@ -1,0 +1,262 @@
+/* See sockdiag.h. One dump per family and protocol over NETLINK_SOCK_DIAG. A family that this kernel cannot list
+ * (ENOENT) yields nothing: its sockets are then unknown and get refused by name. */
+#include "sockdiag.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/inet_diag.h>
+#include <linux/netlink.h>
+#include <linux/netlink_diag.h>
+#include <linux/rtnetlink.h>
+#include <linux/sock_diag.h>
+#include <linux/unix_diag.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "../image/schema.h"
+
+#define DIAG_BUFFER_BYTES (64u * 1024)
+
+int netns_socket(pid_t pid, int family, int type, int protocol, struct err *e)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/ns/net", pid);
+    AUTO_CLOSE int own = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
+    AUTO_CLOSE int theirs = open(path, O_RDONLY | O_CLOEXEC);
+    if (own < 0 || theirs < 0)
+        return err_errno(e, "network namespace of process %d", pid);
+    if (setns(theirs, CLONE_NEWNET) < 0)
+        return err_errno(e, "enter the network namespace of process %d", pid);
+    int fd = socket(family, type | SOCK_CLOEXEC, protocol);
+    int number = errno;
+    CHECK(setns(own, CLONE_NEWNET) == 0); /* going on in a wrong namespace would be worse than ending */
+    errno = number;
+    return fd < 0 ? err_errno(e, "socket of family %d", family) : fd;
+}
+
+/* ---- one answer each */
+typedef void (*answer_fn)(struct diag *d, const struct nlmsghdr *m);
+
+static void pending_add(struct diag_unix *u, const uint32_t *inos, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        *(uint32_t *)list_add((void **)&u->pending, &u->pending_count, sizeof *inos) = inos[i];
+}
+
+static void unix_attribute(struct diag_unix *u, const struct rtattr *a)
+{
+    const void *data = RTA_DATA(a);
+    size_t len = RTA_PAYLOAD(a);
+    switch (a->rta_type) {
+    case UNIX_DIAG_NAME:
+        u->name_len = len < sizeof u->name ? len : sizeof u->name;
+        memcpy(u->name, data, u->name_len);
+        break;
+    case UNIX_DIAG_VFS: {
+        struct unix_diag_vfs vfs;
+        if (len < sizeof vfs)
+            break;
+        memcpy(&vfs, data, sizeof vfs);
+        u->has_node = true;
+        u->node_ino = vfs.udiag_vfs_ino;
+        u->node_dev = vfs.udiag_vfs_dev;
+        break;
+    }
+    case UNIX_DIAG_PEER:
+        memcpy(&u->peer, data, sizeof u->peer);
+        break;
+    case UNIX_DIAG_ICONS:
+        pending_add(u, data, len / sizeof(uint32_t));
+        break;
+    case UNIX_DIAG_RQLEN: {
+        struct unix_diag_rqlen queues;
+        if (len < sizeof queues)
+            break;
+        memcpy(&queues, data, sizeof queues);
+        u->receive_len = queues.udiag_rqueue;
+        u->send_len = queues.udiag_wqueue;
+        break;
+    }
+    case UNIX_DIAG_SHUTDOWN:
+        memcpy(&u->shutdown, data, 1);
+        break;
+    default:
+        break;
+    }
+}
+
+static void unix_answer(struct diag *d, const struct nlmsghdr *m)
+{
+    const struct unix_diag_msg *msg = NLMSG_DATA(m);
+    struct diag_unix *u = LIST_ADD(d, unixes);
+    *u = (struct diag_unix){.ino = msg->udiag_ino, .type = msg->udiag_type, .state = msg->udiag_state};
+    unsigned left = m->nlmsg_len - (unsigned)NLMSG_LENGTH(sizeof *msg);
+    for (const struct rtattr *a = (const void *)(msg + 1); RTA_OK(a, left); a = RTA_NEXT(a, left))
+        unix_attribute(u, a);
+}
+
+static void inet_answer(struct diag *d, const struct nlmsghdr *m)
+{
+    const struct inet_diag_msg *msg = NLMSG_DATA(m);
+    struct diag_inet *s = LIST_ADD(d, inets);
+    *s = (struct diag_inet){.ino = msg->idiag_inode, .family = msg->idiag_family, .state = msg->idiag_state,
+                            .receive_len = msg->idiag_rqueue, .send_len = msg->idiag_wqueue,
+                            .local_port = ntohs(msg->id.idiag_sport), .remote_port = ntohs(msg->id.idiag_dport)};
+    memcpy(s->local, msg->id.idiag_src, sizeof s->local);
+    memcpy(s->remote, msg->id.idiag_dst, sizeof s->remote);
+    unsigned left = m->nlmsg_len - (unsigned)NLMSG_LENGTH(sizeof *msg);
+    for (const struct rtattr *a = (const void *)(msg + 1); RTA_OK(a, left); a = RTA_NEXT(a, left)) {
+        if (a->rta_type == INET_DIAG_SHUTDOWN)
+            memcpy(&s->shutdown, RTA_DATA(a), 1);
+        if (a->rta_type == INET_DIAG_PROTOCOL)
+            memcpy(&s->protocol, RTA_DATA(a), 1);
+    }
+}
+
+static void netlink_answer(struct diag *d, const struct nlmsghdr *m)
+{
+    const struct netlink_diag_msg *msg = NLMSG_DATA(m);
+    *(uint32_t *)list_add((void **)&d->others, &d->others_count, sizeof(uint32_t)) = msg->ndiag_ino;
+}
+
+/* ---- one dump */
+/* 1: more to come, 0: the end, -1 failed. */
+static int diag_messages(struct diag *d, char *data, size_t len, answer_fn answer, struct err *e)
+{
+    unsigned left = (unsigned)len;
+    for (const struct nlmsghdr *m = (const void *)data; NLMSG_OK(m, left); m = NLMSG_NEXT(m, left)) {
+        if (m->nlmsg_type == NLMSG_DONE)
+            return 0;
+        if (m->nlmsg_type == NLMSG_ERROR) {
+            const struct nlmsgerr *answered = NLMSG_DATA(m);
+            errno = -answered->error;
+            return errno == ENOENT || errno == 0 ? 0 : err_errno(e, "list sockets");
+        }
+        if (m->nlmsg_type == SOCK_DIAG_BY_FAMILY)
+            answer(d, m);
+    }
+    return 1;
+}
+
+static int diag_dump(int fd, const void *request, size_t len, answer_fn answer, struct diag *d, struct err *e)
+{
+    struct {
+        struct nlmsghdr header;
+        char body[128];
+    } out = {.header = {.nlmsg_len = (uint32_t)NLMSG_LENGTH(len), .nlmsg_type = SOCK_DIAG_BY_FAMILY,
+                        .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP}};
+    CHECK(len <= sizeof out.body);
+    memcpy(out.body, request, len);
+    if (send(fd, &out, out.header.nlmsg_len, 0) < 0)
+        return err_errno(e, "list sockets");
+    AUTO_FREE char *data = xcalloc(1, DIAG_BUFFER_BYTES);
+    for (int more = 1; more == 1;) {
+        ssize_t n = recv(fd, data, DIAG_BUFFER_BYTES, 0);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return err_errno(e, "list sockets");
+        more = diag_messages(d, data, (size_t)n, answer, e);
+        if (more < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static int diag_dump_unix(int fd, struct diag *d, struct err *e)
+{
+    struct unix_diag_req request = {.sdiag_family = AF_UNIX, .udiag_states = ~0u,
+                                    .udiag_show = UDIAG_SHOW_NAME | UDIAG_SHOW_VFS | UDIAG_SHOW_PEER |
+                                                  UDIAG_SHOW_ICONS | UDIAG_SHOW_RQLEN};
+    return diag_dump(fd, &request, sizeof request, unix_answer, d, e);
+}
+
+static int diag_dump_inet(int fd, uint8_t family, uint8_t protocol, struct diag *d, struct err *e)
+{
+    struct inet_diag_req_v2 request = {.sdiag_family = family, .sdiag_protocol = protocol, .idiag_states = ~0u};
+    size_t before = d->inets_count;
+    if (diag_dump(fd, &request, sizeof request, inet_answer, d, e) < 0)
+        return -1;
+    for (size_t i = before; i < d->inets_count; i++)
+        d->inets[i].protocol = protocol;
+    return 0;
+}
+
+static int diag_dump_netlink(int fd, struct diag *d, struct err *e)
+{
+    struct netlink_diag_req request = {.sdiag_family = AF_NETLINK, .sdiag_protocol = NDIAG_PROTO_ALL};
+    return diag_dump(fd, &request, sizeof request, netlink_answer, d, e);
+}
+
+/* ---- all of them, sorted */
+static int compare_u32(uint32_t a, uint32_t b)
+{
+    return a < b ? -1 : a > b;
+}
+static int compare_unix(const void *a, const void *b)
+{
+    return compare_u32(((const struct diag_unix *)a)->ino, ((const struct diag_unix *)b)->ino);
+}
+static int compare_inet(const void *a, const void *b)
+{
+    return compare_u32(((const struct diag_inet *)a)->ino, ((const struct diag_inet *)b)->ino);
+}
+static int compare_ino(const void *a, const void *b)
+{
+    return compare_u32(*(const uint32_t *)a, *(const uint32_t *)b);
+}
+
+static void sort(void *items, size_t count, size_t size, int (*compare)(const void *, const void *))
+{
+    if (count > 1)
+        qsort(items, count, size, compare);
+}
+
+int diag_read(pid_t pid, struct diag *out, struct err *e)
+{
+    *out = (struct diag){0};
+    AUTO_CLOSE int fd = netns_socket(pid, AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG, e);
+    if (fd < 0)
+        return -1;
+    if (diag_dump_unix(fd, out, e) < 0 || diag_dump_inet(fd, AF_INET, IPPROTO_TCP, out, e) < 0 ||
+        diag_dump_inet(fd, AF_INET6, IPPROTO_TCP, out, e) < 0 || diag_dump_inet(fd, AF_INET, IPPROTO_UDP, out, e) < 0 ||
+        diag_dump_inet(fd, AF_INET6, IPPROTO_UDP, out, e) < 0 || diag_dump_netlink(fd, out, e) < 0) {
+        diag_free(out);
+        return err_wrap(e, "sockets of the pod");
+    }
+    sort(out->unixes, out->unixes_count, sizeof *out->unixes, compare_unix);
+    sort(out->inets, out->inets_count, sizeof *out->inets, compare_inet);
+    sort(out->others, out->others_count, sizeof *out->others, compare_ino);
+    return 0;
+}
+
+void diag_free(struct diag *d)
+{
+    for (size_t i = 0; i < d->unixes_count; i++)
+        free(d->unixes[i].pending);
+    free(d->unixes);
+    free(d->inets);
+    free(d->others);
+    *d = (struct diag){0};
+}
+
+const struct diag_unix *diag_find_unix(const struct diag *d, uint64_t ino)
+{
+    struct diag_unix key = {.ino = (uint32_t)ino};
+    return d->unixes_count ? bsearch(&key, d->unixes, d->unixes_count, sizeof key, compare_unix) : NULL;
+}
+
+const struct diag_inet *diag_find_inet(const struct diag *d, uint64_t ino)
+{
+    struct diag_inet key = {.ino = (uint32_t)ino};
+    return d->inets_count ? bsearch(&key, d->inets, d->inets_count, sizeof key, compare_inet) : NULL;
+}
+
+bool diag_has_other(const struct diag *d, uint64_t ino)
+{
+    uint32_t key = (uint32_t)ino;
+    return d->others_count && bsearch(&key, d->others, d->others_count, sizeof key, compare_ino);
+}

@@ -1,0 +1,43 @@
+/* The sockets of one network namespace as the kernel lists them (sock_diag(7)): what no descriptor tells (peers of
+ * Unix sockets, their queues of connections not accepted yet, shutdown flags, TCP sockets that no descriptor
+ * names). Read only; nothing is touched. */
+#pragma once
+#include <netinet/in.h>
+
+#include "../base/base.h"
+
+struct diag_unix {
+    uint32_t ino, peer;          /* inode numbers; peer 0 for none */
+    uint8_t type, state, shutdown;
+    uint32_t receive_len, send_len; /* of a listener: connections waiting, backlog */
+    bool has_node;
+    uint32_t node_ino;
+    uint64_t node_dev;
+    uint8_t name[108];
+    size_t name_len;             /* abstract names begin with a NUL */
+    uint32_t *pending;           /* inode numbers of the clients not accepted yet, oldest first */
+    size_t pending_count;
+};
+struct diag_inet {
+    uint32_t ino;                /* 0: no descriptor names it */
+    uint8_t family, protocol, state, shutdown;
+    uint32_t receive_len, send_len; /* of a listener: connections waiting, backlog */
+    uint16_t local_port, remote_port;
+    uint8_t local[16], remote[16];
+};
+struct diag {
+    struct diag_unix *unixes;    /* by inode, ascending */
+    size_t unixes_count;
+    struct diag_inet *inets;     /* TCP and UDP of both families, by inode, ascending */
+    size_t inets_count;
+    uint32_t *others;            /* inode numbers of netlink sockets, ascending */
+    size_t others_count;
+};
+
+/* A socket in the network namespace of process `pid`; the calling thread's own namespace is as before afterwards. */
+MUST_CHECK int netns_socket(pid_t pid, int family, int type, int protocol, struct err *e);
+MUST_CHECK int diag_read(pid_t pid, struct diag *out, struct err *e);
+void diag_free(struct diag *d);
+const struct diag_unix *diag_find_unix(const struct diag *d, uint64_t ino);
+const struct diag_inet *diag_find_inet(const struct diag *d, uint64_t ino);
+bool diag_has_other(const struct diag *d, uint64_t ino);

@@ -1,0 +1,18 @@
+/* Looking at a socket's queue of messages without taking them: MSG_PEEK with SO_PEEK_OFF, which is journalled and put back. */
+#pragma once
+#include <sys/socket.h>
+
+#include "files_save.h"
+
+struct peeked {
+    const uint8_t *data;
+    size_t len;
+    const struct sockaddr_storage *from;
+    size_t from_len;
+    bool has_creds;
+    struct ucred creds;      /* pid as the engine sees it */
+};
+/* Calls fn for each message in order (for a stream: each stretch of one sender). Descriptors on their way (SCM_RIGHTS) are refused.
+ * zero_ends: nothing means the end of file, not an empty message. */
+MUST_CHECK int messages_peek(const struct saving *v, const struct source *src, bool stream, bool zero_ends,
+                             int (*fn)(void *ctx, const struct peeked *m, struct err *e), void *ctx, struct err *e);

@@ -1,0 +1,76 @@
+/* Inside of files_save: the descriptors of the stopped tree, grouped into open file descriptions, and what the savers of
+ * the kinds (file_save.c, pipe_save.c, …) share. The engine holds one duplicate of every description while it saves;
+ * whatever is changed in a description is journalled and put back before files_save returns. */
+#pragma once
+#include "files_facts.h"
+
+/* One descriptor number of one process. */
+struct slot {
+    size_t victim;           /* index into s->victims */
+    int number;
+    bool cloexec;
+    uint64_t dev, ino;
+    size_t source;           /* index into sources */
+};
+/* One open file description. */
+struct source {
+    size_t victim;           /* where it was first found */
+    int number;
+    int fd;                  /* the engine's duplicate */
+    uint64_t kind;
+    struct facts facts;
+    struct file *file;       /* its entry in the image (does not move) */
+};
+struct saving {
+    struct snapshot *s;
+    struct view view;
+    struct slot *slots;      /* by victim, then number */
+    size_t slots_count;
+    size_t *sorted;          /* indices of slots, equal descriptions side by side */
+    struct source *sources;
+    size_t sources_count;
+};
+
+/* ---- files_scan.c */
+MUST_CHECK int scan_slots(struct saving *v, struct err *e);
+MUST_CHECK int scan_sources(struct saving *v, struct err *e);
+void scan_free(struct saving *v);
+const struct slot *scan_find_slot(const struct saving *v, size_t victim, int number);
+struct source *scan_find_inode(const struct saving *v, uint64_t ino, uint64_t first_kind, uint64_t last_kind);
+
+/* ---- one saver for each kind: fills src->file and the list of its kind */
+MUST_CHECK int file_save(struct saving *v, struct source *src, struct err *e);
+MUST_CHECK int memfile_save(struct saving *v, struct source *src, struct err *e);
+MUST_CHECK int pipe_save(struct saving *v, struct source *src, struct err *e);
+MUST_CHECK int pipes_finish(struct saving *v, struct err *e);
+MUST_CHECK int socket_kind(struct source *src, struct err *e);
+MUST_CHECK int unix_save(struct saving *v, struct source *src, struct err *e);
+MUST_CHECK int tcp_save(struct saving *v, struct source *src, struct err *e);
+MUST_CHECK int tcp_check_orphans(struct saving *v, struct err *e);
+MUST_CHECK int udp_save(struct saving *v, struct source *src, struct err *e);
+MUST_CHECK int netlink_save(struct saving *v, struct source *src, struct err *e);
+MUST_CHECK int epoll_save(struct saving *v, struct source *src, struct err *e);
+MUST_CHECK int eventfd_save(struct saving *v, struct source *src, struct err *e);
+MUST_CHECK int timerfd_save(struct saving *v, struct source *src, struct err *e);
+MUST_CHECK int signalfd_save(struct saving *v, struct source *src, struct err *e);
+MUST_CHECK int inotify_save(struct saving *v, struct source *src, struct err *e);
+MUST_CHECK int locks_save(struct saving *v, struct err *e);
+
+/* ---- files_sockopt.c: options are kept by (level, name, value); only those of its table are ever set again */
+enum sockopt_family { OPT_UNIX = 1, OPT_TCP = 2, OPT_UDP = 4, OPT_NETLINK = 8, OPT_V4 = 16, OPT_V6 = 32 };
+void sockopts_save(int fd, unsigned families, struct sockopt **options, size_t *count);
+/* Sets what differs from what the socket has. */
+MUST_CHECK int sockopts_load(int fd, unsigned families, const struct sockopt *options, size_t count, struct err *e);
+MUST_CHECK int sockbufs_save(int fd, uint64_t *sndbuf, uint64_t *rcvbuf, uint64_t *lock, struct err *e);
+/* Room for at least what it had (queues go in before the final size is set). */
+MUST_CHECK int sockbufs_widen(int fd, uint64_t sndbuf, uint64_t rcvbuf, struct err *e);
+MUST_CHECK int sockbufs_load(int fd, uint64_t sndbuf, uint64_t rcvbuf, uint64_t lock, struct err *e);
+
+/* "cannot be captured": E_UNSUPPORTED with process, descriptor and words. */
+MUST_CHECK int source_refuse(const struct saving *v, const struct source *src, struct err *e, const char *format, ...) PRINTF(4, 5);
+/* The same for what passes by itself when the job runs on for a moment: E_BUSY. */
+MUST_CHECK int source_busy(const struct saving *v, const struct source *src, struct err *e, const char *format, ...) PRINTF(4, 5);
+/* Inner pid of a process or thread, by its pid as the engine sees it; 0 if it is none of the pod's. */
+uint64_t saving_inner_pid(const struct saving *v, pid_t pid);
+/* Open the description's file anew for reading, so that nobody's offset moves. */
+MUST_CHECK int source_reopen(int fd, int flags, struct err *e);

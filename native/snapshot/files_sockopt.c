@@ -1,0 +1,178 @@
+/* Socket options that travel: one table. Saved by (level, name, value); when loaded, only what the table knows is set, and only
+ * where the new socket differs, so that defaults cost nothing and need no rights. Buffer sizes are apart: their values
+ * are doubled by the kernel and carry a lock (SO_BUF_LOCK) against auto-tuning. */
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <linux/netlink.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "files_save.h"
+
+#ifndef SO_BUF_LOCK
+#define SO_BUF_LOCK 72
+#endif
+#ifndef SOL_NETLINK
+#define SOL_NETLINK 270
+#endif
+#define OPTION_BYTES_MAX 64
+#define OPT_IP (OPT_TCP | OPT_UDP)
+#define OPT_ALL (OPT_UNIX | OPT_IP | OPT_NETLINK)
+
+static const struct known_option {
+    unsigned families;
+    int level, name;
+    socklen_t size;          /* most that it can be */
+} known_options[] = {
+    {OPT_V6, IPPROTO_IPV6, IPV6_V6ONLY, 4},
+    {OPT_IP, SOL_SOCKET, SO_REUSEADDR, 4},
+    {OPT_IP, SOL_SOCKET, SO_REUSEPORT, 4},
+    {OPT_IP, SOL_SOCKET, SO_KEEPALIVE, 4},
+    {OPT_IP, SOL_SOCKET, SO_LINGER, sizeof(struct linger)},
+    {OPT_IP, SOL_SOCKET, SO_OOBINLINE, 4},
+    {OPT_IP, SOL_SOCKET, SO_BROADCAST, 4},
+    {OPT_ALL, SOL_SOCKET, SO_PRIORITY, 4},
+    {OPT_IP, SOL_SOCKET, SO_MARK, 4},
+    {OPT_IP, SOL_SOCKET, SO_DONTROUTE, 4},
+    {OPT_IP, SOL_SOCKET, SO_BINDTODEVICE, 16},
+    {OPT_ALL, SOL_SOCKET, SO_RCVLOWAT, 4},
+    {OPT_ALL, SOL_SOCKET, SO_RCVTIMEO, 16},
+    {OPT_ALL, SOL_SOCKET, SO_SNDTIMEO, 16},
+    {OPT_UNIX | OPT_NETLINK, SOL_SOCKET, SO_PASSCRED, 4},
+    {OPT_UNIX | OPT_NETLINK, SOL_SOCKET, SO_PASSSEC, 4},
+    {OPT_ALL, SOL_SOCKET, SO_TIMESTAMP, 4},
+    {OPT_ALL, SOL_SOCKET, SO_TIMESTAMPNS, 4},
+    {OPT_UDP, SOL_SOCKET, SO_NO_CHECK, 4},
+    {OPT_UNIX | OPT_UDP | OPT_NETLINK, SOL_SOCKET, SO_RXQ_OVFL, 4},
+    {OPT_TCP, IPPROTO_TCP, TCP_NODELAY, 4},
+    {OPT_TCP, IPPROTO_TCP, TCP_CORK, 4},
+    {OPT_TCP, IPPROTO_TCP, TCP_KEEPIDLE, 4},
+    {OPT_TCP, IPPROTO_TCP, TCP_KEEPINTVL, 4},
+    {OPT_TCP, IPPROTO_TCP, TCP_KEEPCNT, 4},
+    {OPT_TCP, IPPROTO_TCP, TCP_SYNCNT, 4},
+    {OPT_TCP, IPPROTO_TCP, TCP_LINGER2, 4},
+    {OPT_TCP, IPPROTO_TCP, TCP_DEFER_ACCEPT, 4},
+    {OPT_TCP, IPPROTO_TCP, TCP_USER_TIMEOUT, 4},
+    {OPT_TCP, IPPROTO_TCP, TCP_CONGESTION, 16},
+    {OPT_TCP, IPPROTO_TCP, TCP_THIN_LINEAR_TIMEOUTS, 4},
+    {OPT_TCP, IPPROTO_TCP, TCP_NOTSENT_LOWAT, 4},
+    {OPT_V4, IPPROTO_IP, IP_TOS, 4},
+    {OPT_V4, IPPROTO_IP, IP_TTL, 4},
+    {OPT_V4, IPPROTO_IP, IP_FREEBIND, 4},
+    {OPT_V4, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 4},
+    {OPT_V4, IPPROTO_IP, IP_MTU_DISCOVER, 4},
+    {OPT_V4, IPPROTO_IP, IP_RECVERR, 4},
+    {OPT_V4, IPPROTO_IP, IP_PKTINFO, 4},
+    {OPT_V4, IPPROTO_IP, IP_RECVTTL, 4},
+    {OPT_V4, IPPROTO_IP, IP_RECVTOS, 4},
+    {OPT_V4, IPPROTO_IP, IP_MULTICAST_TTL, 4},
+    {OPT_V4, IPPROTO_IP, IP_MULTICAST_LOOP, 4},
+    {OPT_V6, IPPROTO_IPV6, IPV6_UNICAST_HOPS, 4},
+    {OPT_V6, IPPROTO_IPV6, IPV6_MULTICAST_HOPS, 4},
+    {OPT_V6, IPPROTO_IPV6, IPV6_MULTICAST_LOOP, 4},
+    {OPT_V6, IPPROTO_IPV6, IPV6_TCLASS, 4},
+    {OPT_V6, IPPROTO_IPV6, IPV6_RECVPKTINFO, 4},
+    {OPT_V6, IPPROTO_IPV6, IPV6_RECVERR, 4},
+    {OPT_NETLINK, SOL_NETLINK, NETLINK_PKTINFO, 4},
+    {OPT_NETLINK, SOL_NETLINK, NETLINK_BROADCAST_ERROR, 4},
+    {OPT_NETLINK, SOL_NETLINK, NETLINK_NO_ENOBUFS, 4},
+    {OPT_NETLINK, SOL_NETLINK, NETLINK_CAP_ACK, 4},
+    {OPT_NETLINK, SOL_NETLINK, NETLINK_EXT_ACK, 4},
+    {OPT_NETLINK, SOL_NETLINK, NETLINK_GET_STRICT_CHK, 4},
+    {OPT_UNIX | OPT_UDP, SOL_SOCKET, SO_PEEK_OFF, 4},
+};
+
+void sockopts_save(int fd, unsigned families, struct sockopt **options, size_t *count)
+{
+    for (size_t i = 0; i < ARRAY_LENGTH(known_options); i++) {
+        const struct known_option *k = &known_options[i];
+        uint8_t value[OPTION_BYTES_MAX] = {0};
+        socklen_t len = k->size;
+        if (!(k->families & families) || getsockopt(fd, k->level, k->name, value, &len) < 0)
+            continue; /* what this kernel or this kind of socket does not have */
+        struct sockopt *o = list_add((void **)options, count, sizeof *o);
+        o->level = (uint64_t)k->level;
+        o->name = (uint64_t)k->name;
+        bytes_set(&o->value, value, len);
+    }
+}
+
+static const struct known_option *option_known(unsigned families, const struct sockopt *o)
+{
+    for (size_t i = 0; i < ARRAY_LENGTH(known_options); i++) {
+        const struct known_option *k = &known_options[i];
+        if ((uint64_t)k->level == o->level && (uint64_t)k->name == o->name && k->families & families && o->value.len <= k->size)
+            return k;
+    }
+    return NULL;
+}
+
+int sockopts_load(int fd, unsigned families, const struct sockopt *options, size_t count, struct err *e)
+{
+    for (size_t i = 0; i < count; i++) {
+        const struct sockopt *o = &options[i];
+        const struct known_option *k = option_known(families, o);
+        if (!k)
+            return err_set(e, E_BAD_IMAGE, "socket option %lu/%lu is not one that images carry", o->level, o->name);
+        uint8_t now[OPTION_BYTES_MAX] = {0};
+        socklen_t len = k->size;
+        if (getsockopt(fd, k->level, k->name, now, &len) == 0 && len == o->value.len &&
+            (!len || !memcmp(now, o->value.data, len)))
+            continue;
+        if (setsockopt(fd, k->level, k->name, o->value.data, (socklen_t)o->value.len) < 0)
+            return err_errno(e, "socket option %d/%d", k->level, k->name);
+    }
+    return 0;
+}
+
+/* ---- buffers */
+static int number_get(int fd, int name, uint64_t *value, struct err *e)
+{
+    int number = 0;
+    socklen_t len = sizeof number;
+    if (getsockopt(fd, SOL_SOCKET, name, &number, &len) < 0)
+        return err_errno(e, "socket option %d", name);
+    *value = number < 0 ? 0 : (uint64_t)number;
+    return 0;
+}
+
+int sockbufs_save(int fd, uint64_t *sndbuf, uint64_t *rcvbuf, uint64_t *lock, struct err *e)
+{
+    return number_get(fd, SO_SNDBUF, sndbuf, e) < 0 || number_get(fd, SO_RCVBUF, rcvbuf, e) < 0 ||
+                   number_get(fd, SO_BUF_LOCK, lock, e) < 0
+               ? -1
+               : 0;
+}
+
+/* The kernel doubles what is set. Without CAP_NET_ADMIN over the host the plain option must do (bounded by wmem_max). */
+static int buffer_set(int fd, int force, int plain, uint64_t bytes, struct err *e)
+{
+    if (bytes > INT32_MAX)
+        return err_set(e, E_BAD_IMAGE, "a socket buffer of %lu bytes", bytes);
+    int half = (int)(bytes / 2);
+    if (setsockopt(fd, SOL_SOCKET, force, &half, sizeof half) < 0 &&
+        (errno != EPERM || setsockopt(fd, SOL_SOCKET, plain, &half, sizeof half) < 0))
+        return err_errno(e, "socket buffer of %lu bytes", bytes);
+    return 0;
+}
+
+int sockbufs_widen(int fd, uint64_t sndbuf, uint64_t rcvbuf, struct err *e)
+{
+    if (sndbuf > INT32_MAX / 4 || rcvbuf > INT32_MAX / 4)
+        return err_set(e, E_BAD_IMAGE, "socket buffers of %lu and %lu bytes", sndbuf, rcvbuf);
+    return buffer_set(fd, SO_SNDBUFFORCE, SO_SNDBUF, 2 * sndbuf + (1u << 20), e) < 0 ||
+                   buffer_set(fd, SO_RCVBUFFORCE, SO_RCVBUF, 2 * rcvbuf + (1u << 20), e) < 0
+               ? -1
+               : 0;
+}
+
+int sockbufs_load(int fd, uint64_t sndbuf, uint64_t rcvbuf, uint64_t lock, struct err *e)
+{
+    int bits = (int)(lock & 3);
+    if (buffer_set(fd, SO_SNDBUFFORCE, SO_SNDBUF, sndbuf, e) < 0 || buffer_set(fd, SO_RCVBUFFORCE, SO_RCVBUF, rcvbuf, e) < 0)
+        return -1;
+    if (setsockopt(fd, SOL_SOCKET, SO_BUF_LOCK, &bits, sizeof bits) < 0)
+        return err_errno(e, "lock of socket buffers");
+    return 0;
+}

@@ -1,0 +1,127 @@
+/* inotify(7): watches with the paths that they mean today, found by the file handle in fdinfo. Events not read yet cannot be
+ * put back; they are read within moments. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "files_save.h"
+
+#define HANDLE_BYTES_MAX 128u
+
+struct watch_line {
+    unsigned wd, mask, handle_bytes;
+    int handle_type;
+    unsigned long ino;
+    uint8_t handle[HANDLE_BYTES_MAX];
+};
+
+static bool handle_parse(const char *hex, struct watch_line *out)
+{
+    for (unsigned i = 0; i < out->handle_bytes; i++) {
+        unsigned byte;
+        if (sscanf(hex + 2 * i, "%2x", &byte) != 1)
+            return false;
+        out->handle[i] = (uint8_t)byte;
+    }
+    return true;
+}
+
+static bool watch_parse(const char *line, struct watch_line *out)
+{
+    unsigned handle_type;
+    int at = 0;
+    if (sscanf(line, "\ninotify wd:%x ino:%lx sdev:%*x mask:%x ignored_mask:%*x fhandle-bytes:%x fhandle-type:%x f_handle:%n", &out->wd,
+               &out->ino, &out->mask, &out->handle_bytes, &handle_type, &at) != 5 || !at || out->handle_bytes > HANDLE_BYTES_MAX)
+        return false;
+    out->handle_type = (int)handle_type;
+    return handle_parse(line + at, out);
+}
+
+/* A path by its handle on one file system of the pod. */
+static char *path_by_handle(int mount, const struct watch_line *w)
+{
+    struct {
+        struct file_handle head;
+        uint8_t bytes[HANDLE_BYTES_MAX];
+    } handle = {.head = {.handle_bytes = w->handle_bytes, .handle_type = w->handle_type}};
+    char path[64], link[PATH_BYTES];
+    memcpy(handle.head.f_handle, w->handle, w->handle_bytes);
+    AUTO_CLOSE int fd = open_by_handle_at(mount, &handle.head, O_PATH | O_CLOEXEC);
+    struct stat st;
+    if (fd < 0 || fstat(fd, &st) < 0 || st.st_ino != w->ino)
+        return NULL;
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    ssize_t n = readlink(path, link, sizeof link - 1);
+    link[n < 0 ? 0 : n] = 0;
+    return n > 0 && link[0] == '/' ? xstrdup(link) : NULL;
+}
+
+/* What handles cannot tell (overlayfs): the working directories and open directories of the pod, and those above them. */
+static char *path_by_guess(const struct saving *v, const struct watch_line *w, const char *start)
+{
+    AUTO_FREE char *path = xstrdup(start);
+    while (path[0] == '/') {
+        AUTO_CLOSE int fd = openat(v->view.root, path[1] ? path + 1 : ".", O_PATH | O_NOFOLLOW | O_CLOEXEC);
+        struct stat st;
+        if (fd >= 0 && fstat(fd, &st) == 0 && st.st_ino == w->ino)
+            return xstrdup(path);
+        char *slash = strrchr(path, '/');
+        if (slash == path && !path[1])
+            break;
+        slash[slash == path ? 1 : 0] = 0;
+    }
+    return NULL;
+}
+
+static char *path_find(const struct saving *v, const struct watch_line *w)
+{
+    static const char *const mounts[] = {".", "tmp", "dev/shm", "run", "dev"};
+    for (size_t i = 0; i < ARRAY_LENGTH(mounts); i++) {
+        AUTO_CLOSE int mount = openat(v->view.root, mounts[i], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        char *path = mount < 0 ? NULL : path_by_handle(mount, w);
+        if (path)
+            return path;
+    }
+    for (size_t i = 0; i < v->s->victim_count; i++) {
+        char link[64], cwd[PATH_BYTES];
+        snprintf(link, sizeof link, "/proc/%d/cwd", v->s->victims[i].pid);
+        ssize_t n = readlink(link, cwd, sizeof cwd - 1);
+        cwd[n < 0 ? 0 : n] = 0;
+        char *path = path_by_guess(v, w, cwd);
+        if (path)
+            return path;
+    }
+    for (size_t i = 0; i < v->sources_count; i++) {
+        char *path = path_by_guess(v, w, v->sources[i].facts.link);
+        if (path)
+            return path;
+    }
+    return NULL;
+}
+
+int inotify_save(struct saving *v, struct source *src, struct err *e)
+{
+    int waiting = 0;
+    if (ioctl(src->fd, FIONREAD, &waiting) < 0)
+        return err_errno(e, "queue of an inotify instance");
+    if (waiting)
+        return source_busy(v, src, e, "an inotify instance with events not read yet");
+    struct inotify *inotify = LIST_ADD(&v->s->image, inotifies);
+    inotify->id = src->file->ref = src->file->id;
+    for (const char *at = strstr(src->facts.fdinfo, "\ninotify wd:"); at; at = strstr(at + 1, "\ninotify wd:")) {
+        struct watch_line line = {0};
+        if (!watch_parse(at, &line))
+            return source_refuse(v, src, e, "an inotify instance whose state this kernel shows in an unknown way");
+        char *path = path_find(v, &line);
+        if (!path)
+            return source_refuse(v, src, e, "an inotify watch (%u) on a file whose path cannot be found", line.wd);
+        struct inotify_watch *watch = LIST_ADD(inotify, watches);
+        watch->wd = line.wd;
+        watch->mask = line.mask;
+        watch->path = path;
+    }
+    return 0;
+}

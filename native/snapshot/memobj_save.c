@@ -1,0 +1,78 @@
+/* Memory that several processes may share and that has no path: shared anonymous mappings, memfds, unlinked files. One
+ * memobj per inode, its content saved once, holes kept. Mappings and descriptors refer to it by its id. */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "files_save.h"
+
+#ifndef F_GET_SEALS
+#define F_GET_SEALS 1034
+#endif
+
+static struct memobj *memobj_find(struct image *image, const struct stat *st)
+{
+    for (size_t i = 0; i < image->memobjs_count; i++)
+        if (image->memobjs[i].dev == st->st_dev && image->memobjs[i].ino == st->st_ino)
+            return &image->memobjs[i];
+    return NULL;
+}
+
+/* "/memfd:name (deleted)" -> "name", "/tmp/x (deleted)" -> "/tmp/x" */
+static char *memobj_name(uint64_t kind, const char *link)
+{
+    static const char deleted[] = " (deleted)", memfd[] = "/memfd:";
+    if (kind == MEMOBJ_MEMFD && !strncmp(link, memfd, strlen(memfd)))
+        link += strlen(memfd);
+    char *name = xstrdup(link);
+    size_t len = strlen(name), tail = strlen(deleted);
+    if (len >= tail && !strcmp(name + len - tail, deleted))
+        name[len - tail] = 0;
+    return name;
+}
+
+static void memobj_describe(struct memobj *m, int fd, const struct stat *st)
+{
+    int seals = fcntl(fd, F_GET_SEALS);
+    m->dev = st->st_dev;
+    m->ino = st->st_ino;
+    m->size = (uint64_t)st->st_size;
+    m->mode = st->st_mode;
+    m->uid = st->st_uid;
+    m->gid = st->st_gid;
+    m->seals = seals > 0 ? (uint64_t)seals : 0;
+}
+
+int memobj_save(struct snapshot *s, int fd, uint64_t kind, const char *name, uint64_t *id, struct err *e)
+{
+    struct stat st;
+    if (fstat(fd, &st) < 0)
+        return err_errno(e, "shared memory %s", name);
+    struct memobj *m = memobj_find(&s->image, &st);
+    if (m) {
+        *id = m->id;
+        return 0;
+    }
+    /* Read through a description of our own: store_put_file moves the offset, which the victim shares. */
+    AUTO_CLOSE int reader = source_reopen(fd, O_RDONLY, e);
+    if (reader < 0)
+        return err_wrap(e, "shared memory %s", name);
+    m = LIST_ADD(&s->image, memobjs);
+    m->id = *id = s->image.memobjs_count;
+    m->kind = kind;
+    m->name = memobj_name(kind, name);
+    memobj_describe(m, fd, &st);
+    uint64_t stored = 0;
+    if (store_put_file(s->store, reader, m->size, &m->extents, &m->extents_count, &stored, e) < 0)
+        return err_wrap(e, "content of %s", name);
+    s->image.raw_bytes += m->size;
+    s->image.new_bytes += stored;
+    return 0;
+}
+
+int memfile_save(struct saving *v, struct source *src, struct err *e)
+{
+    uint64_t kind = strncmp(src->facts.link, "/memfd:", 7) ? MEMOBJ_UNLINKED : MEMOBJ_MEMFD;
+    return memobj_save(v->s, src->fd, kind, src->facts.link, &src->file->ref, e);
+}

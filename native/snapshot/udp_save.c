@@ -1,0 +1,54 @@
+/* UDP sockets with the datagrams that wait in them. */
+#include <netinet/in.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "../kernel/tcpstate.h"
+#include "files_messages.h"
+
+static int addresses_save(const struct source *src, struct udp_socket *u, struct err *e)
+{
+    struct sockaddr_storage address = {0};
+    socklen_t len = sizeof address;
+    if (getsockname(src->fd, (struct sockaddr *)&address, &len) < 0)
+        return err_errno(e, "address of a socket");
+    bytes_set(&u->local, &address, len);
+    u->bound = tcp_port(&u->local) != 0;
+    len = sizeof address;
+    if (getpeername(src->fd, (struct sockaddr *)&address, &len) == 0) {
+        bytes_set(&u->remote, &address, len);
+        u->connected = 1;
+    }
+    return 0;
+}
+
+static int datagram_add(void *ctx, const struct peeked *m, struct err *e)
+{
+    struct udp_socket *u = ctx;
+    struct datagram *d = LIST_ADD(u, queue);
+    (void)e;
+    bytes_set(&d->data, m->data, m->len);
+    bytes_set(&d->from, m->from, m->from_len);
+    return 0;
+}
+
+int udp_save(struct saving *v, struct source *src, struct err *e)
+{
+    const struct diag_inet *d = diag_find_inet(&v->view.diag, src->facts.st.st_ino);
+    int family = 0;
+    socklen_t len = sizeof family;
+    if (getsockopt(src->fd, SOL_SOCKET, SO_DOMAIN, &family, &len) < 0)
+        return err_errno(e, "family of a socket");
+    struct udp_socket *u = LIST_ADD(&v->s->image, udp_sockets);
+    u->id = src->file->ref = src->file->id;
+    u->family = (uint64_t)family;
+    u->type = SOCK_DGRAM;
+    u->protocol = IPPROTO_UDP;
+    u->shutdown = d ? d->shutdown : 0;
+    sockopts_save(src->fd, OPT_UDP | (family == AF_INET ? OPT_V4 : OPT_V6), &u->options, &u->options_count);
+    if (addresses_save(src, u, e) < 0 || sockbufs_save(src->fd, &u->sndbuf, &u->rcvbuf, &u->buf_lock, e) < 0)
+        return -1;
+    if (u->bound && !d)
+        return source_refuse(v, src, e, "a UDP socket of another network namespace");
+    return messages_peek(v, src, false, false, datagram_add, u, e);
+}
