@@ -14,7 +14,7 @@ import select
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -162,6 +162,15 @@ class Act:
             self._process.stdin.write(word.encode() + b"\n")
             self._process.stdin.flush()
 
+    def feed(self, pieces: Iterable[bytes]) -> None:
+        """Write data to a verb that takes a stream, then end its input. A client that gave up is noticed by `done`."""
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):
+            for piece in pieces:
+                self._process.stdin.write(piece)
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
+
     def close(self) -> None:
         """End of input (abort at a barrier), then reap; the client gets KILL when it does not end by itself."""
         if self._process.stdin is not None:
@@ -226,18 +235,53 @@ class Engine:
             event = act.done(timeout_s)
             return {**event, "warnings": act.warnings} if act.warnings else event
 
-    def stream(self, verb: str, *args: str | Path, stdin: int | IO[bytes], stdout: int | IO[bytes], timeout_s: float) -> None:
-        """Run a verb whose standard input and output are data, not events. Failures: exit status and stderr."""
-        with tempfile.TemporaryFile() as stderr:
+    def feed(self, verb: str, *args: str | Path, pieces: Iterable[bytes], timeout_s: float) -> Event:
+        """Run a verb that takes `pieces` on standard input; its `done` event."""
+        with self.start(verb, *args) as act:
+            act.feed(pieces)
+            return act.done(timeout_s)
+
+    @contextmanager
+    def reading(self, verb: str, *args: str | Path, stdin: bytes = b"") -> Iterator[IO[bytes]]:
+        """Run a verb whose standard output is data: a file to read it from. Its failure is raised at the end.
+
+        A reader that leaves early by an exception ends the client; what it wrote until then is what there is.
+        """
+        with tempfile.TemporaryFile() as stderr, tempfile.TemporaryFile() as source:
+            source.write(stdin)
+            source.seek(0)
             argv = [str(self.binary), verb, *map(str, args)]
-            with _started(argv, stdin, stdout, stderr, self._env) as process:
-                try:
-                    status = process.wait(timeout_s)
-                except subprocess.TimeoutExpired:
-                    raise EngineError("BUSY", f"native {verb} did not end in time") from None
+            process = subprocess.Popen(
+                argv, stdin=source, stdout=subprocess.PIPE, stderr=stderr, env=self._env, start_new_session=True
+            )
+            assert process.stdout is not None
+            try:
+                yield process.stdout
+                status = process.wait(GRACE_S)
+            finally:
+                process.stdout.close()
+                if process.poll() is None:
+                    process.kill()
+                    process.wait()
             if status:
                 stderr.seek(0)
                 raise stream_failure(verb, status, stderr.read()[-STDERR_TAIL_BYTES:])
+
+    def exec_in_pod(self, pod: Path, argv: list[str], timeout_s: float, max_bytes: int) -> tuple[int, bytes]:
+        """Run a command in a pod: (exit status by the shell's convention, the first `max_bytes` of its output)."""
+        with tempfile.TemporaryFile() as output:
+            command = [str(self.binary), "exec", "--pod", str(pod), "--", *argv]
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=self._env, start_new_session=True
+            )
+            try:
+                status = process.wait(timeout_s)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                raise EngineError("BUSY", f"the command did not end within {timeout_s:g} s") from None
+            output.seek(0)
+            return status, output.read(max_bytes)
 
 
 def stream_failure(verb: str, status: int, stderr: bytes) -> EngineError:
@@ -249,16 +293,3 @@ def stream_failure(verb: str, status: int, stderr: bytes) -> EngineError:
             return failure_of(event)
     words = lines[-1] if lines else f"native {verb} ended with {status}"
     return EngineError(by_exit(status) if status > 0 else CODES["BUG"], words)
-
-
-@contextmanager
-def _started(
-    argv: list[str], stdin: int | IO[bytes], stdout: int | IO[bytes], stderr: IO[bytes], env: Mapping[str, str] | None
-) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen(argv, stdin=stdin, stdout=stdout, stderr=stderr, env=env, start_new_session=True)
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()

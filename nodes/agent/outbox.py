@@ -54,6 +54,11 @@ class Outbox:
             self._send(envelope)
         return str(envelope["id"])
 
+    def say(self, kind: str, body: dict[str, Any]) -> None:
+        """Send something that is worth nothing later: once, without keeping it."""
+        with suppress(ConnectionError):
+            self._send(self._seal(kind, body))
+
     def ack(self, ids: Iterable[str]) -> None:
         with self._lock:
             for report_id in ids:
@@ -64,7 +69,8 @@ class Outbox:
 
     def unacked(self) -> list[Envelope]:
         """What a heartbeat repeats: the oldest reports that had time to be acked, up to a bound in bytes."""
-        now, size, found = time.monotonic(), 0, []
+        now, size = time.monotonic(), 0
+        found: list[Envelope] = []
         with self._lock:
             waiting = sorted(self._files.items(), key=lambda item: item[1].name)
         for report_id, path in waiting:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from pyroute2 import IPRoute
-from pyroute2.nftables.main import NFTables
 from pyroute2.nftables.expressions import genex, masq
+from pyroute2.nftables.main import NFTables
 
 from nodes.agent import netns
 

@@ -1,0 +1,37 @@
+"""What the parts of the node service share: one object, made once, handed to every verb."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from native.engine import Engine
+from nodes.agent.config import NodeConfig
+from nodes.agent.epochs import Epochs
+from nodes.agent.front import FrontEnd
+from nodes.agent.images import Images
+from nodes.agent.network import JobNetworks
+from nodes.agent.outbox import Outbox
+from nodes.agent.records import Records
+from nodes.agent.runner import Runner
+
+
+@dataclass
+class Agent:
+    config: NodeConfig
+    engine: Engine
+    outbox: Outbox
+    epochs: Epochs
+    records: Records
+    networks: JobNetworks
+    images: Images
+    front: FrontEnd
+    runner: Runner = field(default_factory=Runner)
+
+    @property
+    def store(self) -> Path:
+        return self.config.folder("store")
+
+    def report(self, kind: str, body: dict[str, Any]) -> str:
+        return self.outbox.report(kind, body)

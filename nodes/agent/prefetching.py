@@ -1,0 +1,157 @@
+"""Getting images from other nodes: the manifest, the chunks that lack here, each checked before it is kept.
+
+Sources are tried in turn, and what one of them gave stays. An image counts as held only when the engine has found the
+whole closure in the store. An image that is held already is verified; damaged chunks are forgotten and fetched again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import threading
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+
+from native.engine import EngineError
+from nodes.agent import pods
+from nodes.agent.agent import Agent
+from nodes.agent.spec import take_digest
+
+log = logging.getLogger(__name__)
+BATCH = 256
+BLOCK_BYTES = 1 << 20
+MANIFEST_MAX_BYTES = 1 << 30
+TIMEOUT = httpx.Timeout(60.0, connect=3.0)
+IMPORT_TIMEOUT_S = 600.0
+VERIFY_TIMEOUT_S = 600.0
+Body = dict[str, Any]
+Source = dict[str, Any]
+
+_locks: dict[str, threading.Lock] = defaultdict(threading.Lock)
+
+
+def prefetch(agent: Agent, body: Body) -> None:
+    """A prefetch: in the background; what is complete now, and what is not and why, comes back as a report."""
+    digests, sources = [take_digest(digest) for digest in body.get("images") or []], body.get("sources") or []
+
+    def work() -> None:
+        held, failed = [], []
+        for digest in digests:
+            try:
+                make_sure(agent, digest, sources)
+                held.append(digest)
+            except EngineError as error:
+                log.warning("image %s: %s", digest, error)
+                failed.append({"digest": digest, "code": error.code.name, "message": error.message})
+        agent.report("images", {"digests": held, "failed": failed})
+
+    agent.runner.start("prefetch:" + ",".join(sorted(digests)), work)
+
+
+def make_sure(agent: Agent, digest: str, sources: list[Source]) -> None:
+    """The image is held and every byte of it is right; else it is fetched."""
+    if agent.images.has(digest):
+        try:
+            verify(agent, digest)
+            return
+        except EngineError as error:
+            if error.code.name not in ("BAD_IMAGE", "NO_INPUT"):
+                raise
+            log.warning("image %s is damaged here and is fetched again: %s", digest, error)
+            agent.images.set_aside(digest)
+            if not sources:
+                raise
+    fetch(agent, digest, sources)
+
+
+def verify(agent: Agent, digest: str) -> None:
+    image = agent.images.path(digest)
+    agent.engine.call("verify", image, "--store", agent.store, "--forget-damaged", timeout_s=VERIFY_TIMEOUT_S)
+
+
+def fetch(agent: Agent, digest: str, sources: list[Source]) -> None:
+    """Hold the image, from whichever source has it. EngineError: none had all of it, and what the last one said."""
+    with _locks[digest]:
+        if agent.images.has(digest):
+            return
+        failure = EngineError("NO_INPUT", f"image {digest} is not here, and no source was named")
+        with agent.images.adding():
+            for source in sources:
+                try:
+                    fetch_from(agent, digest, source)
+                    return
+                except EngineError as error:
+                    failure = EngineError(error.code, f"from {source.get('node')}: {error.message}")
+                except OSError as error:
+                    failure = pods.os_error(error, f"keep image {digest}")
+                log.warning("image %s: %s", digest, failure)
+        raise failure
+
+
+def fetch_from(agent: Agent, digest: str, source: Source) -> None:
+    """Manifest, missing chunks, closure."""
+    making = agent.images.fetching(digest)
+    with httpx.Client(timeout=TIMEOUT, trust_env=False, headers={"X-ClusterOS-Ticket": str(source.get("ticket"))}) as client:
+        base = str(source.get("url")).rstrip("/")
+        manifest = get_manifest(client, base, digest)
+        (making / "manifest").write_bytes(manifest)
+        needed = chunk_list(agent, making)
+        missing = store_missing(agent, [name for name, _ in needed])
+        for first in range(0, len(missing), BATCH):
+            get_chunks(agent, client, base, missing[first : first + BATCH])
+    arguments = ("--dir", making, "--store", agent.store, "--digest", digest)
+    agent.engine.feed("image-import", *arguments, pieces=[manifest], timeout_s=IMPORT_TIMEOUT_S)
+    agent.images.adopt(making, bytes=sum(size for _, size in needed))
+
+
+def get_manifest(client: httpx.Client, base: str, digest: str) -> bytes:
+    try:
+        with client.stream("GET", f"{base}/images/{digest}/manifest") as response:
+            _check(response)
+            data = bytearray()
+            for block in response.iter_bytes(BLOCK_BYTES):
+                data += block
+                if len(data) > MANIFEST_MAX_BYTES:
+                    raise EngineError("BAD_IMAGE", "the manifest is longer than any may be")
+    except httpx.HTTPError as error:
+        raise EngineError("IO", f"{base}: {error}") from error
+    if hashlib.sha256(data).hexdigest() != digest:
+        raise EngineError("BAD_IMAGE", f"the manifest that it gave is not the one of {digest}")
+    return bytes(data)
+
+
+def chunk_list(agent: Agent, image: Any) -> list[tuple[str, int]]:
+    """(digest, length) of every chunk that the manifest names."""
+    with agent.engine.reading("image-chunks", "--image", image) as lines:
+        pairs = [line.split() for line in lines]
+    return [(name.decode(), int(size)) for name, size in pairs]
+
+
+def store_missing(agent: Agent, digests: list[str]) -> list[str]:
+    with agent.engine.reading("store-missing", "--store", agent.store, stdin=_lines(digests)) as lines:
+        return [line.decode().strip() for line in lines]
+
+
+def get_chunks(agent: Agent, client: httpx.Client, base: str, digests: list[str]) -> None:
+    """One batch: the source's stream goes into the engine, which checks every chunk before it keeps it."""
+    try:
+        with client.stream("POST", f"{base}/chunks", json=digests) as response:
+            _check(response)
+            pieces: Iterator[bytes] = response.iter_bytes(BLOCK_BYTES)
+            agent.engine.feed("store-import", "--store", agent.store, pieces=pieces, timeout_s=IMPORT_TIMEOUT_S)
+    except httpx.HTTPError as error:
+        raise EngineError("IO", f"{base}: {error}") from error
+
+
+def _lines(digests: list[str]) -> bytes:
+    return "".join(f"{digest}\n" for digest in digests).encode()
+
+
+def _check(response: httpx.Response) -> None:
+    if response.status_code == 200:
+        return
+    code = {401: "DENIED", 403: "DENIED", 404: "NO_INPUT"}.get(response.status_code, "IO")
+    raise EngineError(code, f"it answered {response.status_code}")

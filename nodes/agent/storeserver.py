@@ -1,0 +1,143 @@
+"""This node's store over HTTP, for other nodes with a ticket: manifests, chunks, certificates.
+
+GET /images/DIGEST/manifest, POST /chunks [digests], GET /chunks/DIGEST, GET /certificates. A ticket (header
+X-ClusterOS-Ticket) is signed with this node's own secret by the control side. Chunks go out as the engine's stream,
+checked by it before they leave; one that is damaged here ends the stream early, which the asker notices.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import shutil
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from clusteros.envelope import EnvelopeError, check_ticket
+from native.engine import EngineError
+from nodes.agent import certificates
+from nodes.agent.agent import Agent
+
+log = logging.getLogger(__name__)
+BODY_MAX_BYTES = 1 << 20
+DIGESTS_MAX = 4096
+COPY_BYTES = 1 << 20
+READ_TIMEOUT_S = 60.0
+_DIGEST = re.compile(r"[0-9a-f]{64}\Z")
+_MANIFEST = re.compile(r"/images/([0-9a-f]{64})/manifest\Z")
+_CHUNK = re.compile(r"/chunks/([0-9a-f]{64})\Z")
+
+
+class Refused(Exception):
+    def __init__(self, status: int, words: str) -> None:
+        super().__init__(words)
+        self.status = status
+
+
+class StoreServer(ThreadingHTTPServer):
+    daemon_threads = True
+    allow_reuse_address = True
+
+    def __init__(self, agent: Agent) -> None:
+        self.agent = agent
+        super().__init__((agent.config.address, agent.config.store_port), Handler)
+
+    def start(self) -> None:
+        threading.Thread(target=self.serve_forever, name="store-server", daemon=True).start()
+
+    def stop(self) -> None:
+        self.shutdown()
+        self.server_close()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        log.info("a reader of the store went away: %s", client_address)
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: StoreServer
+    timeout = READ_TIMEOUT_S
+    server_version = "clusteros-store"
+    sys_version = ""
+
+    def do_GET(self) -> None:
+        self._answer(self._get)
+
+    def do_POST(self) -> None:
+        self._answer(self._post)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        log.debug("%s %s", self.address_string(), format % args)
+
+    def _answer(self, work: Any) -> None:
+        try:
+            self._check_ticket()
+            work()
+        except Refused as refused:
+            self._send(refused.status, str(refused).encode(), "text/plain; charset=utf-8")
+
+    def _check_ticket(self) -> None:
+        try:
+            check_ticket(self.headers.get("X-ClusterOS-Ticket", ""), self.server.agent.config.secret)
+        except EnvelopeError as error:
+            raise Refused(403, str(error)) from None
+
+    def _get(self) -> None:
+        if match := _MANIFEST.match(self.path):
+            self._send_manifest(match[1])
+        elif match := _CHUNK.match(self.path):
+            self._send_chunks([match[1]])
+        elif self.path == "/certificates":
+            self._send(200, json.dumps(certificates.listing(self.server.agent)).encode(), "application/json")
+        else:
+            raise Refused(404, "there is no such thing")
+
+    def _post(self) -> None:
+        if self.path != "/chunks":
+            raise Refused(404, "there is no such thing")
+        self._send_chunks(self._read_digests())
+
+    def _read_digests(self) -> list[str]:
+        length = self.headers.get("Content-Length", "")
+        if not length.isdecimal() or int(length) > BODY_MAX_BYTES:
+            raise Refused(413, "the list is too long, or its length is not given")
+        try:
+            digests = json.loads(self.rfile.read(int(length)))
+        except ValueError:
+            raise Refused(400, "not a JSON list") from None
+        if not isinstance(digests, list) or len(digests) > DIGESTS_MAX:
+            raise Refused(400, f"not a list of at most {DIGESTS_MAX} digests")
+        if not all(isinstance(digest, str) and _DIGEST.match(digest) for digest in digests):
+            raise Refused(400, "not a list of digests")
+        return digests
+
+    def _send_manifest(self, digest: str) -> None:
+        path = self.server.agent.images.path(digest) / "manifest"
+        try:
+            with path.open("rb") as file:
+                self._begin(200, "application/octet-stream", path.stat().st_size)
+                shutil.copyfileobj(file, self.wfile, COPY_BYTES)
+        except FileNotFoundError:
+            raise Refused(404, f"image {digest} is not here") from None
+
+    def _send_chunks(self, digests: list[str]) -> None:
+        agent, wanted = self.server.agent, "".join(f"{digest}\n" for digest in digests).encode()
+        self._begin(200, "application/octet-stream", None)
+        try:
+            with agent.engine.reading("store-export", "--store", agent.store, stdin=wanted) as stream:
+                shutil.copyfileobj(stream, self.wfile, COPY_BYTES)
+        except EngineError as error:
+            log.warning("chunks were not sent: %s", error)
+
+    def _begin(self, status: int, kind: str, length: int | None) -> None:
+        """HTTP/1.0: without a length the end of the connection is the end of the body."""
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        if length is not None:
+            self.send_header("Content-Length", str(length))
+        self.end_headers()
+
+    def _send(self, status: int, body: bytes, kind: str) -> None:
+        self._begin(status, kind, len(body))
+        self.wfile.write(body)
