@@ -141,7 +141,7 @@ static int thread_put_back(struct victim *v, size_t thread, struct user_regs_str
 int remote_from_tail(struct victim *v, size_t thread, const uint64_t call[7], int64_t *ret, struct err *e)
 {
     AUTO_SNIPPET struct snippet c = {0};
-    if ((!v->tail && remote_find_tail(v, e) < 0) || note(v, "tail", v->tail, v->tail_len, e) < 0)
+    if ((!v->tail && remote_find_tail(v, e) < 0) || (!v->scratch && note(v, "tail", v->tail, v->tail_len, e) < 0))
         return -1;
     code_one(&c, v, thread, v->tail);
     CHECK(c.bytes.len <= v->tail_len);

@@ -36,3 +36,13 @@ MUST_CHECK int files_save(struct snapshot *s, struct err *e);
 /* A shared memory object by its inode (mapped shared anonymous, memfd, unlinked file): the id of the memobj with its
  * content saved once, made on first sight. `fd` is any descriptor of it (memfd, /proc/PID/map_files entry). */
 MUST_CHECK int memobj_save(struct snapshot *s, int fd, uint64_t kind, const char *name, uint64_t *id, struct err *e);
+
+/* ---- taking one (snapshot/take.c) */
+enum then { THEN_RUN, THEN_STOP, THEN_KILL };
+struct snapshot_options {
+    const char *pod, *image, *store, *parent;
+    enum then then;
+    bool barrier;      /* print prepared, wait for stop; print captured, wait for go; anything else undoes everything */
+    bool live;         /* contents of memory after the pause, from a copy-on-write child */
+};
+MUST_CHECK int snapshot_take(const struct snapshot_options *options, struct err *e);

@@ -1,0 +1,122 @@
+/* See check.h. Descriptors are looked at by files_check, mappings again in vma_save (their flags need the pause). */
+#include "check.h"
+
+#include <linux/kcmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "../kernel/procfs.h"
+
+void refuse(struct refusals *r, uint64_t pid, int64_t fd, uint64_t address, const char *format, ...)
+{
+    r->items = xrealloc(r->items, r->count + 1, sizeof *r->items);
+    struct refusal *item = &r->items[r->count++];
+    *item = (struct refusal){.pid = pid, .fd = fd, .address = address};
+    va_list args;
+    va_start(args, format);
+    vsnprintf(item->words, sizeof item->words, format, args);
+    va_end(args);
+}
+
+void refusals_free(struct refusals *r)
+{
+    free(r->items);
+    *r = (struct refusals){0};
+}
+
+static void namespaces_check(const struct pod *pod, pid_t pid, uint64_t inner, struct refusals *out)
+{
+    static const char *const names[] = {"pid", "pid_for_children", "user", "net", "ipc", "uts", "mnt", "time", "time_for_children"};
+    for (size_t k = 0; k < ARRAY_LENGTH(names); k++) {
+        AUTO_FREE char *name = xasprintf("ns/%s", names[k]), *own = NULL, *pods = NULL;
+        struct err gone;
+        if (proc_link(pid, name, &own, &gone) < 0 || proc_link(pod->init_pid, name, &pods, &gone) < 0)
+            continue;
+        if (strcmp(own, pods) != 0)
+            refuse(out, inner, -1, 0, "it made a namespace of its own (%s)", names[k]);
+    }
+}
+
+static void sharing_check(pid_t pid, pid_t other, uint64_t inner, struct refusals *out)
+{
+    static const struct {
+        int what;
+        const char *words;
+    } table[] = {{KCMP_VM, "it shares its memory with its parent process (vfork or clone)"},
+                 {KCMP_FILES, "it shares its table of descriptors with another process"},
+                 {KCMP_FS, "it shares its working directory with another process (CLONE_FS)"},
+                 {KCMP_SIGHAND, "it shares its signal handlers with another process"}};
+    for (size_t k = 0; k < ARRAY_LENGTH(table); k++)
+        if (syscall(SYS_kcmp, pid, other, table[k].what, 0, 0) == 0)
+            refuse(out, inner, -1, 0, "%s", table[k].words);
+}
+
+static void threads_check(pid_t pid, uint64_t inner, struct refusals *out)
+{
+    PID_LIST struct pid_list tids = {0};
+    struct err gone;
+    if (proc_threads(pid, &tids, &gone) < 0)
+        return;
+    if (tids.count && tids.items[0] != pid)
+        refuse(out, inner, -1, 0, "its first thread has ended and others run on");
+    for (size_t k = 1; k < tids.count; k++) {
+        if (syscall(SYS_kcmp, pid, tids.items[k], KCMP_FILES, 0, 0) > 0)
+            refuse(out, inner, -1, 0, "one of its threads has descriptors of its own");
+        if (syscall(SYS_kcmp, pid, tids.items[k], KCMP_FS, 0, 0) > 0)
+            refuse(out, inner, -1, 0, "one of its threads has a working directory of its own");
+    }
+}
+
+static void maps_check(pid_t pid, uint64_t inner, struct refusals *out)
+{
+    static const char *const words[][2] = {
+        {"anon_inode:", "memory of an unusual kind"}, {"/anon_hugepage", "huge pages of hugetlbfs"}, {"/[aio]", "asynchronous I/O (AIO)"},
+        {"/SYSV", "System V shared memory"}, {"[uprobes]", "probes"}, {"/secretmem", "secret memory"},
+    };
+    PROC_MAPS struct proc_maps maps = {0};
+    struct err gone;
+    if (proc_maps_read(pid, false, &maps, &gone) < 0)
+        return;
+    for (size_t k = 0; k < maps.count; k++) {
+        const struct proc_map *m = &maps.items[k];
+        for (size_t w = 0; w < ARRAY_LENGTH(words); w++)
+            if (strncmp(m->path, words[w][0], strlen(words[w][0])) == 0)
+                refuse(out, inner, -1, m->start, "%s (%s)", words[w][1], m->path);
+        if (strncmp(m->path, "/dev/", 5) == 0 && strcmp(m->path, "/dev/zero") != 0 && strncmp(m->path, "/dev/shm/", 9) != 0)
+            refuse(out, inner, -1, m->start, "memory of the device %s", m->path);
+    }
+}
+
+static void process_check(const struct pod *pod, pid_t pid, struct refusals *out)
+{
+    PROC_STATUS struct proc_status s = {0};
+    struct proc_stat stat;
+    struct err gone;
+    if (proc_status_read(pid, pid, &s, &gone) < 0 || proc_stat_read(pid, pid, &stat, &gone) < 0 || s.state == 'Z' || s.state == 'X')
+        return;
+    uint64_t inner = (uint64_t)s.inner_pid;
+    if (s.tracer)
+        refuse(out, inner, -1, 0, "it is traced by a debugger");
+    if (s.seccomp == 1 || s.seccomp_filters > (pod->facts.io_uring_allowed ? 0u : 1u))
+        refuse(out, inner, -1, 0, "it has seccomp filters of its own");
+    if (stat.tty)
+        refuse(out, inner, -1, 0, "it has a controlling terminal");
+    namespaces_check(pod, pid, inner, out);
+    sharing_check(pid, s.ppid, inner, out);
+    threads_check(pid, inner, out);
+    maps_check(pid, inner, out);
+}
+
+int snapshot_check(const struct pod *pod, struct refusals *out, struct err *e)
+{
+    AUTO_FREE pid_t *pids = NULL;
+    size_t count;
+    if (pod_pids(pod, &pids, &count, e) < 0)
+        return -1;
+    for (size_t k = 0; k < count; k++)
+        process_check(pod, pids[k], out);
+    return files_check(pod, pids, count, out, e);
+}

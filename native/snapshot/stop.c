@@ -1,0 +1,372 @@
+/* See stop.h. ptrace alone does it: SEIZE and INTERRUPT. A signal that is about to be delivered is let through first (its
+ * handler's frame is then part of what is captured), a job-control stop stays one. */
+#include "stop.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/rseq.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "../kernel/procfs.h"
+#include "../kernel/trace.h"
+
+#define STOP_DEADLINE_NS 500000000ul
+#define STOP_TRIES 8
+#define LOOKS_MAX 1000
+
+static void victim_free(struct victim *v)
+{
+    free(v->threads);
+    if (v->pidfd >= 0)
+        close(v->pidfd);
+    if (v->memfd >= 0)
+        close(v->memfd);
+}
+
+void victims_free(struct victim *victims, size_t count)
+{
+    for (size_t k = 0; k < count; k++)
+        victim_free(&victims[k]);
+    free(victims);
+}
+
+static struct victim_thread *thread_find(struct victim *v, pid_t tid)
+{
+    for (size_t k = 0; k < v->thread_count; k++)
+        if (v->threads[k].tid == tid)
+            return &v->threads[k];
+    return NULL;
+}
+
+static void thread_forget(struct victim *v, struct victim_thread *t)
+{
+    size_t at = (size_t)(t - v->threads);
+    memmove(t, t + 1, (v->thread_count - at - 1) * sizeof *t);
+    v->thread_count--;
+}
+
+/* Seize what is not seized yet. *fresh says if there was any. */
+static int threads_seize(struct victim *v, bool *fresh, struct err *e)
+{
+    PID_LIST struct pid_list tids = {0};
+    if (proc_threads(v->pid, &tids, e) < 0)
+        return -1;
+    for (size_t k = 0; k < tids.count; k++) {
+        if (thread_find(v, tids.items[k]))
+            continue;
+        int gone = trace_seize(tids.items[k], 0, e);
+        if (gone < 0)
+            return err_wrap(e, "process %d", v->inner_pid);
+        if (gone)
+            continue;
+        v->threads = xrealloc(v->threads, v->thread_count + 1, sizeof *v->threads);
+        struct victim_thread *t = &v->threads[v->thread_count++];
+        *t = (struct victim_thread){.tid = tids.items[k]};
+        *fresh = true;
+        if (trace_interrupt(t->tid, e) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* 0 stopped, 1 gone, 2 does not stop in time. */
+static int thread_wait_stop(struct victim_thread *t, uint64_t deadline_ns, struct err *e)
+{
+    for (;;) {
+        int status, late = trace_wait(t->tid, deadline_ns, &status, e);
+        if (late < 0)
+            return -1;
+        if (late)
+            return 2;
+        if (!WIFSTOPPED(status))
+            return 1;
+        if (status >> 16 == PTRACE_EVENT_STOP) {
+            t->stopped = true;
+            t->group_stopped = WSTOPSIG(status) != SIGTRAP;
+            return 0;
+        }
+        if (trace_resume(t->tid, status >> 16 ? 0 : WSTOPSIG(status), e) < 0)
+            return -1;
+    }
+}
+
+/* 0, or 2 when a thread does not stop. Threads that ended are forgotten. */
+static int threads_wait(struct victim *v, uint64_t deadline_ns, struct err *e)
+{
+    for (size_t k = 0; k < v->thread_count;) {
+        struct victim_thread *t = &v->threads[k];
+        int got = t->stopped ? 0 : thread_wait_stop(t, deadline_ns, e);
+        if (got < 0 || got == 2)
+            return got;
+        if (got == 1)
+            thread_forget(v, t);
+        else
+            k++;
+    }
+    return 0;
+}
+
+static bool is_interrupted_wait(const struct user_regs_struct *r)
+{
+    switch (r->orig_rax) {
+    case SYS_epoll_wait:
+    case SYS_epoll_pwait:
+    case SYS_epoll_pwait2:
+    case SYS_rt_sigtimedwait:
+    case SYS_semtimedop:
+    case SYS_semop:
+    case SYS_msgrcv:
+    case SYS_msgsnd:
+    case SYS_io_getevents:
+        return (int64_t)r->rax == -EINTR;
+    default:
+        return false;
+    }
+}
+
+/* These calls answer EINTR when a tracer stops them, which no signal caused: they are made again. */
+static int wait_rewind(const struct victim *v, struct victim_thread *t, struct err *e)
+{
+    if (!is_interrupted_wait(&t->regs))
+        return 0;
+    PROC_STATUS struct proc_status s = {0};
+    if (proc_status_read(v->pid, t->tid, &s, e) < 0)
+        return -1;
+    if ((s.pending | s.shared_pending) & ~t->sigmask)
+        return 0;
+    t->regs.rax = t->regs.orig_rax;
+    t->regs.rip -= 2;
+    t->regs.orig_rax = (uint64_t)-1;
+    return trace_regs_set(t->tid, &t->regs, e);
+}
+
+/* A thread inside a restartable sequence goes to its abort address, as after any preemption. */
+static int rseq_settle(const struct victim *v, struct victim_thread *t, struct err *e)
+{
+    struct __ptrace_rseq_configuration c = {0};
+    if (ptrace(PTRACE_GET_RSEQ_CONFIGURATION, t->tid, (void *)sizeof c, &c) < 0 || !c.rseq_abi_pointer)
+        return 0;
+    uint64_t section;
+    struct rseq_cs cs;
+    struct err ignored;
+    if (victim_read(v, c.rseq_abi_pointer + offsetof(struct rseq, rseq_cs), &section, sizeof section, &ignored) < 0 || !section ||
+        victim_read(v, section, &cs, sizeof cs, &ignored) < 0)
+        return 0;
+    if (t->regs.rip - cs.start_ip >= cs.post_commit_offset)
+        return 0;
+    t->regs.rip = cs.abort_ip;
+    return trace_regs_set(t->tid, &t->regs, e);
+}
+
+static int notify_choose(struct victim *v, const struct proc_status *s)
+{
+    static const int quiet[] = {SIGURG, SIGWINCH, SIGCHLD};
+    for (size_t k = 0; k < ARRAY_LENGTH(quiet); k++)
+        if (!(s->caught & 1ul << (quiet[k] - 1)))
+            return v->notify_signal = quiet[k];
+    return v->notify_signal = SIGURG; /* whoever catches all of them (Go) takes a needless SIGURG for what it is */
+}
+
+static int threads_settle(struct victim *v, struct err *e)
+{
+    for (size_t k = 0; k < v->thread_count; k++) {
+        struct victim_thread *t = &v->threads[k];
+        PROC_STATUS struct proc_status s = {0};
+        if (proc_status_read(v->pid, t->tid, &s, e) < 0 || trace_regs_get(t->tid, &t->regs, e) < 0 ||
+            trace_mask_get(t->tid, &t->sigmask, e) < 0)
+            return -1;
+        t->inner_tid = s.inner_pid;
+        if (k == 0)
+            notify_choose(v, &s);
+        if (rseq_settle(v, t, e) < 0 || wait_rewind(v, t, e) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static int victim_open(pid_t pid, struct victim *v, struct err *e)
+{
+    PROC_STATUS struct proc_status s = {0};
+    *v = (struct victim){.pid = pid, .pidfd = -1, .memfd = -1};
+    if (proc_status_read(pid, pid, &s, e) < 0)
+        return -1;
+    v->inner_pid = s.inner_pid;
+    v->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+    AUTO_FREE char *path = xasprintf("/proc/%d/mem", pid);
+    v->memfd = open(path, O_RDWR | O_CLOEXEC);
+    return v->pidfd >= 0 ? 0 : err_errno(e, "open process %d", v->inner_pid);
+}
+
+static struct victim *tree_find(struct victim *victims, size_t count, pid_t pid)
+{
+    for (size_t k = 0; k < count; k++)
+        if (victims[k].pid == pid)
+            return &victims[k];
+    return NULL;
+}
+
+static int look(const struct pod *pod, struct victim **victims, size_t *count, bool *fresh, struct err *e)
+{
+    AUTO_FREE pid_t *pids = NULL;
+    size_t n;
+    if (pod_pids(pod, &pids, &n, e) < 0)
+        return -1;
+    for (size_t k = 0; k < n; k++) {
+        struct victim *v = tree_find(*victims, *count, pids[k]);
+        if (!v) {
+            struct err gone;
+            struct victim new;
+            if (victim_open(pids[k], &new, &gone) < 0)
+                continue;
+            *victims = xrealloc(*victims, *count + 1, sizeof **victims);
+            v = &(*victims)[(*count)++];
+            *v = new;
+            *fresh = true;
+        }
+        if (threads_seize(v, fresh, e) < 0)
+            return -1;
+    }
+    for (size_t k = 0; k < *count;) {
+        bool there = false;
+        for (size_t p = 0; p < n; p++)
+            there |= pids[p] == (*victims)[k].pid;
+        if (there) {
+            k++;
+            continue;
+        }
+        victim_free(&(*victims)[k]);
+        memmove(&(*victims)[k], &(*victims)[k + 1], (*count - k - 1) * sizeof **victims);
+        --*count;
+    }
+    return 0;
+}
+
+/* 0 stopped, 2 a thread does not stop (its pid in *stuck). */
+static int tree_try_stop(const struct pod *pod, struct victim **victims, size_t *count, pid_t *stuck, struct err *e)
+{
+    bool frozen = pod_is_frozen(pod);
+    for (int looks = 0; looks < LOOKS_MAX; looks++) {
+        bool fresh = false;
+        if (look(pod, victims, count, &fresh, e) < 0)
+            return -1;
+        if (frozen && pod_thaw(pod, e) < 0)
+            return -1;
+        frozen = false;
+        uint64_t deadline = clock_ns(CLOCK_MONOTONIC) + STOP_DEADLINE_NS;
+        for (size_t k = 0; k < *count; k++) {
+            int got = threads_wait(&(*victims)[k], deadline, e);
+            if (got < 0)
+                return -1;
+            *stuck = (*victims)[k].inner_pid;
+            if (got == 2)
+                return 2;
+        }
+        if (!fresh)
+            return 0;
+    }
+    return err_set(e, E_BUSY, "the pod makes processes faster than they can be stopped");
+}
+
+static int tree_settle(struct victim *victims, size_t count, struct err *e)
+{
+    for (size_t k = 0; k < count; k++) {
+        struct victim *v = &victims[k];
+        if (v->thread_count && v->threads[0].tid != v->pid)
+            return err_set(e, E_UNSUPPORTED, "process %d: its first thread has ended and others run on", v->inner_pid);
+        if (threads_settle(v, e) < 0)
+            return err_wrap(e, "process %d", v->inner_pid);
+    }
+    return 0;
+}
+
+/* Threads that never stopped are let go when this process ends or by a later stop: interrupt leaves no trace. */
+static void let_go(struct victim *victims, size_t count)
+{
+    for (size_t k = 0; k < count; k++)
+        for (size_t t = 0; t < victims[k].thread_count; t++) {
+            struct err ignored;
+            if (victims[k].threads[t].stopped || thread_wait_stop(&victims[k].threads[t], clock_ns(CLOCK_MONOTONIC) + STOP_DEADLINE_NS * 4, &ignored) == 0)
+                if (trace_detach(victims[k].threads[t].tid, victims[k].threads[t].stop_signal, &ignored) < 0)
+                    continue;
+        }
+}
+
+int tree_stop(const struct pod *pod, struct victim **victims, size_t *count, struct err *e)
+{
+    pid_t stuck = 0;
+    for (int tries = 0; tries < STOP_TRIES; tries++) {
+        *victims = NULL;
+        *count = 0;
+        int got = tree_try_stop(pod, victims, count, &stuck, e);
+        if (got == 0 && tree_settle(*victims, *count, e) == 0)
+            return 0;
+        let_go(*victims, *count);
+        victims_free(*victims, *count);
+        *victims = NULL;
+        *count = 0;
+        if (got != 2)
+            return err_wrap(e, "stop the pod");
+        struct timespec nap = {0, 5000000L << tries};
+        nanosleep(&nap, NULL);
+    }
+    return err_set(e, E_BUSY, "process %d waits in the kernel and cannot be stopped", stuck);
+}
+
+int victim_release(struct victim *v, struct err *e)
+{
+    int result = v->thread_count ? remote_close(v, e) : 0;
+    for (size_t k = 0; k < v->thread_count; k++) {
+        struct err other;
+        if (v->threads[k].stopped && trace_detach(v->threads[k].tid, v->threads[k].stop_signal, &other) < 0 && result == 0) {
+            *e = other;
+            result = -1;
+        }
+        v->threads[k].stopped = false;
+    }
+    return result;
+}
+
+int tree_release(const struct pod *pod, struct victim *victims, size_t count, bool freeze, struct err *e)
+{
+    int result = 0;
+    struct err other;
+    for (size_t k = 0; k < count; k++)
+        if (victims[k].thread_count && victims[k].threads[0].stopped && remote_close(&victims[k], &other) < 0 && result == 0) {
+            *e = other;
+            result = -1;
+        }
+    if (freeze && pod_freeze(pod, &other) < 0 && result == 0) {
+        *e = other;
+        result = -1;
+    }
+    for (size_t k = 0; k < count; k++) {
+        victims[k].tail = 0; /* taken out above */
+        if (victim_release(&victims[k], &other) < 0 && result == 0) {
+            *e = other;
+            result = -1;
+        }
+    }
+    return result;
+}
+
+int victim_stop(pid_t pid, struct victim *out, struct err *e)
+{
+    struct err gone;
+    if (victim_open(pid, out, &gone) < 0)
+        return 1;
+    bool fresh = true;
+    while (fresh) {
+        fresh = false;
+        if (threads_seize(out, &fresh, e) < 0)
+            return -1;
+        if (threads_wait(out, clock_ns(CLOCK_MONOTONIC) + 20 * STOP_DEADLINE_NS, e) != 0)
+            return err_set(e, E_BUSY, "process %d cannot be stopped", out->inner_pid);
+    }
+    return out->thread_count ? threads_settle(out, e) : 1;
+}

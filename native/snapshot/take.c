@@ -1,0 +1,249 @@
+/* A snapshot from the first look to the line `done`. The order is the contract (design section 6):
+ *   check, prepared | stop, ask the processes, freeze, cut the network, descriptors, memory, trees, captured | open, run on, write.
+ * From `freeze` to the end of the pause a dead engine leaves the pod frozen: nobody runs with a cut network or sockets in repair
+ * mode before the keeper has undone that. */
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "../kernel/procfs.h"
+#include "../pod/state.h"
+#include "barrier.h"
+#include "check.h"
+#include "save.h"
+#include "stop.h"
+
+#define CHECK_TRIES 10
+
+struct take {
+    const struct snapshot_options *options;
+    struct pod pod;
+    struct image parent;
+    struct digest parent_digest;
+    struct snapshot s;
+    uint64_t started_ns, stopped_ns, released_ns;
+    bool stopped, frozen, locked; /* what is to be undone */
+};
+static const struct pod *journal_pod; /* of the one snapshot that this process takes */
+
+static int injection_note(const struct victim *v, const char *what, uint64_t address, uint64_t len, struct err *e)
+{
+    if (journal_note(journal_pod, "%s %d %lu %lx %lu", what, v->pid, process_start(v->pid), address, len) < 0)
+        return err_set(e, E_IO, "write the journal");
+    return 0;
+}
+
+static int note(const struct take *t, const char *word, struct err *e)
+{
+    return journal_note(&t->pod, "%s", word) < 0 ? err_set(e, E_IO, "write the journal") : 0;
+}
+
+/* A vfork, a thread that is just ending: what is seen once may be gone at the next look. */
+static int check_first(const struct take *t, struct err *e)
+{
+    for (int tries = 0;; tries++) {
+        struct refusals r = {0};
+        if (snapshot_check(&t->pod, &r, e) < 0)
+            return -1;
+        if (!r.count)
+            return 0;
+        struct refusal first = r.items[0];
+        refusals_free(&r);
+        if (tries == CHECK_TRIES) {
+            AUTO_FREE char *fd = first.fd < 0 ? xstrdup("") : xasprintf(" descriptor %ld:", first.fd);
+            return err_set(e, E_UNSUPPORTED, "process %lu:%s %s", first.pid, fd, first.words);
+        }
+        struct timespec nap = {0, 2000000L << (tries / 2)};
+        nanosleep(&nap, NULL);
+    }
+}
+
+static int parent_open(struct take *t, struct err *e)
+{
+    if (!t->options->parent)
+        return 0;
+    if (image_read(t->options->parent, &t->parent, &t->parent_digest, e) < 0)
+        return err_wrap(e, "parent image");
+    t->s.parent = &t->parent;
+    t->s.image.parent = t->parent_digest;
+    return 0;
+}
+
+static int prepare(struct take *t, struct err *e)
+{
+    AUTO_FREE char *own = xasprintf("%s/store", t->options->image);
+    if (pod_open(t->options->pod, &t->pod, e) < 0)
+        return -1;
+    t->s.pod = &t->pod;
+    journal_pod = &t->pod;
+    remote_journal = injection_note;
+    if (t->options->then == THEN_STOP && pod_freezer_kind(&t->pod) == FREEZER_NONE)
+        return err_set(e, E_UNSUPPORTED, "the pod has no cgroup: it cannot be left frozen");
+    if (io_mkdirs(t->options->image, 0700, e) < 0 || store_open(t->options->store ? t->options->store : own, true, &t->s.store, e) < 0)
+        return -1;
+    return parent_open(t, e) < 0 ? -1 : check_first(t, e);
+}
+
+static int stop(struct take *t, struct err *e)
+{
+    t->stopped_ns = clock_ns(CLOCK_MONOTONIC);
+    if (journal_begin(&t->pod, "snapshot", e) < 0)
+        return -1;
+    t->stopped = true;
+    if (pod_is_frozen(&t->pod) && note(t, "thaw", e) < 0)
+        return -1;
+    return tree_stop(&t->pod, &t->s.victims, &t->s.victim_count, e);
+}
+
+/* All that needs calls in the processes; afterwards nothing of ours is left in them. */
+static int ask(struct take *t, struct err *e)
+{
+    if (facts_save(&t->s, e) < 0 || tasks_save(&t->s, e) < 0)
+        return -1;
+    for (size_t k = 0; k < t->s.victim_count; k++)
+        if (t->s.victims[k].thread_count && remote_close(&t->s.victims[k], e) < 0)
+            return -1;
+    return 0;
+}
+
+static int cut(struct take *t, struct err *e)
+{
+    if (pod_freezer_kind(&t->pod) != FREEZER_NONE) {
+        if (note(t, "freeze", e) < 0)
+            return -1;
+        t->frozen = true;
+        if (pod_freeze(&t->pod, e) < 0)
+            return -1;
+    }
+    if (note(t, "lock", e) < 0)
+        return -1;
+    t->locked = true;
+    return netlock_set(&t->pod, e);
+}
+
+static int memory(struct take *t, struct err *e)
+{
+    for (size_t k = 0; k < t->s.victim_count; k++)
+        if (t->s.victims[k].thread_count && memory_save(&t->s, &t->s.victims[k], &t->s.image.tasks[k].mm, e) < 0)
+            return -1;
+    return 0;
+}
+
+static int capture(struct take *t, struct err *e)
+{
+    if (stop(t, e) < 0 || ask(t, e) < 0 || cut(t, e) < 0 || files_save(&t->s, e) < 0 || memory(t, e) < 0 || trees_save(&t->s, e) < 0)
+        return err_wrap(e, "capture");
+    return 0;
+}
+
+static void keep_first(int *result, int now, struct err *e, const struct err *other)
+{
+    if (now < 0 && *result == 0) {
+        *e = *other;
+        *result = -1;
+    }
+}
+
+/* Everything that `stop` and `cut` did, backwards. Called once in every case; the journal ends here. */
+static int run_on(struct take *t, bool stay_frozen, struct err *e)
+{
+    int result = 0;
+    struct err other;
+    if (!t->stopped)
+        return 0;
+    if (t->locked)
+        keep_first(&result, netlock_clear(&t->pod, &other), e, &other);
+    stay_frozen = stay_frozen || pod_wants_frozen(&t->pod);
+    if (t->frozen && !stay_frozen)
+        keep_first(&result, pod_thaw(&t->pod, &other), e, &other);
+    keep_first(&result, tree_release(&t->pod, t->s.victims, t->s.victim_count, stay_frozen, &other), e, &other);
+    keep_first(&result, journal_end(&t->pod, &other), e, &other);
+    t->released_ns = clock_ns(CLOCK_MONOTONIC);
+    t->stopped = t->locked = t->frozen = false;
+    return result;
+}
+
+static int end_pod(struct take *t, struct err *e)
+{
+    if (kill(t->pod.init_pid, SIGKILL) < 0 && errno != ESRCH)
+        return err_errno(e, "end the pod");
+    t->stopped = false;
+    return journal_end(&t->pod, e);
+}
+
+static int write_image(struct take *t, struct digest *digest, struct err *e)
+{
+    struct image *image = &t->s.image;
+    if (hostfiles_save(&t->s, e) < 0)
+        return -1;
+    image->pause_ns = t->released_ns - t->stopped_ns;
+    image->stored_bytes = image->new_bytes;
+    if (store_commit(t->s.store, e) < 0)
+        return err_wrap(e, "store");
+    return image_write(t->options->image, image, digest, e);
+}
+
+static void report(const struct take *t, const struct digest *digest)
+{
+    char hex[65];
+    digest_hex(digest, hex);
+    const struct image *image = &t->s.image;
+    output_event("done",
+                 "\"digest\":\"%s\",\"bytes\":%lu,\"bytes_new\":%lu,\"pause_ms\":%.3f,\"took_ms\":%.3f,\"processes\":%zu,"
+                 "\"log_marks\":{\"stdout\":%lu,\"stderr\":%lu}",
+                 hex, image->raw_bytes, image->new_bytes, (double)image->pause_ns / 1e6,
+                 (double)(clock_ns(CLOCK_MONOTONIC) - t->started_ns) / 1e6, image->tasks_count, image->pod.stdout_bytes,
+                 image->pod.stderr_bytes);
+}
+
+static int cut_and_decide(struct take *t, struct err *e)
+{
+    if (capture(t, e) < 0)
+        return -1;
+    output_event("captured", "\"processes\":%zu", t->s.image.tasks_count);
+    return t->options->barrier ? barrier_wait("go", e) : 0;
+}
+
+static int take(struct take *t, struct err *e)
+{
+    struct digest digest;
+    if (prepare(t, e) < 0)
+        return -1;
+    output_event("prepared", NULL);
+    if (t->options->barrier && barrier_wait("stop", e) < 0)
+        return -1;
+    if (cut_and_decide(t, e) < 0)
+        return -1;
+    bool kill_it = t->options->then == THEN_KILL;
+    if (!kill_it && run_on(t, t->options->then == THEN_STOP, e) < 0)
+        return -1;
+    if (kill_it)
+        t->released_ns = clock_ns(CLOCK_MONOTONIC);
+    if (write_image(t, &digest, e) < 0)
+        return -1;
+    if (kill_it && end_pod(t, e) < 0)
+        return -1;
+    report(t, &digest);
+    return 0;
+}
+
+int snapshot_take(const struct snapshot_options *options, struct err *e)
+{
+    struct take t = {.options = options, .started_ns = clock_ns(CLOCK_MONOTONIC)};
+    int result = take(&t, e);
+    struct err other;
+    if (run_on(&t, false, &other) < 0 && result == 0) {
+        *e = other;
+        result = -1;
+    }
+    if (t.s.store)
+        store_close(t.s.store);
+    victims_free(t.s.victims, t.s.victim_count);
+    image_free(&t.s.image);
+    image_free(&t.parent);
+    if (t.s.pod)
+        pod_close(&t.pod);
+    return result < 0 ? err_wrap(e, "snapshot of %s", options->pod) : 0;
+}

@@ -1,0 +1,155 @@
+/* One stopped thread: registers, signals, what it told the kernel about itself. Mirrored by restore/thread_load.c. */
+#include <errno.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "../kernel/procfs.h"
+#include "../kernel/trace.h"
+#include "save.h"
+
+#ifndef PR_GET_TID_ADDRESS
+#define PR_GET_TID_ADDRESS 40
+#endif
+#define CODE_BEFORE 48
+
+struct kernel_sched_attr { /* linux/sched/types.h, which does not go together with sched.h */
+    uint32_t size, sched_policy;
+    uint64_t sched_flags;
+    int32_t sched_nice;
+    uint32_t sched_priority;
+    uint64_t runtime, deadline, period;
+};
+
+/* The call that a thread waits in for the second time, when the kernel only says restart_syscall: from the code before it. */
+static uint64_t restarted_call(const struct victim *v, const struct user_regs_struct *r)
+{
+    static const uint8_t known[] = {SYS_poll, SYS_nanosleep, SYS_futex, SYS_clock_nanosleep};
+    uint8_t code[CODE_BEFORE];
+    struct err ignored;
+    if (victim_read(v, r->rip - CODE_BEFORE, code, sizeof code, &ignored) < 0)
+        return 0;
+    for (size_t at = CODE_BEFORE - 7; at > 0; at--)
+        for (size_t k = 0; k < sizeof known; k++)
+            if (code[at] == 0xb8 && code[at + 1] == known[k] && !code[at + 2] && !code[at + 3] && !code[at + 4])
+                return known[k];
+    if (r->rdi < 16 && r->rdx > PAGE_BYTES)
+        return SYS_clock_nanosleep;
+    return (r->rsi & ~0x1fful) == 0 && r->r10 > PAGE_BYTES ? SYS_futex : SYS_nanosleep;
+}
+
+static void restart_save(const struct victim *v, const struct victim_thread *t, struct thread *out)
+{
+    if ((int64_t)t->regs.orig_rax < 0 || (int64_t)t->regs.rax != -516)
+        return;
+    out->restart_nr = t->regs.orig_rax == SYS_restart_syscall ? restarted_call(v, &t->regs) : t->regs.orig_rax;
+}
+
+static int sched_save(pid_t tid, struct sched *out, struct err *e)
+{
+    struct kernel_sched_attr attr = {.size = sizeof attr};
+    if (syscall(SYS_sched_getattr, tid, &attr, sizeof attr, 0) < 0)
+        return err_errno(e, "scheduling of thread %d", tid);
+    out->policy = attr.sched_policy;
+    out->nice = attr.sched_nice;
+    out->priority = attr.sched_priority;
+    out->reset_on_fork = attr.sched_flags & 1;
+    out->ioprio = (uint64_t)syscall(SYS_ioprio_get, 1, tid);
+    unsigned long mask[128] = {0};
+    long n = syscall(SYS_sched_getaffinity, tid, sizeof mask, mask);
+    if (n < 0)
+        return err_errno(e, "affinity of thread %d", tid);
+    bytes_set(&out->affinity, mask, (size_t)n);
+    return 0;
+}
+
+static void creds_save(const struct proc_status *s, struct creds *out)
+{
+    out->ruid = s->uid[0], out->euid = s->uid[1], out->suid = s->uid[2], out->fsuid = s->uid[3];
+    out->rgid = s->gid[0], out->egid = s->gid[1], out->sgid = s->gid[2], out->fsgid = s->gid[3];
+    bytes_set(&out->groups, s->groups.data, s->groups.len);
+    out->cap_inheritable = s->cap_inheritable;
+    out->cap_permitted = s->cap_permitted;
+    out->cap_effective = s->cap_effective;
+    out->cap_bounding = s->cap_bounding;
+    out->cap_ambient = s->cap_ambient;
+    out->no_new_privs = s->no_new_privs;
+}
+
+static int outside_save(struct victim *v, const struct victim_thread *t, struct thread *out, struct err *e)
+{
+    PROC_STATUS struct proc_status status = {0};
+    AUTO_BUF struct buf xstate = {0}, pending = {0}, comm = {0};
+    struct __ptrace_rseq_configuration rseq = {0};
+    unsigned long head, len;
+    if (proc_status_read(v->pid, t->tid, &status, e) < 0 || trace_xstate_get(t->tid, &xstate, e) < 0 ||
+        trace_pending(t->tid, false, &pending, e) < 0 || sched_save(t->tid, &out->sched, e) < 0 ||
+        io_slurpf(&comm, 256, e, "/proc/%d/task/%d/comm", v->pid, t->tid) < 0)
+        return -1;
+    creds_save(&status, &out->creds);
+    bytes_set(&out->regs, &t->regs, sizeof t->regs);
+    bytes_set(&out->xstate, xstate.data, xstate.len);
+    bytes_set(&out->pending, pending.data, pending.len);
+    if (comm.len && comm.data[comm.len - 1] == '\n')
+        comm.data[comm.len - 1] = 0;
+    out->comm = xstrdup((char *)comm.data);
+    if (ptrace(PTRACE_GET_RSEQ_CONFIGURATION, t->tid, (void *)sizeof rseq, &rseq) >= 0) {
+        out->rseq = rseq.rseq_abi_pointer;
+        out->rseq_len = rseq.rseq_abi_size;
+        out->rseq_sig = rseq.signature;
+        out->rseq_flags = rseq.flags;
+    }
+    if (syscall(SYS_get_robust_list, t->tid, &head, &len) < 0)
+        return err_errno(e, "robust list of thread %d", t->inner_tid);
+    out->robust_list = head;
+    out->robust_list_len = len;
+    return 0;
+}
+
+static int inside_save(struct victim *v, size_t index, struct thread *out, struct err *e)
+{
+    struct answers {
+        uint64_t clear_tid, pdeath;
+        stack_t stack;
+    } a = {0};
+    uint64_t at;
+    if (remote_put(v, 0, &a, sizeof a, &at, e) < 0)
+        return -1;
+    struct remote_call calls[] = {
+        {.nr = SYS_prctl, .args = {PR_GET_TID_ADDRESS, at}},
+        {.nr = SYS_prctl, .args = {PR_GET_PDEATHSIG, at + offsetof(struct answers, pdeath)}},
+        {.nr = SYS_sigaltstack, .args = {0, at + offsetof(struct answers, stack)}},
+        {.nr = SYS_prctl, .args = {PR_GET_TIMERSLACK}},
+        {.nr = SYS_prctl, .args = {PR_GET_SECUREBITS}},
+    };
+    if (remote_batch(v, index, calls, ARRAY_LENGTH(calls), true, NULL, e) < 0 || victim_read(v, at, &a, sizeof a, e) < 0)
+        return -1;
+    for (size_t k = 0; k < ARRAY_LENGTH(calls); k++)
+        if (calls[k].ret < 0) {
+            errno = (int)-calls[k].ret;
+            return err_errno(e, "ask thread %d (call %zu)", v->threads[index].inner_tid, k);
+        }
+    out->clear_tid = a.clear_tid;
+    out->pdeath_signal = a.pdeath & 0xffffffff;
+    out->altstack_sp = (uint64_t)(uintptr_t)a.stack.ss_sp;
+    out->altstack_size = a.stack.ss_size;
+    out->altstack_flags = (uint64_t)(unsigned)a.stack.ss_flags;
+    out->timer_slack_ns = (uint64_t)calls[3].ret;
+    out->creds.securebits = (uint64_t)calls[4].ret;
+    return 0;
+}
+
+int thread_save(struct snapshot *s, struct victim *v, size_t index, struct thread *out, struct err *e)
+{
+    (void)s;
+    const struct victim_thread *t = &v->threads[index];
+    out->tid = (uint64_t)t->inner_tid;
+    out->sigmask = t->sigmask;
+    restart_save(v, t, out);
+    if (outside_save(v, t, out, e) < 0 || inside_save(v, index, out, e) < 0)
+        return err_wrap(e, "thread %d", t->inner_tid);
+    return 0;
+}

@@ -1,0 +1,99 @@
+/* See undo.h. Order: sockets leave repair mode, the network is opened, and only then the job may run; injected code is taken out of it
+ * while it runs (it is harmless there). */
+#include "undo.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../pod/state.h"
+#include "files_undo.h"
+#include "stop.h"
+
+struct place {
+    uint64_t tail, tail_len, scratch;
+};
+
+static bool is_alive_since(pid_t pid, uint64_t start)
+{
+    return start && process_start(pid) == start;
+}
+
+static void place_find(char **lines, size_t count, pid_t pid, uint64_t start, struct place *out)
+{
+    for (size_t k = 0; k < count; k++) {
+        int p;
+        uint64_t since, address, len;
+        if (sscanf(lines[k], "tail %d %lu %lx %lu", &p, &since, &address, &len) == 4 && p == pid && since == start)
+            out->tail = address, out->tail_len = len;
+        if (sscanf(lines[k], "scratch %d %lu %lx %lu", &p, &since, &address, &len) == 4 && p == pid && since == start)
+            out->scratch = address;
+    }
+}
+
+/* A process of the job may end meanwhile: then there is nothing left to undo in it. */
+static int injection_undo(char **lines, size_t count, pid_t pid, uint64_t start, struct err *e)
+{
+    struct place place = {0};
+    struct victim v = {.pidfd = -1, .memfd = -1};
+    place_find(lines, count, pid, start, &place);
+    if (!is_alive_since(pid, start) || !place.tail)
+        return 0;
+    int gone = victim_stop(pid, &v, e);
+    int result = gone ? gone : remote_undo(&v, place.tail, place.tail_len, place.scratch, e);
+    struct err other;
+    if (victim_release(&v, &other) < 0 && result == 0) {
+        *e = other;
+        result = -1;
+    }
+    if (result < 0 && !is_alive_since(pid, start))
+        result = 0;
+    return result < 0 ? err_wrap(e, "process %d", pid) : 0;
+}
+
+static int injections_undo(char **lines, size_t count, struct err *e)
+{
+    for (size_t k = 0; k < count; k++) {
+        int pid;
+        uint64_t start;
+        if (sscanf(lines[k], "tail %d %lu", &pid, &start) == 2 && injection_undo(lines, count, pid, start, e) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static void children_end(char **lines, size_t count)
+{
+    for (size_t k = 0; k < count; k++) {
+        int pid;
+        uint64_t start;
+        if (sscanf(lines[k], "child %d %lu", &pid, &start) == 2 && is_alive_since(pid, start))
+            kill(pid, SIGKILL);
+    }
+}
+
+static bool has_line(char **lines, size_t count, const char *word)
+{
+    for (size_t k = 0; k < count; k++)
+        if (strcmp(lines[k], word) == 0)
+            return true;
+    return false;
+}
+
+int undo_lines(const struct pod *pod, char **lines, size_t count, struct err *e)
+{
+    if (!pod_init_alive(pod))
+        return 0;
+    children_end(lines, count);
+    for (size_t k = count; k-- > 0;)
+        if (!files_undo_line(pod, lines[k]))
+            continue;
+    if (has_line(lines, count, "lock") && netlock_clear(pod, e) < 0)
+        return -1;
+    if (pod_is_frozen(pod) && pod_thaw(pod, e) < 0)
+        return -1;
+    if (injections_undo(lines, count, e) < 0)
+        return -1;
+    return pod_wants_frozen(pod) ? pod_freeze(pod, e) : 0;
+}

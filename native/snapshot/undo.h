@@ -1,0 +1,15 @@
+/* What the lines of a journal mean, and how each is undone. Idempotent: whoever undoes may die and be replaced. */
+#pragma once
+#include "../pod/pod.h"
+
+/* Lines in the order in which they were written:
+ *   act NAME PID                        the engine that wrote them
+ *   tail PID START ADDRESS LENGTH       code was written into the zero tail of a page (outer pid and its start time)
+ *   scratch PID START ADDRESS LENGTH    a work area was mapped
+ *   child PID START                     a copy-on-write child of a victim
+ *   thaw                                a frozen pod was thawed, to stop it by ptrace
+ *   freeze                              the pod was frozen: from here to the end of the cut a dead engine leaves nobody running
+ *   lock                                the pod's network was cut
+ *   repair …, peekoff …                 sockets (snapshot/files_undo.h) */
+MUST_CHECK int undo_lines(const struct pod *pod, char **lines, size_t count, struct err *e);
+

@@ -1,0 +1,143 @@
+/* The map of one stopped process. What a mapping shows must be found again at a restore: private memory by content, shared memory
+ * as a memobj, files by path. Mirrored by restore/vma_load.c. */
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "../kernel/procfs.h"
+#include "save.h"
+
+static uint64_t advice_of(const struct proc_map *m)
+{
+    static const struct {
+        char flag[3];
+        uint64_t advice;
+    } table[] = {
+        {"hg", ADV_HUGEPAGE}, {"nh", ADV_NOHUGEPAGE}, {"dc", ADV_DONTFORK},    {"wf", ADV_WIPEONFORK}, {"dd", ADV_DONTDUMP},
+        {"mg", ADV_MERGEABLE}, {"lo", ADV_LOCKED},     {"lf", ADV_LOCKONFAULT}, {"rr", ADV_RANDOM},     {"sr", ADV_SEQUENTIAL},
+    };
+    uint64_t advice = 0;
+    for (size_t k = 0; k < ARRAY_LENGTH(table); k++)
+        if (proc_map_has(m, table[k].flag))
+            advice |= table[k].advice;
+    return advice;
+}
+
+static int refuse_map(const struct proc_map *m, struct err *e)
+{
+    static const struct {
+        char flag[3];
+        const char *words;
+    } table[] = {
+        {"um", "memory watched by userfaultfd"}, {"uw", "memory watched by userfaultfd"}, {"ui", "memory watched by userfaultfd"},
+        {"ht", "huge pages of hugetlbfs"},       {"pf", "memory of a device"},            {"io", "memory of a device"},
+        {"ss", "a shadow stack"},                {"sl", "sealed memory"},
+    };
+    for (size_t k = 0; k < ARRAY_LENGTH(table); k++)
+        if (proc_map_has(m, table[k].flag))
+            return err_set(e, E_UNSUPPORTED, "mapping at 0x%lx: %s", m->start, table[k].words);
+    if (strncmp(m->path, "anon_inode:", 11) == 0 || strncmp(m->path, "/anon_hugepage", 14) == 0 || strcmp(m->path, "/[aio]") == 0 ||
+        strncmp(m->path, "/SYSV", 5) == 0)
+        return err_set(e, E_UNSUPPORTED, "mapping at 0x%lx of %s", m->start, m->path);
+    return 0;
+}
+
+static int memobj_of(struct snapshot *s, const struct victim *v, const struct proc_map *m, struct vma *out, struct err *e)
+{
+    AUTO_FREE char *path = xasprintf("/proc/%d/map_files/%lx-%lx", v->pid, m->start, m->end);
+    AUTO_CLOSE int fd = open(path, (m->shared && proc_map_has(m, "mw") ? O_RDWR : O_RDONLY) | O_CLOEXEC);
+    if (fd < 0)
+        fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return err_errno(e, "open mapping at 0x%lx (%s)", m->start, m->path);
+    uint64_t kind = strcmp(m->path, "/dev/zero") == 0 || m->path[0] == '[' ? MEMOBJ_SHARED_ANON
+                    : strncmp(m->path, "/memfd:", 7) == 0 ? MEMOBJ_MEMFD
+                                                                : MEMOBJ_UNLINKED;
+    out->kind = VMA_MEMOBJ;
+    return memobj_save(s, fd, kind, kind == MEMOBJ_MEMFD ? m->path + 7 : m->path, &out->memobj, e);
+}
+
+static int file_of(const struct victim *v, const struct proc_map *m, struct vma *out, struct err *e)
+{
+    AUTO_FREE char *path = xasprintf("/proc/%d/map_files/%lx-%lx", v->pid, m->start, m->end);
+    struct stat at;
+    if (stat(path, &at) < 0)
+        return err_errno(e, "mapping at 0x%lx of %s", m->start, m->path);
+    if (!S_ISREG(at.st_mode))
+        return err_set(e, E_UNSUPPORTED, "mapping at 0x%lx of the device %s", m->start, m->path);
+    out->kind = VMA_FILE;
+    out->path = xstrdup(m->path);
+    out->mode = m->shared && proc_map_has(m, "mw") ? O_RDWR : O_RDONLY;
+    return 0;
+}
+
+static bool special_of(const struct proc_map *m, struct vma *out)
+{
+    static const struct {
+        const char *path;
+        uint64_t kind;
+    } table[] = {{"[vdso]", VMA_VDSO}, {"[vvar]", VMA_VVAR}, {"[vvar_vclock]", VMA_VVAR_CLOCK}};
+    for (size_t k = 0; k < ARRAY_LENGTH(table); k++)
+        if (strcmp(m->path, table[k].path) == 0) {
+            out->kind = table[k].kind;
+            return true;
+        }
+    return false;
+}
+
+static int vma_save(struct snapshot *s, const struct victim *v, const struct proc_map *m, struct mm *mm, struct err *e)
+{
+    struct vma *out = LIST_ADD(mm, vmas);
+    *out = (struct vma){.start = m->start, .end = m->end, .prot = m->prot, .offset = m->offset, .kind = VMA_ANON};
+    if (special_of(m, out))
+        return 0;
+    if (refuse_map(m, e) < 0)
+        return -1;
+    out->flags = (m->shared ? VMAF_SHARED : 0u) | (proc_map_has(m, "gd") ? VMAF_GROWSDOWN : 0u) |
+                 (proc_map_has(m, "nr") ? VMAF_NORESERVE : 0u);
+    out->advice = advice_of(m);
+    if (strcmp(m->path, "[heap]") == 0)
+        out->kind = VMA_HEAP;
+    else if (strcmp(m->path, "[stack]") == 0)
+        out->kind = VMA_STACK;
+    else if (strncmp(m->path, "[anon:", 6) == 0)
+        out->path = xstrdup(m->path);
+    else if (m->path[0] == '/' || strncmp(m->path, "[anon_shmem:", 12) == 0)
+        return m->deleted || m->path[0] == '[' ? memobj_of(s, v, m, out, e) : file_of(v, m, out, e);
+    else if (m->path[0])
+        return err_set(e, E_UNSUPPORTED, "mapping at 0x%lx of %s", m->start, m->path);
+    return 0;
+}
+
+static int vdso_save(const struct victim *v, struct mm *mm, const struct vma *vma, struct err *e)
+{
+    size_t len = vma->end - vma->start;
+    AUTO_FREE uint8_t *bytes = xcalloc(1, len);
+    if (victim_read(v, vma->start, bytes, len, e) < 0)
+        return -1;
+    if (v->tail && v->tail - vma->start < len) /* our own code stands there now */
+        memset(bytes + (v->tail - vma->start), 0, v->tail_len);
+    bytes_set(&mm->vdso, bytes, len);
+    return 0;
+}
+
+int vmas_save(struct snapshot *s, struct victim *v, struct task *out, struct err *e)
+{
+    PROC_MAPS struct proc_maps maps = {0};
+    if (proc_maps_read(v->pid, true, &maps, e) < 0)
+        return -1;
+    for (size_t k = 0; k < maps.count; k++) {
+        const struct proc_map *m = &maps.items[k];
+        if (m->start == v->scratch || strcmp(m->path, "[vsyscall]") == 0)
+            continue;
+        if (vma_save(s, v, m, &out->mm, e) < 0)
+            return -1;
+        const struct vma *vma = &out->mm.vmas[out->mm.vmas_count - 1];
+        if (vma->kind == VMA_VDSO && vdso_save(v, &out->mm, vma, e) < 0)
+            return -1;
+    }
+    return 0;
+}
