@@ -22,7 +22,7 @@ struct pod_spec {
     bool network_locked;     /* start with the network cut (restore) */
     const char *workdir;     /* working directory of COMMAND inside the pod, made (owned by uid) when it is not there; "/" by default */
     const char *machine_id, *boot_id; /* of the pod; NULL: made at random (run). A restore passes the image's. */
-    };
+};
 struct pod {
     char dir[PATH_BYTES];
     int dirfd;
@@ -84,7 +84,6 @@ MUST_CHECK int pod_pids(const struct pod *pod, pid_t **out, size_t *count, struc
 
 /* io_uring_setup, _enter and _register answer ENOSYS in this thread and in all that it starts: POD_IO_URING_FILTER_LENGTH classic BPF instructions, always the same
  * (pod/seccomp.c), so that they can be recognised. Sets no_new_privs only without CAP_SYS_ADMIN. Call before capabilities are dropped, in each restored task too. */
-
 extern const struct sock_filter pod_io_uring_filter[];
 extern const size_t pod_io_uring_filter_length;
 MUST_CHECK int pod_seccomp_io_uring(struct err *e);
@@ -103,6 +102,7 @@ bool keeper_alive(int dirfd);
  * netlink, no program run. Journalled by the caller. */
 MUST_CHECK int netlock_set(const struct pod *pod, struct err *e);
 MUST_CHECK int netlock_clear(const struct pod *pod, struct err *e);
+MUST_CHECK int netlock_forget(const struct pod *pod, struct err *e); /* of a pod that is dead: what is left at the hub */
 
 /* ---- journal: what is about to be done to the victims, one line each, fsync not needed (it matters while the machine lives; page cache survives a killed engine).
  * `journal_replay_undo` is called by the keeper when the engine died, and by whoever adopts a pod with a journal left. */

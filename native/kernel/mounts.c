@@ -1,0 +1,125 @@
+/* See mounts.h. */
+#include "mounts.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+int mount_tmpfs_detached(const char *mode, struct err *e)
+{
+    AUTO_CLOSE int fs = fsopen("tmpfs", FSOPEN_CLOEXEC);
+    if (fs < 0 || fsconfig(fs, FSCONFIG_SET_STRING, "source", "tmpfs", 0) < 0 || fsconfig(fs, FSCONFIG_SET_STRING, "mode", mode, 0) < 0 ||
+        fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
+        return err_errno(e, "make a tmpfs");
+    int fd = fsmount(fs, FSMOUNT_CLOEXEC, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
+    return fd < 0 ? err_errno(e, "make a tmpfs") : fd;
+}
+
+int mount_attach(int mount_fd, const char *at, struct err *e)
+{
+    if (move_mount(mount_fd, "", AT_FDCWD, at, MOVE_MOUNT_F_EMPTY_PATH) < 0)
+        return err_errno(e, "mount a tmpfs at %s", at);
+    return 0;
+}
+
+int mount_at(const char *source, const char *at, const char *type, unsigned long flags, const char *options, struct err *e)
+{
+    if (mount(source, at, type, flags, options) < 0)
+        return err_errno(e, "mount %s at %s", type ? type : source, at);
+    return 0;
+}
+
+int mount_bind_readonly(const char *source, const char *at, struct err *e)
+{
+    if (mount(source, at, NULL, MS_BIND | MS_REC, NULL) < 0)
+        return err_errno(e, "bind %s to %s", source, at);
+    struct mount_attr attributes = {.attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID};
+    if (mount_setattr(AT_FDCWD, at, AT_RECURSIVE, &attributes, sizeof attributes) < 0)
+        return err_errno(e, "make %s read-only", at);
+    return 0;
+}
+
+int mount_overlay(const char *lower, const char *at, struct err *e)
+{
+    if (lower[0] != '/' || strpbrk(lower, ",:\\"))
+        return err_set(e, E_USAGE, "the lower root '%s' must be an absolute path without , : \\", lower);
+    /* Without redirects, metacopy and index every change stands whole in upper: an image of it needs nothing else. */
+    AUTO_FREE char *options = xasprintf("lowerdir=%s,upperdir=upper,workdir=work,index=off,metacopy=off,redirect_dir=off", lower);
+    if (mount("clusteros", at, "overlay", MS_NOSUID, options) == 0)
+        return 0;
+    int number = errno;
+    AUTO_FREE char *unprivileged = xasprintf("%s,userxattr", options);
+    if ((number == EPERM || number == EINVAL) && mount("clusteros", at, "overlay", MS_NOSUID, unprivileged) == 0)
+        return 0;
+    errno = number;
+    return err_errno(e, "mount the pod's overlay on %s (the pod's directory must not lie on an overlay itself)", lower);
+}
+
+/* ---- /dev */
+
+static int device_make(const char *dev, const char *name, unsigned minor_of, unsigned major_of, struct err *e)
+{
+    AUTO_FREE char *path = xasprintf("%s/%s", dev, name);
+    AUTO_FREE char *outside = xasprintf("/dev/%s", name);
+    if (mknod(path, S_IFCHR | 0666, makedev(major_of, minor_of)) == 0)
+        return chmod(path, 0666) < 0 ? err_errno(e, "chmod %s", path) : 0;
+    AUTO_CLOSE int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666); /* without the right to make nodes: the host's, bound */
+    if (fd < 0 || mount(outside, path, NULL, MS_BIND, NULL) < 0)
+        return err_errno(e, "make the device %s", path);
+    return 0;
+}
+
+static int link_make(const char *dev, const char *name, const char *target, struct err *e)
+{
+    AUTO_FREE char *path = xasprintf("%s/%s", dev, name);
+    return symlink(target, path) < 0 ? err_errno(e, "link %s", path) : 0;
+}
+
+static int pts_mount(const char *dev, struct err *e)
+{
+    AUTO_FREE char *pts = xasprintf("%s/pts", dev);
+    if (mkdir(pts, 0755) < 0)
+        return err_errno(e, "mkdir %s", pts);
+    if (mount("devpts", pts, "devpts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=620,gid=5") == 0)
+        return 0;
+    return mount_at("devpts", pts, "devpts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=620", e); /* group 5 may not be mapped */
+}
+
+int mount_dev(const char *at, int shm_fd, struct err *e)
+{
+    static const struct {
+        const char *name;
+        unsigned major, minor;
+    } devices[] = {{"null", 1, 3}, {"zero", 1, 5}, {"full", 1, 7}, {"random", 1, 8}, {"urandom", 1, 9}, {"tty", 5, 0}};
+    static const char *const links[][2] = {{"fd", "/proc/self/fd"}, {"stdin", "/proc/self/fd/0"}, {"stdout", "/proc/self/fd/1"},
+                                           {"stderr", "/proc/self/fd/2"}, {"ptmx", "pts/ptmx"}};
+    AUTO_FREE char *shm = xasprintf("%s/shm", at);
+    if (mount_at("tmpfs", at, "tmpfs", MS_NOSUID, "mode=755,size=256k", e) < 0)
+        return -1;
+    for (size_t k = 0; k < ARRAY_LENGTH(devices); k++)
+        if (device_make(at, devices[k].name, devices[k].minor, devices[k].major, e) < 0)
+            return -1;
+    for (size_t k = 0; k < ARRAY_LENGTH(links); k++)
+        if (link_make(at, links[k][0], links[k][1], e) < 0)
+            return -1;
+    if (mkdir(shm, 0755) < 0)
+        return err_errno(e, "mkdir %s", shm);
+    return pts_mount(at, e) < 0 ? -1 : mount_attach(shm_fd, shm, e);
+}
+
+int mount_pivot(const char *root, struct err *e)
+{
+    if (chdir(root) < 0)
+        return err_errno(e, "enter %s", root);
+    if (syscall(SYS_pivot_root, ".", ".") < 0)
+        return err_errno(e, "pivot_root");
+    if (umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
+        return err_errno(e, "leave the old root");
+    return 0;
+}

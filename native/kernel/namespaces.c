@@ -1,0 +1,96 @@
+/* See namespaces.h. */
+#include "namespaces.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+struct spawn_report {
+    pid_t pid;
+    struct err error;
+};
+
+static int64_t floor_seconds(int64_t ns)
+{
+    return ns >= 0 ? ns / 1000000000 : -((-ns + 999999999) / 1000000000);
+}
+
+static int offsets_write(const struct namespaces_new *spec, struct err *e)
+{
+    int64_t mono = floor_seconds(spec->monotonic_offset_ns), boot = floor_seconds(spec->boottime_offset_ns);
+    return io_putf(e, "/proc/self/timens_offsets", "monotonic %ld %ld\nboottime %ld %ld\n", mono,
+                   spec->monotonic_offset_ns - mono * 1000000000, boot, spec->boottime_offset_ns - boot * 1000000000);
+}
+
+static int helper_run(const struct namespaces_new *spec, int (*child)(void *ctx), void *ctx, int report_fd, struct spawn_report *report)
+{
+    if (unshare(spec->flags) < 0)
+        return err_errno(&report->error, "make new namespaces");
+    if ((spec->flags & CLONE_NEWTIME) && offsets_write(spec, &report->error) < 0)
+        return err_wrap(&report->error, "set the pod's clocks");
+    report->pid = fork();
+    if (report->pid == 0) {
+        close(report_fd);
+        _exit(child(ctx));
+    }
+    return report->pid < 0 ? err_errno(&report->error, "start the first process of the pod") : 0;
+}
+
+int namespaces_spawn(const struct namespaces_new *spec, int (*child)(void *ctx), void *ctx, pid_t *pid, struct err *e)
+{
+    int ends[2];
+    struct spawn_report report = {0};
+    if (pipe2(ends, O_CLOEXEC) < 0)
+        return err_errno(e, "pipe");
+    pid_t helper = fork();
+    if (helper == 0) {
+        close(ends[0]);
+        int failed = helper_run(spec, child, ctx, ends[1], &report);
+        struct err ignored;
+        _exit(io_write_all(ends[1], &report, sizeof report, &ignored) < 0 || failed);
+    }
+    close(ends[1]);
+    AUTO_CLOSE int from = ends[0];
+    if (helper < 0)
+        return err_errno(e, "fork");
+    int told = io_read_all(from, &report, sizeof report, e);
+    while (waitpid(helper, NULL, 0) < 0 && errno == EINTR)
+        continue;
+    if (told < 0)
+        return err_wrap(e, "the helper that makes namespaces died");
+    if (report.error.code != E_OK) {
+        *e = report.error;
+        return -1;
+    }
+    *pid = report.pid;
+    return 0;
+}
+
+int namespaces_join(pid_t pid, struct err *e)
+{
+    AUTO_CLOSE int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+    if (pidfd < 0)
+        return err_errno(e, "pidfd of %d", pid);
+    int flags = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP | CLONE_NEWTIME;
+    if (setns(pidfd, flags) < 0)
+        return err_errno(e, "enter the namespaces of %d", pid);
+    return 0;
+}
+
+pid_t inside_pid(pid_t pid)
+{
+    struct err ignored;
+    AUTO_BUF struct buf status = {0};
+    if (io_slurpf(&status, 1u << 16, &ignored, "/proc/%d/status", pid) < 0 || !status.data)
+        return 0;
+    char *line = strstr((char *)status.data, "\nNSpid:");
+    if (!line)
+        return 0;
+    line[1 + strcspn(line + 1, "\n")] = 0;
+    return atoi(strrchr(line, '\t') + 1);
+}

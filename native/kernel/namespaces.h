@@ -1,0 +1,15 @@
+/* Namespaces: starting a process as pid 1 of a new set of them, and joining those of a running process. */
+#pragma once
+#include "../base/base.h"
+
+struct namespaces_new {
+    int flags;                                /* CLONE_NEW*; CLONE_NEWPID and CLONE_NEWTIME hold for the child */
+    int64_t monotonic_offset_ns, boottime_offset_ns; /* with CLONE_NEWTIME */
+};
+/* Run child(ctx) in new namespaces; its return value is the exit status. The caller must be a child subreaper: a helper between makes
+ * the namespaces and ends, so that the caller's own children do not land in them; the child becomes the caller's. */
+MUST_CHECK int namespaces_spawn(const struct namespaces_new *spec, int (*child)(void *ctx), void *ctx, pid_t *pid, struct err *e);
+/* Enter every namespace of `pid` (the pid namespace: for children of the caller). */
+MUST_CHECK int namespaces_join(pid_t pid, struct err *e);
+/* The pid of a process in its own (innermost) pid namespace; 0 if there is no such process. */
+pid_t inside_pid(pid_t pid);

@@ -1,0 +1,228 @@
+/* Asking the keeper, from any verb. A pod whose keeper died gets a new one first. See keeper.h for the lines. */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "keeper_parts.h"
+#include "state.h"
+
+#define ADOPT_TIMEOUT_MS 10000
+#define NO_ACT_EXIT (-2)
+
+/* ---- reaching it */
+
+static int socket_connect(int dirfd)
+{
+    struct sockaddr_un name = {.sun_family = AF_UNIX};
+    snprintf(name.sun_path, sizeof name.sun_path, "/proc/self/fd/%d/keeper.sock", dirfd);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd >= 0 && connect(fd, (struct sockaddr *)&name, sizeof name) == 0)
+        return fd;
+    if (fd >= 0)
+        close(fd);
+    return -1;
+}
+
+static bool pod_is_over(const char *dir)
+{
+    struct pod pod;
+    struct err ignored;
+    if (pod_state_load(dir, &pod, &ignored) < 0)
+        return true;
+    bool over = strcmp(pod.phase, "ended") == 0;
+    pod_close(&pod);
+    return over;
+}
+
+int keeper_adopt(const char *dir, struct err *e)
+{
+    AUTO_CLOSE int dirfd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    pid_t between = dirfd < 0 ? -1 : fork();
+    if (between == 0) {
+        if (fork())
+            _exit(0);
+        setsid();
+        keeper_exec(dir);
+    }
+    if (between < 0)
+        return err_errno(e, "start a keeper for %s", dir);
+    while (waitpid(between, NULL, 0) < 0 && errno == EINTR)
+        continue;
+    for (int waited_ms = 0; waited_ms < ADOPT_TIMEOUT_MS; waited_ms += 20) {
+        AUTO_CLOSE int fd = socket_connect(dirfd);
+        if (fd >= 0 || pod_is_over(dir))
+            return 0;
+        poll(NULL, 0, 20);
+    }
+    return err_set(e, E_BUSY, "the new keeper of %s does not answer (see its log/keeper.log)", dir);
+}
+
+static int over_error(const struct pod *pod, struct err *e)
+{
+    return err_set(e, E_CONFLICT, "pod %s has ended%s%s", pod->dir, pod->reason[0] ? ": " : "", pod->reason);
+}
+
+static int keeper_connect(const char *dir, struct err *e)
+{
+    struct pod pod;
+    if (pod_state_load(dir, &pod, e) < 0)
+        return -1;
+    int fd = socket_connect(pod.dirfd);
+    bool over = strcmp(pod.phase, "ended") == 0, alone = fd < 0 && !over && !keeper_alive(pod.dirfd);
+    if (fd < 0 && over)
+        over_error(&pod, e);
+    else if (fd < 0 && !alone)
+        err_set(e, E_BUSY, "the keeper of %s does not answer yet", pod.dir);
+    else if (alone && keeper_adopt(pod.dir, e) == 0 && (fd = socket_connect(pod.dirfd)) < 0)
+        err_set(e, E_CONFLICT, "pod %s has ended", pod.dir);
+    pod_close(&pod);
+    return fd;
+}
+
+/* ---- its answers */
+
+static enum code code_named(const char *name, size_t len)
+{
+#define CODE(symbol, exit_status, http, retry, words) \
+    if (strlen(#symbol) == len && memcmp(#symbol, name, len) == 0) \
+        return E_##symbol;
+#include "../codes.def"
+#undef CODE
+    return E_PROTOCOL;
+}
+
+static int error_take(const char *line, struct err *e)
+{
+    const char *code = line + strlen("error "), *blank = strchr(code, ' ');
+    size_t len = blank ? (size_t)(blank - code) : strlen(code);
+    return err_set(e, code_named(code, len), "%s", blank ? blank + 1 : "the keeper refused");
+}
+
+/* A line at the front of b, NUL instead of its newline; NULL if it is not whole. */
+static char *line_of(const struct buf *b)
+{
+    uint8_t *end = b->len ? memchr(b->data, '\n', b->len) : NULL;
+    if (!end)
+        return NULL;
+    *end = 0;
+    return (char *)b->data;
+}
+
+static void line_drop(struct buf *b)
+{
+    size_t len = strlen((char *)b->data) + 1;
+    memmove(b->data, b->data + len, b->len - len);
+    b->len -= len;
+}
+
+static int socket_more(int fd, struct buf *in, struct err *e)
+{
+    char block[16384];
+    ssize_t n;
+    do
+        n = recv(fd, block, sizeof block, 0);
+    while (n < 0 && errno == EINTR);
+    if (n <= 0)
+        return err_set(e, E_ABORTED, "the keeper went away; `native result` tells what became of it");
+    buf_add(in, block, (size_t)n);
+    return 0;
+}
+
+static int answer_await(int fd, struct buf *in, struct buf *reply, struct err *e)
+{
+    char *line;
+    while (!(line = line_of(in)))
+        if (socket_more(fd, in, e) < 0)
+            return -1;
+    if (strncmp(line, "ok", 2) != 0)
+        return strncmp(line, "error ", 6) == 0 ? error_take(line, e) : err_set(e, E_PROTOCOL, "the keeper said: %s", line);
+    if (reply)
+        buf_addf(reply, "%s", line[2] ? line + 3 : "");
+    line_drop(in);
+    return 0;
+}
+
+int keeper_ask(const char *dir, struct buf *reply, struct err *e, const char *format, ...)
+{
+    char request[1024];
+    va_list args;
+    va_start(args, format);
+    int len = vsnprintf(request, sizeof request - 1, format, args);
+    va_end(args);
+    CHECK(len > 0 && (size_t)len < sizeof request - 1);
+    request[len++] = '\n';
+    AUTO_BUF struct buf in = {0};
+    AUTO_CLOSE int fd = keeper_connect(dir, e);
+    if (fd < 0 || io_write_all(fd, request, (size_t)len, e) < 0)
+        return -1;
+    return answer_await(fd, &in, reply, e);
+}
+
+/* ---- acts */
+
+static int act_request(int fd, const char *verb, int argc, char **argv, struct err *e)
+{
+    AUTO_BUF struct buf line = {0};
+    buf_addf(&line, "act ");
+    word_escape(&line, verb);
+    for (int k = 0; k < argc; k++) {
+        buf_addf(&line, " ");
+        word_escape(&line, argv[k]);
+    }
+    buf_addf(&line, "\n");
+    return io_write_all(fd, line.data, line.len, e);
+}
+
+/* Lines of the act to our stdout; the exit status once it is told, else NO_ACT_EXIT. */
+static int lines_print(struct buf *in, struct err *e)
+{
+    for (char *line; (line = line_of(in)); line_drop(in)) {
+        if (strncmp(line, "exit ", 5) == 0)
+            return atoi(line + 5);
+        AUTO_FREE char *whole = xasprintf("%s\n", line);
+        if (io_write_all(STDOUT_FILENO, whole, strlen(whole), e) < 0)
+            return -1;
+    }
+    return NO_ACT_EXIT;
+}
+
+static void input_pass(int fd, bool *open)
+{
+    struct err ignored;
+    char block[4096];
+    ssize_t n = read(STDIN_FILENO, block, sizeof block);
+    if (n > 0 && io_write_all(fd, block, (size_t)n, &ignored) == 0)
+        return;
+    *open = false;
+    shutdown(fd, SHUT_WR);
+}
+
+int keeper_act(const char *dir, const char *verb, int argc, char **argv, struct err *e)
+{
+    AUTO_BUF struct buf in = {0};
+    AUTO_CLOSE int fd = keeper_connect(dir, e);
+    if (fd < 0 || act_request(fd, verb, argc, argv, e) < 0 || answer_await(fd, &in, NULL, e) < 0)
+        return -1;
+    signal(SIGPIPE, SIG_IGN);
+    for (bool input = true;;) {
+        int exit_status = lines_print(&in, e);
+        if (exit_status != NO_ACT_EXIT)
+            return exit_status;
+        struct pollfd watched[2] = {{.fd = fd, .events = POLLIN}, {.fd = input ? STDIN_FILENO : -1, .events = POLLIN}};
+        if (poll(watched, 2, -1) < 0 && errno != EINTR)
+            return err_errno(e, "poll");
+        if (watched[1].revents)
+            input_pass(fd, &input);
+        if (watched[0].revents && socket_more(fd, &in, e) < 0)
+            return -1;
+    }
+}

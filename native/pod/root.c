@@ -1,0 +1,176 @@
+/* See root.h. The files below /etc are written into the overlay, so they travel with the image like everything else there. */
+#include "root.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "../kernel/mounts.h"
+
+#define ETC_FILE_MAX (16u << 20)
+
+static int directory_make(const char *path, struct err *e)
+{
+    if (mkdir(path, 0755) < 0 && errno != EEXIST)
+        return err_errno(e, "mkdir %s", path);
+    return 0;
+}
+
+/* ---- mounts (paths relative to POD: the old root is still there) */
+
+static int kernel_mounts(struct err *e)
+{
+    if (mount_at("proc", "root/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL, e) < 0)
+        return -1;
+    if (mount("sysfs", "root/sys", "sysfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) == 0)
+        return 0;
+    return mount_bind_readonly("/sys", "root/sys", e);
+}
+
+static int mounts_make(const struct pod *pod, const char *lower, struct err *e)
+{
+    static const char *const places[] = {"root/proc", "root/sys", "root/dev", "root/tmp", "root/run"};
+    if (mount_at(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL, e) < 0 || mount_overlay(lower, "root", e) < 0)
+        return -1;
+    for (size_t k = 0; k < ARRAY_LENGTH(places); k++)
+        if (directory_make(places[k], e) < 0)
+            return -1;
+    if (kernel_mounts(e) < 0 || mount_dev("root/dev", pod->tree_fds[1], e) < 0)
+        return -1;
+    if (mount_attach(pod->tree_fds[0], "root/tmp", e) < 0 || mount_attach(pod->tree_fds[2], "root/run", e) < 0)
+        return -1;
+    return mount_bind_readonly("boot_id", "root/proc/sys/kernel/random/boot_id", e);
+}
+
+/* ---- files below /etc (paths absolute: after the pivot) */
+
+static int file_write(const char *path, const void *data, size_t len, mode_t mode, struct err *e)
+{
+    unlink(path); /* never through a link that the lower root has there */
+    AUTO_CLOSE int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
+    if (fd < 0)
+        return err_errno(e, "create %s in the pod", path);
+    if (fchmod(fd, mode) < 0)
+        return err_errno(e, "chmod %s in the pod", path);
+    return io_write_all(fd, data, len, e);
+}
+
+static int text_write(const char *path, const char *text, struct err *e)
+{
+    return file_write(path, text, strlen(text), 0644, e);
+}
+
+static int hosts_write(const struct pod *pod, const char *hosts, struct err *e)
+{
+    char ip[64];
+    if (hosts)
+        return text_write("/etc/hosts", hosts, e);
+    if (faccessat(pod->dirfd, "upper/etc/hosts", F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+        return 0; /* it came back with the image */
+    snprintf(ip, sizeof ip, "%s", pod->net.present ? pod->net.ip : "127.0.0.1");
+    ip[strcspn(ip, "/")] = 0;
+    AUTO_FREE char *text = xasprintf("127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n%s %s\n", ip, pod->facts.hostname);
+    return text_write("/etc/hosts", text, e);
+}
+
+/* Does any line of the file have `id` as its third field (passwd and group alike)? */
+static bool id_is_known(const char *text, uint64_t id)
+{
+    for (const char *line = text; line && *line; line = strchr(line, '\n'), line = line ? line + 1 : NULL) {
+        const char *second = strchr(line, ':'), *third = second ? strchr(second + 1, ':') : NULL;
+        char *end;
+        if (third && strtoull(third + 1, &end, 10) == id && end != third + 1 && (*end == ':' || *end == '\n' || *end == 0))
+            return true;
+    }
+    return false;
+}
+
+static int id_add(const char *path, uint64_t id, const char *line, struct err *e)
+{
+    AUTO_BUF struct buf text = {0};
+    if (io_slurp(AT_FDCWD, path, &text, ETC_FILE_MAX, e) < 0) {
+        buf_free(&text); /* a root without such a file gets one */
+        buf_add(&text, "", 1);
+        text.len = 0;
+    }
+    if (id_is_known((const char *)text.data, id))
+        return 0;
+    if (text.len && text.data[text.len - 1] != '\n')
+        buf_add(&text, "\n", 1);
+    buf_addf(&text, "%s\n", line);
+    return file_write(path, text.data, text.len, 0644, e);
+}
+
+static int identity_write(const struct pod_facts *f, struct err *e)
+{
+    AUTO_FREE char *user = xasprintf("u%lu:x:%lu:%lu:job:/tmp:/bin/sh", f->uid, f->uid, f->gid);
+    AUTO_FREE char *group = xasprintf("g%lu:x:%lu:", f->gid, f->gid);
+    AUTO_FREE char *hostname = xasprintf("%s\n", f->hostname);
+    AUTO_FREE char *machine = xasprintf("%s\n", f->machine_id);
+    if (id_add("/etc/passwd", f->uid, user, e) < 0 || id_add("/etc/group", f->gid, group, e) < 0)
+        return -1;
+    return text_write("/etc/hostname", hostname, e) < 0 ? -1 : text_write("/etc/machine-id", machine, e);
+}
+
+static int resolver_write(const char *resolver, struct err *e)
+{
+    if (access("/etc/resolv.conf", R_OK) == 0 || !resolver)
+        return 0;
+    return text_write("/etc/resolv.conf", resolver, e);
+}
+
+/* ---- the remote execution program: a copy in the overlay, so that an image has the one that it runs, whatever the engine's version */
+
+static int rsh_install(int rsh_fd, struct err *e)
+{
+    static const char *const names[] = {"/opt/clusteros/bin/shims/ssh", "/opt/clusteros/bin/shims/rsh"};
+    AUTO_BUF struct buf program = {0};
+    char path[64];
+    if (rsh_fd < 0 || access("/opt/clusteros/bin/clusteros-rsh", X_OK) == 0)
+        return 0;
+    snprintf(path, sizeof path, "/proc/self/fd/%d", rsh_fd);
+    if (io_slurp(AT_FDCWD, path, &program, 64u << 20, e) < 0 || io_mkdirs("/opt/clusteros/bin/shims", 0755, e) < 0)
+        return -1;
+    if (file_write("/opt/clusteros/bin/clusteros-rsh", program.data, program.len, 0755, e) < 0)
+        return -1;
+    for (size_t k = 0; k < ARRAY_LENGTH(names); k++)
+        if (symlink("../clusteros-rsh", names[k]) < 0 && errno != EEXIST)
+            return err_errno(e, "link %s", names[k]);
+    return 0;
+}
+
+static int workdir_make(const char *path, const struct pod_facts *f, struct err *e)
+{
+    if (!path || access(path, F_OK) == 0)
+        return 0;
+    if (io_mkdirs(path, 0755, e) < 0)
+        return -1;
+    if (chown(path, (uid_t)f->uid, (gid_t)f->gid) < 0)
+        return err_errno(e, "give %s to the pod's user", path);
+    return 0;
+}
+
+int root_build(const struct pod *pod, const struct pod_root *plan, struct err *e)
+{
+    umask(022);
+    if (mounts_make(pod, plan->lower, e) < 0 || mount_pivot("root", e) < 0)
+        return -1;
+    if (directory_make("/etc", e) < 0 || hosts_write(pod, plan->hosts, e) < 0 || identity_write(&pod->facts, e) < 0)
+        return -1;
+    if (resolver_write(plan->resolver, e) < 0 || rsh_install(plan->rsh_fd, e) < 0)
+        return -1;
+    return workdir_make(plan->workdir, &pod->facts, e);
+}
+
+int root_seal(struct err *e)
+{
+    static const char *const paths[] = {"/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs"};
+    for (size_t k = 0; k < ARRAY_LENGTH(paths); k++)
+        if (access(paths[k], F_OK) == 0 && mount_bind_readonly(paths[k], paths[k], e) < 0)
+            return -1;
+    return 0;
+}

@@ -1,0 +1,18 @@
+/* native freeze: stand still until `native thaw`, whatever the lease says. */
+#include "../pod/pod.h"
+#include "simple.h"
+#include "verbs.h"
+
+static int run(int argc, char **argv, struct err *e)
+{
+    const char *dir;
+    if (options_pod(argc, argv, "native freeze --pod POD", &dir, e) < 0 || keeper_ask(dir, NULL, e, "freeze") < 0)
+        return -1;
+    output_event("done", NULL);
+    return 0;
+}
+
+int verb_freeze(int argc, char **argv)
+{
+    return verb_outcome(argc, argv, run);
+}
