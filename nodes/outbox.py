@@ -22,6 +22,8 @@ LOG = logging.getLogger(__name__)
 TASK = "nodes.agent.act"
 RESEND_S = (2.0, 3.0, 5.0, 10.0, 15.0)
 TICKET_S = 3600.0
+START_EXPIRES_S = 10.0
+"""A start that is older is not begun any more: bounds when a pod that never had a lease can appear."""
 
 
 def queue_of(node: Node) -> str:
@@ -56,7 +58,8 @@ def send_command(command_id: Any) -> bool:
 def _publish(row: Command, delay_s: float) -> bool:
     body = _with_tickets(row)
     envelope = seal(row.node.name, row.node.secret, row.kind, body, id=str(row.pk), sent_at=time.time())
-    return send_now(TASK, envelope, queue=queue_of(row.node), expires_s=max(10.0, 3 * delay_s))
+    expires_s = START_EXPIRES_S if row.kind in ("start_pod", "restore_pod") else max(10.0, 3 * delay_s)
+    return send_now(TASK, envelope, queue=queue_of(row.node), expires_s=expires_s)
 
 
 def _with_tickets(row: Command) -> dict[str, Any]:

@@ -17,8 +17,8 @@ from django.db import close_old_connections
 from django.utils import timezone
 
 from clusteros.core.dispatch import send_now
-from clusteros.environment import environment
 from clusteros.envelope import seal
+from clusteros.environment import environment
 from nodes import inbox, services
 from nodes.models import Node, NodeReport
 from nodes.outbox import TASK, queue_of

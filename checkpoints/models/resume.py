@@ -47,6 +47,7 @@ class Resume(models.Model):
     placement = models.JSONField(default=dict)
     """{pod: node name}."""
     wanted = models.JSONField(default=dict)
+    wants_safety = models.BooleanField(default=True)
     run = models.ForeignKey(Run, null=True, on_delete=models.SET_NULL, related_name="+")
     attempt = models.IntegerField(default=1)
     decision = models.CharField(max_length=5, null=True)

@@ -1,0 +1,22 @@
+"""Verbs about generations, by noun: taking.py (the cut and what is reported), replicas.py (who holds the images),
+keeping.py (pin, delete, retention), resuming.py (bringing a job back) with plans.py (where to, and what is lost),
+moving.py (hold, recovery, drain)."""
+
+from checkpoints.services.keeping import apply_retention, delete_generation, find_generation, pin_generation
+from checkpoints.services.moving import hold_job, migrate_job, recover_job
+from checkpoints.services.plans import plan_resume
+from checkpoints.services.resuming import resume_run
+from checkpoints.services.taking import (
+    complete_generation,
+    decide_cut,
+    fail_generation,
+    record_cut,
+    record_snapshot,
+    take_generation,
+)
+
+__all__ = [
+    "apply_retention", "complete_generation", "decide_cut", "delete_generation", "fail_generation", "find_generation",
+    "hold_job", "migrate_job", "pin_generation", "plan_resume", "record_cut", "record_snapshot", "recover_job",
+    "resume_run", "take_generation",
+]  # fmt: skip

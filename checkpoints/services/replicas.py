@@ -1,0 +1,183 @@
+"""Who holds which image: reports and inventories are noted, missing replicas are asked for, unneeded images removed.
+
+Invariants: a replica counts only when its node holds the whole closure and is not lost. Only images that a failed or
+deleted generation names are ever removed: what the record does not know is left alone.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterable
+from typing import Any
+
+from django.db import transaction
+from django.db.models import Count
+from django.utils import timezone
+
+from checkpoints.models import Generation, Replica, Snapshot
+from clusteros.core.dispatch import wake_scheduler
+from clusteros.environment import environment
+from nodes.models import Command, Node
+from nodes.outbox import ask
+
+NEEDED = ("taking", "storing", "complete")
+ALIVE = ("up", "draining", "drained")
+RETRY_S = 5.0
+
+
+def replicas_wanted() -> int:
+    """As many as asked for, where there are nodes enough; one node alone holds one."""
+    return max(1, min(environment().replicas, Node.objects.filter(state__in=counting_states()).count()))
+
+
+def counting_states() -> tuple[str, ...]:
+    """Replicas on a node that is being drained do not count, unless there is no other."""
+    return ("up",) if Node.objects.filter(state="up").exists() else ("up", "draining")
+
+
+def holders(digest: str) -> list[Node]:
+    """Nodes, not lost, that hold the whole closure."""
+    found = Node.objects.filter(replicas__digest=digest, replicas__complete=True, state__in=ALIVE)
+    return list(found.distinct())
+
+
+def replicas_are_enough(digests: Iterable[str]) -> bool:
+    wanted = replicas_wanted()
+    return all(len(holders(digest)) >= wanted for digest in set(digests))
+
+
+def note_replica(digest: str, node: Node) -> None:
+    Replica.objects.update_or_create(digest=digest, node=node, defaults={"complete": True, "failed_words": ""})
+
+
+def record_images(node: Node, opened: dict[str, Any]) -> None:
+    """Images that are now complete on a node, and those it could not get."""
+    body = opened["body"]
+    complete = {str(digest) for digest in body.get("digests") or []}
+    failed = {str(item["digest"]): _words(item) for item in body.get("failed") or []}
+    for digest in complete:
+        if Snapshot.objects.filter(digest=digest).exists():
+            note_replica(digest, node)
+    for digest, words in failed.items():
+        Replica.objects.filter(digest=digest, node=node).update(complete=False, failed_words=words, since=timezone.now())
+    _close_prefetches(node, complete, failed)
+    _complete_waiting(complete)
+    wake_scheduler()
+
+
+def _words(item: dict[str, Any]) -> str:
+    return f"{item.get('code') or 'IO'}: {item.get('message') or ''}"[:300]
+
+
+def _close_prefetches(node: Node, complete: set[str], failed: dict[str, str]) -> None:
+    for row in Command.objects.filter(node=node, kind="prefetch", done_at=None):
+        images = set(row.body["images"])
+        words = next((failed[digest] for digest in images if digest in failed), "")
+        if words or images <= complete:
+            outcome = f"failed: {words}"[:200] if words else "ok"
+            Command.objects.filter(pk=row.pk).update(done_at=timezone.now(), outcome=outcome)
+
+
+def _complete_waiting(digests: set[str]) -> None:
+    from checkpoints.services.taking import complete_generation
+
+    waiting = Generation.objects.filter(state="storing", snapshots__digest__in=digests).distinct()
+    for generation in waiting.select_related("job__owner"):
+        complete_generation(generation)
+
+
+def record_image_inventory(node: Node, opened: dict[str, Any], answer: dict[str, Any]) -> None:
+    """The images of a heartbeat: replicas that are there, and those that were and are gone."""
+    if "images" not in opened["body"]:
+        return
+    listed = {str(item["digest"]) for item in opened["body"]["images"] or []}
+    rows = {row.digest: row for row in Replica.objects.filter(node=node)}
+    confirmed = [d for d in listed if d in rows and not (rows[d].complete and rows[d].in_inventory)]
+    Replica.objects.filter(node=node, digest__in=confirmed).exclude(failed_words__gt="").update(
+        complete=True, in_inventory=True
+    )
+    gone = [row.pk for digest, row in rows.items() if row.in_inventory and digest not in listed]
+    Replica.objects.filter(pk__in=gone).delete()
+    unknown = listed - rows.keys()
+    if unknown:
+        for digest in Snapshot.objects.filter(digest__in=unknown).values_list("digest", flat=True).distinct():
+            note_replica(digest, node)
+    if confirmed:
+        _complete_waiting(set(confirmed))
+
+
+# ---- passes of the clock
+
+
+def ask_missing_replicas(now: datetime.datetime) -> int:
+    """Ask nodes to fetch images that have fewer replicas than wanted."""
+    wanted = replicas_wanted()
+    needed = Snapshot.objects.filter(generation__state__in=("storing", "complete"), state="stored")
+    digests = set(needed.values_list("digest", flat=True))
+    return sum(_ask_for(digest, wanted, now) for digest in _short_of(digests, wanted))
+
+
+def _short_of(digests: set[str], wanted: int) -> list[str]:
+    good = Replica.objects.filter(digest__in=digests, complete=True, node__state__in=counting_states())
+    counts = dict(good.values_list("digest").annotate(n=Count("id")))
+    return sorted(digest for digest in digests if counts.get(digest, 0) < wanted)
+
+
+@transaction.atomic
+def _ask_for(digest: str, wanted: int, now: datetime.datetime) -> int:
+    rows = list(Replica.objects.filter(digest=digest).select_related("node"))
+    have = [r.node for r in rows if r.complete and r.node.state in ALIVE]
+    if not have:
+        return 0
+    stale = now - datetime.timedelta(seconds=RETRY_S)
+    tried = {r.node_id for r in rows if not r.complete and r.since > stale}  # type: ignore[attr-defined]
+    pending = {r.node_id for r in rows if not r.complete and not r.failed_words}  # type: ignore[attr-defined]
+    good = [node for node in have if node.state in counting_states()]
+    missing = wanted - len(good) - len(pending)
+    targets = _targets({node.pk for node in have} | tried | pending)[: max(0, missing)]
+    for node in targets:
+        fetch_image(node, digest, [n.name for n in have], f"replica:{digest}:{node.name}:{int(now.timestamp())}")
+    return len(targets)
+
+
+def _targets(without: set[int]) -> list[Node]:
+    """Nodes that may take a replica, the emptiest first."""
+    nodes = Node.objects.filter(state="up").exclude(pk__in=without)
+    return list(nodes.annotate(n=Count("replicas")).order_by("n", "name"))
+
+
+def fetch_image(node: Node, digest: str, sources: list[str], key: str, *, job: Any = None) -> None:
+    """Ask `node` to fetch and verify the closure of an image."""
+    Replica.objects.get_or_create(digest=digest, node=node)
+    Replica.objects.filter(digest=digest, node=node, complete=False).update(failed_words="", since=timezone.now())
+    ask(node, "prefetch", key, {"images": [digest], "sources": sources}, job=job)
+
+
+def forget_lost_fetches() -> None:
+    """A fetch by a node that is lost, or from nodes that all are: the row must not count as under way for ever."""
+    Replica.objects.filter(complete=False, node__state="lost").delete()
+
+
+def remove_unneeded_images() -> int:
+    """Ask nodes to remove images that only failed or deleted generations name."""
+    gone = Snapshot.objects.filter(generation__state__in=("failed", "deleted")).exclude(digest="")
+    candidates = Replica.objects.filter(digest__in=gone.values("digest"), node__state__in=ALIVE)
+    needed = set(Snapshot.objects.filter(generation__state__in=NEEDED).exclude(digest="").values_list("digest", flat=True))
+    by_node: dict[int, list[str]] = {}
+    for row in candidates:
+        if row.digest not in needed:
+            by_node.setdefault(row.node_id, []).append(row.digest)  # type: ignore[attr-defined]
+    for node in Node.objects.filter(pk__in=by_node):
+        _remove(node, by_node[node.pk])
+    return len(by_node)
+
+
+@transaction.atomic
+def _remove(node: Node, digests: list[str]) -> None:
+    """The replica row goes with the asking; an inventory that still lists the image brings it back, and so it is asked
+    again."""
+    Command.objects.filter(node=node, kind="remove_images", done_at=None).delete()
+    for digest in digests:
+        Command.objects.filter(key=f"remove:{digest}:{node.name}").delete()
+        ask(node, "remove_images", f"remove:{digest}:{node.name}", {"digests": [digest]}, once=True)
+    Replica.objects.filter(node=node, digest__in=digests).delete()

@@ -1,0 +1,59 @@
+"""REST: who am I, my tokens."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import HttpRequest
+from ninja import Router, Schema
+
+from clusteros.accounts import services
+from clusteros.accounts.models import ApiToken
+
+router = Router(tags=["accounts"])
+
+
+class TokenIn(Schema):
+    name: str = "token"
+    scopes: list[str] = ["read", "write"]
+    days: float | None = 30
+
+
+def token_json(row: ApiToken) -> dict[str, Any]:
+    return {
+        "id": row.pk, "name": row.name, "hint": row.hint, "scopes": row.scopes,
+        "created_at": row.created_at.isoformat(),
+        "expires_at": row.expires_at.isoformat() if row.expires_at else None,
+        "last_used_at": row.last_used_at.isoformat() if row.last_used_at else None,
+        "revoked": row.revoked_at is not None,
+    }  # fmt: skip
+
+
+@router.get("/me")
+def me(request: HttpRequest) -> Any:
+    profile = services.profile_of(request.user)
+    return {
+        "name": request.user.get_username(), "admin": request.user.is_staff, "uid": profile.uid, "gid": profile.gid,  # type: ignore[union-attr]
+        "scopes": sorted(request.scopes),  # type: ignore[attr-defined]
+    }  # fmt: skip
+
+
+@router.get("/tokens")
+def tokens(request: HttpRequest) -> Any:
+    return {"items": [token_json(row) for row in ApiToken.objects.filter(user=request.user)], "next": None}
+
+
+@router.post("/tokens", response={201: dict})
+def make_token(request: HttpRequest, payload: TokenIn) -> Any:
+    """The answer's `token` is shown this once."""
+    scopes = request.scopes  # type: ignore[attr-defined]
+    row, text = services.make_token(
+        request.user, payload.name, scopes=payload.scopes, days=payload.days, acting_scopes=scopes
+    )
+    return 201, token_json(row) | {"token": text}
+
+
+@router.delete("/tokens/{token_id}", response={204: None})
+def revoke_token(request: HttpRequest, token_id: int) -> Any:
+    services.revoke_token(request.user, token_id)
+    return 204, None

@@ -1,0 +1,52 @@
+"""Jobs, runs and pods as JSON: the one place where their names at the doors are made."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any
+
+from jobs.models import Job, OutputFile, Pod, Run
+
+
+def text(moment: datetime.datetime | None) -> str | None:
+    return moment.isoformat() if moment else None
+
+
+def job_json(job: Job) -> dict[str, Any]:
+    return {
+        "id": str(job.pk), "number": job.number, "name": job.name, "owner": job.owner.username, "state": job.state,
+        "command": job.command, "script": job.script or None, "pods": job.pods, "ranks_per_pod": job.ranks_per_pod,
+        "cores_per_rank": job.cores_per_rank, "mem_bytes": job.mem_bytes, "walltime_s": job.walltime_s,
+        "env": job.env, "workdir": job.workdir, "interval_s": job.interval_s, "keep": job.keep,
+        "files_policy": job.files_policy, "placement": job.placement, "nodes": job.wanted_nodes, "queue": job.queue,
+        "priority": job.priority, "submitted_at": text(job.submitted_at), "started_at": text(job.started_at),
+        "ended_at": text(job.ended_at), "exit_status": job.exit_status, "reason": job.reason,
+        "waiting_because": job.waiting_because, "checkpointable": job.checkpointable, "obstacles": job.obstacles,
+        "epoch": job.epoch, "restarts": job.restarts, "resume_from": job.resume_from,
+    }  # fmt: skip
+
+
+def run_json(run: Run) -> dict[str, Any]:
+    return {
+        "id": str(run.pk), "epoch": run.epoch, "state": run.state, "from_generation": run.from_generation,
+        "created_at": text(run.created_at), "started_at": text(run.started_at), "ended_at": text(run.ended_at),
+        "exit_status": run.exit_status, "reason": run.reason,
+        "pods": [pod_json(pod) for pod in run.pods.select_related("node")],  # type: ignore[attr-defined]
+    }  # fmt: skip
+
+
+def pod_json(pod: Pod) -> dict[str, Any]:
+    return {
+        "pod": pod.index, "node": pod.node.name, "state": pod.state, "pids": pod.pids, "processes": pod.processes,
+        "mem_bytes": pod.mem_bytes, "cpu_s": pod.cpu_s, "exit_status": pod.exit_status, "code": pod.code,
+        "message": pod.message, "lease_until": text(pod.lease_until), "checkpointable": pod.checkpointable,
+        "obstacles": pod.obstacles, "started_at": text(pod.started_at), "ended_at": text(pod.ended_at),
+        "stdout_bytes": pod.stdout_bytes, "stderr_bytes": pod.stderr_bytes,
+    }  # fmt: skip
+
+
+def output_json(item: OutputFile) -> dict[str, Any]:
+    return {
+        "path": item.path, "pod": item.pod, "epoch": item.run.epoch, "size": item.size_bytes, "sha256": item.sha256,
+        "mtime": item.mtime, "uploaded": item.uploaded,
+    }  # fmt: skip
