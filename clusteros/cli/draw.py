@@ -208,20 +208,12 @@ def _replica_name(replica: Any) -> str:
 
 
 def draw_plan(plan: Any) -> None:
-    lost = plan.get("lost") or {}
-    if lost:
-        out.print("Lost by it: " + lost_words(lost))
-    for pod in plan.get("placement") or []:
-        out.print(f"  {escape(str(pod))}")
+    out.print(f"undone by it: {span_words(plan.get('lost_s'))} of work, {size_words(plan.get('lost_log_bytes'))} of output (kept as history)")
+    for pod, node in sorted((plan.get("placement") or {}).items(), key=lambda each: int(each[0])):
+        out.print(f"  pod {pod} on {escape(str(node))}")
     for check in plan.get("checks") or []:
         mark = "[green]✓[/green]" if check.get("ok") else "[red]✗[/red]"
         out.print(f"  {mark} {escape(str(check.get('words') or check.get('name')))}")
-
-
-def lost_words(lost: Any) -> str:
-    if lost.get("words"):
-        return str(lost["words"])
-    return f"{span_words(lost.get('seconds'))} of work and {size_words(lost.get('log_bytes', 0))} of output after it (kept as history)"
 
 
 def draw_event(event: Any) -> None:

@@ -45,7 +45,16 @@ def strips(parents: dict[int, int | None], now: int | None) -> tuple[list[Strip]
     """(one strip per generation, newest first; the width of all)."""
     rows = lineage.lay_out(parents, now)
     line = set(lineage.now_line(parents, now))
-    return [_strip(row, row.number in line, row.number == now) for row in rows], width_px(rows)
+    drawn = [_strip(row, row.number in line, row.number == now) for row in rows]
+    for strip in _above(drawn, now):
+        strip.lines.append(Line(x_of(0), "0%", x_of(0), "100%", 0))
+    return drawn, width_px(rows)
+
+
+def _above(drawn: list[Strip], now: int | None) -> list[Strip]:
+    """The rows between "now", which stands on top, and the generation that it has grown from."""
+    numbers = [strip.number for strip in drawn]
+    return drawn[: numbers.index(now)] if now in numbers else []
 
 
 def _strip(row: lineage.Row, on_now_line: bool, is_now: bool) -> Strip:

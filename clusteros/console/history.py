@@ -30,7 +30,6 @@ class Tree:
     width: int
     now: int | None
     """The generation from which the present has grown on."""
-    now_on_top: bool
 
 
 def tree_of(job: Job, run: Run | None) -> Tree:
@@ -40,7 +39,7 @@ def tree_of(job: Job, run: Run | None) -> Tree:
     strips, width = graph.strips(parents, now)
     held = holders(generations)
     rows = [TreeRow(each, strip, graph.mark_of(each), held[each.number]) for each, strip in zip(generations, strips, strict=True)]
-    return Tree(rows, width, now, bool(rows) and rows[0].generation.number == now)
+    return Tree(rows, width, now)
 
 
 def living_parents(job: Job) -> dict[int, int | None]:

@@ -139,10 +139,14 @@ def output_file(job: Job, pod: int, path: str) -> OutputFile:
     return found
 
 
+def names_of_usable_nodes() -> list[str]:
+    return list(Node.objects.filter(state="up").values_list("name", flat=True))
+
+
 def largest_node() -> dict[str, int]:
     """What one pod, and all of them, can have at most: for the form's help."""
     up = Node.objects.filter(state="up")
-    most = up.aggregate(cores=Max("cores"), mem=Max("mem_bytes"), all_cores=Sum("cores"), nodes=Count("id"))
+    most = up.aggregate(most_cores=Max("cores"), most_mem=Max("mem_bytes"), all_cores=Sum("cores"), nodes=Count("id"))
     return {name: value or 0 for name, value in most.items()}
 
 

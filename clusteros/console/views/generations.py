@@ -12,8 +12,11 @@ from checkpoints import services
 from checkpoints.models import Generation
 from clusteros.console import queries
 from clusteros.console.views.base import SignedIn, action, is_part, page
-from clusteros.core.problems import Problem, invalid, not_found
+from clusteros.core.problems import Problem
 from jobs.models import Job
+
+
+MOST_CHOICES = 24
 
 
 def _job_url(job: Job) -> str:
@@ -29,37 +32,40 @@ def checkpoint(request: SignedIn, number: int) -> tuple[str, str]:
 
 def _generation(request: SignedIn, number: int, generation: int) -> tuple[Job, Generation]:
     job = queries.job_of(request.user, number)
-    found = Generation.objects.filter(job=job, number=generation).first()
-    if found is None:
-        raise not_found(f"generation {generation} of job {number}")
-    return job, found
+    return job, services.find_generation(job, generation)
 
 
 @page
 def rollback_dialog(request: SignedIn, number: int, generation: int) -> HttpResponse:
     """The plan of a dry run: where it would run, what would be lost, what was checked."""
     job, found = _generation(request, number, generation)
-    wanted = {name: value for name, value in request.GET.items() if name.startswith("pod-") and value}
-    context: dict[str, Any] = {"job": job, "generation": found, "nodes": queries.nodes_for(request.user), "part": "console/confirm/rollback.html"}
+    wished = _placement(request.GET, job.pods)
+    context: dict[str, Any] = {"job": job, "generation": found, "part": "console/confirm/rollback.html", "is_part": is_part(request)}
     try:
-        context["plan"] = services.plan_rollback(job, found.number, _placement(wanted, job.pods))
+        context["plan"] = services.plan_resume(job, found, wished)
     except Problem as refusal:
         context["refusal"] = refusal.detail
-    return render(request, "console/confirm/page.html", context | {"is_part": is_part(request)})
+    return render(request, "console/confirm/page.html", context | _choices(job, wished))
 
 
-def _placement(asked: Any, pods: int) -> dict[int, str]:
+def _choices(job: Job, wished: dict[str, str]) -> dict[str, Any]:
+    """For each pod the nodes that it may be sent to; jobs of very many pods are placed by the command line."""
+    if job.pods > MOST_CHOICES:
+        return {}
+    pods = [(pod, wished.get(str(pod), "")) for pod in range(job.pods)]
+    return {"pods": pods, "node_names": queries.names_of_usable_nodes(), "has_wishes": bool(wished)}
+
+
+def _placement(asked: Any, pods: int) -> dict[str, str]:
     """pod-0=n1&pod-1=n2: a wish for some pods, none for the others."""
-    wished = {pod: asked.get(f"pod-{pod}", "") for pod in range(pods)}
-    if any(len(name) > 63 for name in wished.values()):
-        raise invalid("placement", "not a node's name")
+    wished = {str(pod): asked.get(f"pod-{pod}", "") for pod in range(pods)}
     return {pod: name for pod, name in wished.items() if name}
 
 
 @action
 def rollback(request: SignedIn, number: int, generation: int) -> tuple[str, str]:
     job, found = _generation(request, number, generation)
-    services.rollback_job(job, found.number, placement=_placement(request.POST, job.pods), acting_user=request.user)
+    services.resume_run(job, found, cause="rollback", placement=_placement(request.POST, job.pods), acting_user=request.user)
     return f"Job {job.number} goes back to generation {found.number}.", _job_url(job)
 
 
