@@ -13,3 +13,8 @@ MUST_CHECK int tree_load(int dirfd, const struct tree *in, struct store *store, 
 /* One file of the host's part of the root. */
 MUST_CHECK int hostfile_save(int fd, const char *path, const struct hostfile *previous, struct store *store,
                              struct hostfile *out, uint64_t *new_bytes, struct err *e);
+
+/* Before tree_load for a pod whose owner is not root: files that would give the owner powers that it could not have given to
+ * files itself (set-uid or set-gid for others, file capabilities): E_BAD_IMAGE. Device nodes other than whiteouts and the harmless
+ * ones (null, zero, full, random, urandom, tty, ptmx) are refused by tree_save and tree_load always. */
+MUST_CHECK int tree_check_powers(const struct tree *in, uint64_t uid, uint64_t gid, struct err *e);
