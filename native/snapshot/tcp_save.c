@@ -142,7 +142,7 @@ static int lengths_get(int fd, uint64_t state, size_t *out, size_t *unsent, size
 
 static int queues_save(int fd, struct tcp_socket *t, struct err *e)
 {
-    size_t out, unsent, in;
+    size_t out = 0, unsent = 0, in = 0;
     if (lengths_get(fd, t->state, &out, &unsent, &in, e) < 0 || sequence_get(fd, TCP_RECV_QUEUE, &t->rcv_seq, e) < 0 ||
         queue_peek(fd, in, 0, &t->receive_queue, e) < 0 || sequence_get(fd, TCP_SEND_QUEUE, &t->snd_seq, e) < 0 ||
         queue_peek(fd, out, SEND_SLACK_BYTES, &t->send_queue, e) < 0)
