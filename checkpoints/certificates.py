@@ -6,6 +6,7 @@ The key is a file of the front end (STATE/cluster.key, 0600), not a row: it must
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import os
@@ -31,10 +32,8 @@ def cluster_key() -> bytes:
         own = path.with_name(f".cluster.key.{os.getpid()}")
         own.touch(mode=0o600)
         own.write_text(secrets.token_hex(32))
-        try:
+        with contextlib.suppress(FileExistsError):
             os.link(own, path)
-        except FileExistsError:
-            pass
         own.unlink()
     return bytes.fromhex(path.read_text().strip())
 
