@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from native.engine import EngineError
-from nodes.agent import launch, status, workdir
+from nodes.agent import launch, processes, status, workdir
 from nodes.agent.agent import Agent
 from nodes.agent.durable import remove
 from nodes.agent.records import STREAMS, PodRecord
@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 RUN_TIMEOUT_S = 60.0
 ASK_TIMEOUT_S = 15.0
 END_TIMEOUT_S = 20.0
+ENDED_WITH_SNAPSHOT = "ended after its snapshot"  # the engine's words
 DAEMONS = frozenset({"clusteros-rsh", "podinit", "native", "orted", "prted", "hydra_pmi_proxy", "mpirun", "mpiexec", "prterun", "orterun"})
 
 
@@ -164,14 +165,17 @@ def note_end(agent: Agent, record: PodRecord, answer: dict[str, Any] | None) -> 
         if record.phase != "running" or record.ending:
             return
         exit_status = status.shell_status(answer or {})
-        if exit_status is None:
-            reason = (answer or {}).get("reason") or "the pod is not there any more"
-            record.phase, record.code, record.message = "failed", "OS", str(reason)
+        reason = str((answer or {}).get("reason") or "the pod is not there any more")
+        if exit_status is None and reason == ENDED_WITH_SNAPSHOT:
+            record.phase, record.message, record.uploaded = "ended", reason, True
+        elif exit_status is None:
+            record.phase, record.code, record.message = "failed", "OS", reason
         else:
             record.phase, record.exit_status = "ended", exit_status
         record.save()
     report(agent, record)
-    agent.runner.start(f"files:{record.key}", lambda: upload(agent, record))
+    if record.phase == "ended":
+        agent.runner.start(f"files:{record.key}", lambda: upload(agent, record))
 
 
 # ---- files at the end
@@ -254,12 +258,16 @@ def remove_pod(agent: Agent, record: PodRecord) -> None:
 
 
 def kill(agent: Agent, record: PodRecord) -> None:
-    """End the pod at once; a pod that is not there has ended."""
-    try:
-        agent.engine.call("kill", "--pod", record.pod_dir, timeout_s=END_TIMEOUT_S)
-    except EngineError as error:
-        if error.code.name not in ("NO_INPUT", "CONFLICT"):
-            log.warning("kill pod %s: %s", record.key, error)
+    """End the pod at once; a pod that is not there has ended, a dead keeper is replaced for it."""
+    for verb in ("kill", "adopt", "kill"):
+        try:
+            agent.engine.call(verb, "--pod", record.pod_dir, timeout_s=END_TIMEOUT_S)
+            if verb == "kill":
+                return
+        except EngineError as error:
+            if error.code.name in ("NO_INPUT", "CONFLICT"):
+                return
+            log.warning("%s pod %s: %s", verb, record.key, error)
 
 
 # ---- freeze, thaw, signal
@@ -278,16 +286,9 @@ def suspend(agent: Agent, record: PodRecord, suspended: bool) -> None:
 
 def send_signal(agent: Agent, record: PodRecord, number: int) -> None:
     """To every process of the job in the pod; not to what only carries it (remote execution, launchers' daemons)."""
-    for process in _processes(agent, record):
-        if process.get("comm") in DAEMONS:
-            continue
-        outer = agent.engine.call("pid", "--pod", record.pod_dir, str(process["pid"]), timeout_s=ASK_TIMEOUT_S)
-        _kill(int(outer["pid"]), number)
-
-
-def _processes(agent: Agent, record: PodRecord) -> list[dict[str, Any]]:
-    answer = status.ask_engine(agent, record) or {}
-    return [p for p in answer.get("processes") or [] if isinstance(p, dict)]
+    for process in processes.list_processes(record.pod_dir):
+        if process.comm not in DAEMONS:
+            _kill(process.outer, number)
 
 
 def _kill(pid: int, number: int) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from native.engine import EngineError
-from nodes.agent import barrier, launch, pods, prefetching, status
+from nodes.agent import barrier, launch, pods, prefetching, processes, status
 from nodes.agent.agent import Agent
 from nodes.agent.durable import remove
 from nodes.agent.records import STREAMS, PodRecord
@@ -129,13 +129,9 @@ def rewrite_job_file(agent: Agent, record: PodRecord) -> None:
 
 
 def pod_root(record: PodRecord) -> Path | None:
-    """/proc/INIT/root of the pod, from the engine's state file."""
-    try:
-        lines = (record.pod_dir / "state").read_text().splitlines()
-    except FileNotFoundError:
-        return None
-    init = dict(line.split("=", 1) for line in lines if "=" in line).get("init_pid", "0")
-    return Path(f"/proc/{init}/root") if init.isdecimal() and int(init) > 1 else None
+    """/proc/INIT/root of the pod."""
+    init = processes.init_pid(record.pod_dir)
+    return Path(f"/proc/{init}/root") if init > 1 else None
 
 
 def give_up(agent: Agent, record: PodRecord, error: EngineError, started: float) -> None:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from native.engine import Act, EngineError, Event
+from native.engine import Act, EngineError, Event, failure_of
 from nodes.agent import barrier, pods
 from nodes.agent.agent import Agent
 from nodes.agent.durable import read_json, remove, write_json
@@ -70,6 +71,7 @@ def run(agent: Agent, record: PodRecord, body: Body, key: str) -> None:
     except OSError as error:
         report = failure(agent, record, body, key, pods.os_error(error, "keep the snapshot"))
     settle(agent, key, body, report)
+    forget_result(agent, record, key)
     if body.get("then") in ("stop", "kill"):
         pods.refresh(agent, record)
 
@@ -185,21 +187,24 @@ def recover(agent: Agent) -> None:
 def ask_again(agent: Agent, record: PodRecord, body: Body, key: str, patience_s: float = 600.0) -> None:
     """Wait for the engine's last line; the image may have got its name already."""
     started = time.monotonic()
-    with agent.images.adding():
-        while True:
-            result = kept_result(agent, record, key)
-            if result is not None or time.monotonic() - started > patience_s:
-                break
-            time.sleep(0.5)
-        try:
-            if result is None:
-                raise EngineError("ABORTED", "the node service was killed while the snapshot was taken")
-            report = success(agent, record, body, key, named(agent, key, result), started)
-        except EngineError as error:
-            report = failure(agent, record, body, key, error)
-        except OSError as error:
-            report = failure(agent, record, body, key, pods.os_error(error, "keep the snapshot"))
+    try:
+        with agent.images.adding():
+            done = wait_for_result(agent, record, key, started + patience_s)
+            report = success(agent, record, body, key, named(agent, key, done), started)
+    except EngineError as error:
+        report = failure(agent, record, body, key, error)
+    except OSError as error:
+        report = failure(agent, record, body, key, pods.os_error(error, "keep the snapshot"))
     settle(agent, key, body, report)
+    forget_result(agent, record, key)
+
+
+def wait_for_result(agent: Agent, record: PodRecord, key: str, deadline: float) -> Event:
+    while (done := kept_result(agent, record, key)) is None:
+        if time.monotonic() > deadline:
+            raise EngineError("BUSY", "the engine did not finish the snapshot in time")
+        time.sleep(0.5)
+    return done
 
 
 def named(agent: Agent, key: str, result: Event) -> Event:
@@ -211,20 +216,32 @@ def named(agent: Agent, key: str, result: Event) -> Event:
 
 
 def kept_result(agent: Agent, record: PodRecord, key: str) -> Event | None:
-    """What the keeper kept of the act that wrote this image; None while it may still come. EngineError: it failed."""
-    image = str(agent.images.taking(key))
-    try:
-        answer = agent.engine.call("result", "--pod", record.pod_dir, timeout_s=pods.ASK_TIMEOUT_S)
-    except EngineError as error:
-        if error.code.name == "NO_INPUT":
-            return {"digest": None} if agent.images.taking(key).exists() else None
-        raise
-    return pick_result(answer, image)
+    """What the keeper kept of the act that wrote this image; None while the engine is still at it.
+
+    EngineError: the act failed, or there is none and there will be none.
+    """
+    at_work = (record.pod_dir / "act").exists()
+    answer = agent.engine.call("result", "--pod", record.pod_dir, timeout_s=pods.ASK_TIMEOUT_S)
+    kept = pick_result(answer, str(agent.images.taking(key)))
+    if kept is None and not at_work:
+        raise EngineError("ABORTED", "the node service was killed before the snapshot was decided")
+    if kept is not None and kept["result"].get("event") == "failed":
+        raise failure_of(kept["result"])
+    return None if kept is None else dict(kept["result"])
 
 
 def pick_result(answer: Event, image: str) -> Event | None:
-    """Of the kept results the one that names `image`."""
-    for result in answer.get("results") or []:
-        if image in (result.get("args") or []) or result.get("image") == image:
-            return dict(result)
+    """Of the kept results the one of the snapshot into `image`."""
+    for kept in answer.get("results") or []:
+        if kept.get("verb") == "snapshot" and image in kept.get("args", []) and isinstance(kept.get("result"), dict):
+            return dict(kept)
     return None
+
+
+def forget_result(agent: Agent, record: PodRecord, key: str) -> None:
+    """The outcome is ours now: the keeper need not keep it. Left behind, it does no harm."""
+    with suppress(EngineError):
+        answer = agent.engine.call("result", "--pod", record.pod_dir, timeout_s=pods.ASK_TIMEOUT_S)
+        kept = pick_result(answer, str(agent.images.taking(key)))
+        if kept:
+            agent.engine.call("result", "--pod", record.pod_dir, "--ack", str(kept["id"]), timeout_s=pods.ASK_TIMEOUT_S)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from native.engine import EngineError
+from nodes.agent import processes
 from nodes.agent.agent import Agent
 from nodes.agent.records import STREAMS, PodRecord
 
 STAT_TIMEOUT_S = 10.0
-FIGURES = ("processes", "mem_bytes", "cpu_s")
 
 
 def ask_engine(agent: Agent, record: PodRecord) -> dict[str, Any] | None:
@@ -20,7 +20,7 @@ def ask_engine(agent: Agent, record: PodRecord) -> dict[str, Any] | None:
         if error.code.name == "NO_INPUT":
             return None
         raise
-    record.live.update(answer)
+    record.live.update(answer, processes=processes.as_report(processes.list_processes(record.pod_dir)))
     return answer
 
 
@@ -36,7 +36,7 @@ def reported_state(record: PodRecord) -> str:
 def pod_report(record: PodRecord) -> dict[str, Any]:
     """The whole report of a pod, of what is known now."""
     spec, live = record.spec, record.live
-    processes = live.get("processes")
+    listed = live.get("processes")
     return {
         "job": spec.job,
         "job_number": spec.job_number,
@@ -47,8 +47,8 @@ def pod_report(record: PodRecord) -> dict[str, Any]:
         "exit_status": record.exit_status,
         "code": record.code,
         "message": record.message,
-        "processes": processes if isinstance(processes, list) else None,
-        "pids": len(processes) if isinstance(processes, list) else processes,
+        "processes": listed,
+        "pids": None if listed is None else len(listed),
         "mem_bytes": live.get("mem_bytes"),
         "cpu_s": live.get("cpu_s"),
         "checkpointable": live.get("checkpointable"),
