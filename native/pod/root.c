@@ -169,6 +169,10 @@ int root_build(const struct pod *pod, const struct pod_root *plan, struct err *e
 int root_seal(struct err *e)
 {
     static const char *const paths[] = {"/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs"};
+    static bool sealed;
+    if (sealed)
+        return 0;
+    sealed = true;
     for (size_t k = 0; k < ARRAY_LENGTH(paths); k++)
         if (access(paths[k], F_OK) == 0 && mount_bind_readonly(paths[k], paths[k], e) < 0)
             return -1;
