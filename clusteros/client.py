@@ -39,7 +39,7 @@ class JobSpec(TypedDict, total=False):
     walltime_s: int
     env: dict[str, str]
     workdir: str
-    interval_s: int
+    interval_s: float
     keep: int
     files: list[dict[str, Any]]
     files_policy: str
@@ -64,13 +64,14 @@ class Job(TypedDict, total=False):
 class Generation(TypedDict, total=False):
     number: int
     parent: int | None
+    epoch: int
     state: str
     pinned: bool
     pause_ms: float | None
     bytes: int
     bytes_new: int
     taken_at: str | None
-    replicas: list[Any]
+    replicas: int
     reason: str
 
 
@@ -204,8 +205,15 @@ class Cluster:
     def runs(self, job: str) -> list[Json]:
         return list(self.pages(_at("jobs", job, "runs")))
 
-    def job_events(self, job: str) -> list[Json]:
-        return list(self.pages(_at("jobs", job, "events")))
+    def job_events(self, job: str) -> Iterator[Json]:
+        """Everything that happened to it, oldest first."""
+        after = 0
+        while True:
+            items, _ = _page(self.call("GET", _at("jobs", job, "events"), params={"after": after}))
+            yield from items
+            if not items:
+                return
+            after = items[-1]["id"]
 
     def files(self, job: str) -> list[Json]:
         return list(self.pages(_at("jobs", job, "files")))
@@ -214,8 +222,18 @@ class Cluster:
         body = {"argv": argv, "pod": pod, "timeout_s": timeout_s}
         return cast(Json, self.call("POST", _at("jobs", job, "exec"), body=body))
 
-    def log(self, job: str, *, pod: int | None = None, stream: str | None = None, after: str | int | None = None) -> Json:
+    def log_page(self, job: str, *, pod: int | None = None, stream: str | None = None, after: int = 0) -> Json:
+        """Pieces of output in the order of their arrival: {items, next, epoch, state, over}; `next` goes into `after`."""
         return cast(Json, self.call("GET", _at("jobs", job, "log"), params={"pod": pod, "stream": stream, "after": after}))
+
+    def log(self, job: str, *, pod: int | None = None, stream: str | None = None) -> Json:
+        """All of the output so far: the pages as one, and `text`, its pieces joined."""
+        page = self.log_page(job, pod=pod, stream=stream)
+        items = list(page["items"])
+        while page["items"]:
+            page = self.log_page(job, pod=pod, stream=stream, after=page["next"])
+            items += page["items"]
+        return page | {"items": items, "text": "".join(item["text"] for item in items)}
 
     def wait(self, job: str, *, poll_s: float = 0.5) -> Job:
         """The job when it has ended, however long that takes."""

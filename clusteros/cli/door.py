@@ -10,7 +10,6 @@ import sys
 from collections.abc import Callable
 from typing import Annotated, Any
 
-import click
 import typer
 from rich.console import Console
 from typer.core import TyperGroup
@@ -23,6 +22,7 @@ out = Console(highlight=False, soft_wrap=False)
 err = Console(stderr=True, highlight=False)
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print what the server answered, as JSON.")]
+YesFlag = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="The job's number.")]
 
 NEXT = {
@@ -44,7 +44,7 @@ NEXT = {
 class Door(TyperGroup):
     """Turns what the client raises into words and an exit status, for every command below it."""
 
-    def invoke(self, ctx: click.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except ClusterError as refusal:
@@ -55,7 +55,7 @@ class Door(TyperGroup):
             raise typer.Exit(CODES["DENIED"].exit_status) from missing
 
 
-def say_refusal(refusal: ClusterError, ctx: click.Context) -> None:
+def say_refusal(refusal: ClusterError, ctx: typer.Context) -> None:
     err.print(f"[red]clusteros:[/red] {_plain(str(refusal))}  [dim]({refusal.code.name})[/dim]")
     for fault in refusal.problem.get("errors") or []:
         err.print(f"  {_plain(_fault_words(fault))}")
@@ -67,13 +67,12 @@ def say_refusal(refusal: ClusterError, ctx: click.Context) -> None:
 
 def _fault_words(fault: object) -> str:
     if isinstance(fault, dict):
-        field = fault.get("field") or ".".join(str(part) for part in fault.get("loc", []))
-        return f"{field}: {fault.get('message') or fault.get('msg') or ''}"
+        return f"{fault.get('field', '')}: {fault.get('words', '')}"
     return str(fault)
 
 
-def _job_of(ctx: click.Context) -> str:
-    at: click.Context | None = ctx
+def _job_of(ctx: typer.Context) -> str:
+    at: Any = ctx
     while at is not None:
         if "job" in at.params:
             return str(at.params["job"])

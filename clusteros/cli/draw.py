@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +13,7 @@ from rich.text import Text
 
 from clusteros import lineage
 from clusteros.cli.door import out
-from clusteros.words import ago_words, ms_words, size_words, span_words, when
+from clusteros.words import ago_words, count_words, ms_words, size_words, span_words, when
 
 COLOURS = {
     "running": "green", "completed": "green", "complete": "green", "up": "green",
@@ -37,12 +39,12 @@ def draw_jobs(jobs: Sequence[Any]) -> None:
     if not jobs:
         out.print("No jobs. Submit one:  clusteros submit -- hostname")
         return
-    rows = table(">JOB", "NAME", "STATE", "SHAPE", "OWNER", "AGE", "LAST GENERATION", "")
+    rows = table(">JOB", "NAME", "STATE", "SHAPE", "OWNER", "SUBMITTED", "")
     for job in jobs:
         rows.add_row(
             str(job["number"]), escape(job.get("name") or ""), coloured(job["state"]), _shape(job),
             escape(str(job.get("owner", ""))), ago_words(when(job.get("submitted_at"))),
-            _last_generation(job), _remark(job),
+            _remark(job),
         )  # fmt: skip
     out.print(rows)
 
@@ -51,15 +53,10 @@ def _shape(job: Any) -> str:
     return f"{job.get('pods', 1)}×{job.get('ranks_per_pod', 1)}"
 
 
-def _last_generation(job: Any) -> str:
-    last = job.get("last_generation")
-    return f"{last['number']}, {ago_words(when(last.get('taken_at')))}" if last else "–"
-
-
 def _remark(job: Any) -> str:
     if job.get("exit_status") is not None:
         return f"exit {job['exit_status']}"
-    return escape(job.get("waiting_because") or "")
+    return escape(job.get("waiting_because") or job.get("reason") or "")
 
 
 def draw_job(job: Any) -> None:
@@ -72,15 +69,24 @@ def _facts(job: Any) -> list[tuple[str, str]]:
     facts = [
         ("owner", str(job.get("owner", ""))),
         ("command", " ".join(job["command"]) if job.get("command") else "(a script)"),
-        ("shape", f"{job.get('pods')} pods × {job.get('ranks_per_pod')} ranks × {job.get('cores_per_rank', 1)} cores, {size_words(job.get('mem_bytes'))} per pod"),
+        ("shape", f"{job['pods']} pods × {job['ranks_per_pod']} ranks × {job['cores_per_rank']} cores"),
+        ("memory", f"{size_words(job['mem_bytes'])} per pod"),
         ("walltime", span_words(job.get("walltime_s")) if job.get("walltime_s") else "no limit"),
         ("generations", _policy(job)),
         ("checkpointable", _checkpointable(job)),
     ]
+    if job.get("last_generation"):
+        last = job["last_generation"]
+        facts.append(("last generation", f"{last['number']}, {ago_words(when(last['taken_at']))}"))
+    if job.get("resuming"):
+        way = job["resuming"]
+        facts.append(("on its way", f"{way['cause']} to generation {way['generation']}: {way['state']}"))
     if job.get("waiting_because"):
         facts.append(("waits because", job["waiting_because"]))
     if job.get("exit_status") is not None:
         facts.append(("exit status", str(job["exit_status"])))
+    if job.get("reason"):
+        facts.append(("because", job["reason"]))
     return facts
 
 
@@ -108,16 +114,12 @@ def obstacle_words(obstacle: Any) -> str:
     return f"{words} ({where})" if where else words
 
 
-def draw_runs(runs: Sequence[Any]) -> None:
-    rows = table(">RUN", ">POD", "NODE", "STATE", "PROCESSES", ">MEMORY")
-    for run in runs[-1:]:
-        for pod in run.get("pods", []):
-            rows.add_row(
-                str(run.get("number", run.get("epoch", ""))), str(pod.get("pod", pod.get("index"))), str(pod.get("node") or "–"),
-                coloured(pod.get("state", "")), str(pod.get("processes") or "–"), size_words(pod.get("mem_bytes")),
-            )  # fmt: skip
-    if runs:
-        out.print(rows)
+def draw_pods(run: Any) -> None:
+    rows = table(">POD", "NODE", "STATE", ">PROCESSES", ">MEMORY", "")
+    for pod in run["pods"]:
+        figures = (str(pod["pids"] or "–"), size_words(pod["mem_bytes"]), escape(pod["message"] or ""))
+        rows.add_row(str(pod["pod"]), pod["node"], coloured(pod["state"]), *figures)
+    out.print(rows)
 
 
 def draw_nodes(nodes: Sequence[Any]) -> None:
@@ -127,16 +129,11 @@ def draw_nodes(nodes: Sequence[Any]) -> None:
     rows = table("NODE", "STATE", ">CORES", ">MEMORY", ">PODS", "HEARD", "ADDRESS")
     for node in nodes:
         rows.add_row(
-            node["name"], coloured(node["state"]), f"{node.get('cores_used', 0):g}/{node.get('cores', 0)}",
+            node["name"], coloured(node["state"]), str(node["cores"]),
             f"{size_words(node.get('mem_used_bytes'))} of {size_words(node.get('mem_bytes'))}",
-            str(_pod_count(node)), ago_words(when(node.get("last_heartbeat"))), str(node.get("address") or ""),
+            str(len(node["pods"])), ago_words(when(node.get("last_heartbeat"))), str(node.get("address") or ""),
         )  # fmt: skip
     out.print(rows)
-
-
-def _pod_count(node: Any) -> int:
-    pods = node.get("pods", 0)
-    return pods if isinstance(pods, int) else len(pods)
 
 
 def draw_generations(generations: Sequence[Any], now: int | None, job_state: str) -> None:
@@ -191,24 +188,20 @@ def _fork_cell(row: lineage.Row, lane: int, furthest: int) -> str:
 def _generation_line(generation: Any) -> Text:
     line = Text(f"{generation['number']:<4}", style="bold")
     line.append_text(coloured(f"{generation['state']:<9}"))
-    line.append_text(coloured(""))
     if generation["state"] == "failed":
         return line.append(generation.get("reason") or "", style="red")
-    line.append(f"{size_words(generation.get('bytes')):>10}  pause {ms_words(generation.get('pause_ms'))}  {ago_words(when(generation.get('taken_at')))}")
-    replicas = [_replica_name(each) for each in generation.get("replicas") or []]
-    if replicas:
-        line.append("  on " + ", ".join(dict.fromkeys(replicas)), style="dim")
+    size, pause = size_words(generation.get("bytes")), ms_words(generation.get("pause_ms"))
+    line.append(f"{size:>10}  pause {pause}  {ago_words(when(generation.get('taken_at')))}")
+    line.append(f"  {count_words(generation.get('replicas') or 0, 'replica')}", style="dim")
     if generation.get("pinned"):
         line.append("  pinned", style="yellow")
     return line
 
 
-def _replica_name(replica: Any) -> str:
-    return str(replica.get("node", "")) if isinstance(replica, dict) else str(replica)
-
-
 def draw_plan(plan: Any) -> None:
-    out.print(f"undone by it: {span_words(plan.get('lost_s'))} of work, {size_words(plan.get('lost_log_bytes'))} of output (kept as history)")
+    work, output = span_words(plan.get("lost_s")), size_words(plan.get("lost_log_bytes"))
+    kept = "; the present is kept as a generation first" if plan.get("safety_generation") else ""
+    out.print(f"undone by it: {work} of work, {output} of output{kept}")
     for pod, node in sorted((plan.get("placement") or {}).items(), key=lambda each: int(each[0])):
         out.print(f"  pod {pod} on {escape(str(node))}")
     for check in plan.get("checks") or []:
@@ -216,9 +209,16 @@ def draw_plan(plan: Any) -> None:
         out.print(f"  {mark} {escape(str(check.get('words') or check.get('name')))}")
 
 
-def draw_event(event: Any) -> None:
-    at = when(event.get("at") or event.get("created_at"))
-    clock = at.astimezone().strftime("%H:%M:%S") if at else ""
-    job = event.get("job")
-    about = f"job {job} " if job else f"node {event['node']} " if event.get("node") else ""
-    out.print(f"[dim]{clock}[/dim]  {escape(about)}{escape(str(event.get('words') or event.get('kind')))}")
+def draw_events(events: Sequence[Any]) -> None:
+    for event in events:
+        at = when(event.get("at"))
+        clock = at.astimezone().strftime("%H:%M:%S") if at else ""
+        job, node = event.get("job_number"), event.get("node")
+        about = f"job {job}" if job else str(node or "")
+        kind = str(event.get("kind", "")).replace(".", " ").replace("_", " ")
+        out.print(f"[dim]{clock}[/dim]  {escape(about):<10}  [bold]{escape(kind)}[/bold]  {escape(str(event.get('words') or ''))}")
+
+
+def print_json_line(value: Any) -> None:
+    sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+    sys.stdout.flush()

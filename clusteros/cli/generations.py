@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from clusteros.cli import draw
-from clusteros.cli.door import JobArgument, JsonFlag, about, ask, cluster, out, show, stop_with
+from clusteros.cli.door import JobArgument, JsonFlag, YesFlag, about, ask, cluster, out, show, stop_with
 from clusteros.client import Cluster, Generation
 from clusteros.words import ms_words, size_words
 
@@ -54,24 +54,26 @@ def generations(job: JobArgument, as_json: JsonFlag = False) -> None:
         found = door.generations(job)
         if as_json:
             return show(found, True, out.print)
-        seen = door.job(job)
-    draw.draw_generations(found, _now(seen, found), seen["state"])
+        seen, runs = door.job(job), door.runs(job)
+    draw.draw_generations(found, _now(runs, found), seen["state"])
 
 
-def _now(job: Any, found: list[Generation]) -> int | None:
-    if "now" in job:
-        return job["now"]  # type: ignore[no-any-return]
-    complete = [each["number"] for each in found if each["state"] == "complete"]
-    return max(complete, default=None)
+def _now(runs: list[Any], found: list[Generation]) -> int | None:
+    """The generation from which the present has grown on: the newest of the present run, else where that came from."""
+    run = max(runs, key=lambda each: each["epoch"], default=None)
+    if run is None:
+        return None
+    own = [each["number"] for each in found if each["state"] == "complete" and each["epoch"] == run["epoch"]]
+    return max(own, default=run["from_generation"])
 
 
 def rollback(
     job: JobArgument,
     generation: Annotated[int | None, typer.Argument(metavar="[GENERATION]", min=1, help="The generation; the same as --to.")] = None,
-    to: Annotated[int | None, typer.Option("--to", min=1, metavar="N", help="The generation to go back to; the last one if not given.")] = None,
+    to: Annotated[int | None, typer.Option("--to", min=1, metavar="N", help="The generation; the last one if not given.")] = None,
     node: Annotated[list[str] | None, typer.Option("--node", metavar="NAME", help="Where pod 0, 1, … shall run; again for more.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would happen.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: YesFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Bring a job back to one of its generations; says first what is lost by it."""
@@ -117,7 +119,7 @@ def _pin(job: str, generation: int, pinned: bool, as_json: bool) -> None:
     show(answer, as_json, lambda _: out.print(f"generation {generation} of job {job}: {'pinned' if pinned else 'not pinned'}"))
 
 
-def delete(job: JobArgument, generation: GenerationArgument, yes: Annotated[bool, typer.Option("--yes", "-y")] = False) -> None:
+def delete(job: JobArgument, generation: GenerationArgument, yes: YesFlag = False) -> None:
     """Delete a generation; it cannot be brought back."""
     about(job)
     ask(f"Delete generation {generation} of job {job} for good?", yes)

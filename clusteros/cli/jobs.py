@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import base64
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from clusteros.cli import draw
-from clusteros.cli.door import JobArgument, JsonFlag, about, ask, cluster, out, show, stop_with
-from clusteros.client import FINAL_STATES, Cluster, JobSpec
-from clusteros.words import parse_size, parse_span
+from clusteros.cli.door import JobArgument, JsonFlag, YesFlag, about, ask, cluster, out, show, stop_with
+from clusteros.client import Cluster, JobSpec
+from clusteros.words import parse_size, parse_span, size_words
+
+LIVE = "queued,held,starting,running,suspended,restoring"
 
 
 def _size(text: str) -> int:
@@ -30,17 +33,21 @@ def _span(text: str) -> int:
 
 def submit(
     command: Annotated[list[str] | None, typer.Argument(help="The command, after --; or one file that starts with #!.")] = None,
-    script: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, allow_dash=True, help="A script to run instead of a command.")] = None,
+    script: Annotated[Path | None, typer.Option(help="A script to run instead of a command; - reads it from here.")] = None,
     name: Annotated[str | None, typer.Option("--name", "-n", help="What to call the job.")] = None,
     pods: Annotated[int, typer.Option("--pods", "-p", min=1, help="How many pods, on as many nodes where there are that many.")] = 1,
     ranks: Annotated[int, typer.Option("--ranks", "-r", min=1, help="Ranks in each pod.")] = 1,
     cores: Annotated[int, typer.Option("--cores", "-c", min=1, help="Cores for each rank.")] = 1,
-    mem: Annotated[int | None, typer.Option("--mem", "-m", parser=_size, metavar="SIZE", help="Memory for each pod: 512M, 2G.")] = None,
-    walltime: Annotated[int | None, typer.Option("--walltime", "-t", parser=_span, metavar="TIME", help="End it after: 90s, 1h30m, 01:30:00.")] = None,
+    mem: Annotated[int | None, typer.Option("--mem", "-m", parser=_size, metavar="SIZE", help="Memory for each pod: 2G.")] = None,
+    walltime: Annotated[
+        int | None, typer.Option("--walltime", "-t", parser=_span, metavar="TIME", help="End it after: 1h30m.")
+    ] = None,
     every: Annotated[int | None, typer.Option("--every", parser=_span, metavar="TIME", help="Take a generation every so often.")] = None,
     keep: Annotated[int | None, typer.Option("--keep", min=1, help="How many generations to keep (pinned ones stay).")] = None,
-    file: Annotated[list[str] | None, typer.Option("--file", "-f", metavar="LOCAL[:NAME]", help="A file to put into the working directory; again for more.")] = None,
-    env: Annotated[list[str] | None, typer.Option("--env", "-e", metavar="NAME=VALUE", help="An environment variable; again for more.")] = None,
+    file: Annotated[
+        list[str] | None, typer.Option("--file", "-f", metavar="LOCAL[:NAME]", help="A file; again for more.")
+    ] = None,
+    env: Annotated[list[str] | None, typer.Option("--env", "-e", metavar="NAME=VALUE", help="A variable; again for more.")] = None,
     queue: Annotated[str | None, typer.Option("--queue", "-q", help="The queue.")] = None,
     wait: Annotated[bool, typer.Option("--wait", "-w", help="Wait for the end; the job's exit status is the command's.")] = False,
     as_json: JsonFlag = False,
@@ -68,14 +75,22 @@ def _program(command: list[str], script: Path | None) -> dict[str, Any]:
     if script and command:
         raise stop_with("USAGE", "give a command or --script, not both")
     if script:
-        with typer.open_file(str(script)) as source:
-            return {"script": source.read()}
+        return {"script": _read_script(script)}
     if not command:
         raise stop_with("USAGE", "no command: clusteros submit [options] -- COMMAND…   or   clusteros submit --script FILE")
     alone = Path(command[0])
     if len(command) == 1 and alone.is_file() and alone.read_bytes()[:2] == b"#!":
         return {"script": alone.read_text(), "name": alone.name}
     return {"command": command}
+
+
+def _read_script(path: Path) -> str:
+    if str(path) == "-":
+        return sys.stdin.read()
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as fault:
+        raise stop_with("NO_INPUT", f"the script {path} cannot be read: {fault}") from fault
 
 
 def _environment(pairs: list[str]) -> dict[str, str]:
@@ -109,9 +124,8 @@ def ps(
 ) -> None:
     """List jobs: what runs and what waits, and why."""
     with cluster() as door:
-        found = list(door.jobs(state=state, limit=limit))
-    chosen = found if everything or state else [job for job in found if job["state"] not in FINAL_STATES]
-    show(chosen, as_json, draw.draw_jobs)
+        found = list(door.jobs(state=state or (None if everything else LIVE), limit=limit))
+    show(found, as_json, draw.draw_jobs)
 
 
 def show_job(job: JobArgument, as_json: JsonFlag = False) -> None:
@@ -122,7 +136,9 @@ def show_job(job: JobArgument, as_json: JsonFlag = False) -> None:
         if as_json:
             return show(found, True, draw.draw_job)
         draw.draw_job(found)
-        draw.draw_runs(door.runs(job))
+        newest = max(door.runs(job), key=lambda run: run["epoch"], default=None)
+    if newest:
+        draw.draw_pods(newest)
 
 
 def exec_in(
@@ -140,7 +156,7 @@ def exec_in(
     raise typer.Exit(int(answer.get("exit_status") or 0))
 
 
-def cancel(job: JobArgument, yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False, as_json: JsonFlag = False) -> None:
+def cancel(job: JobArgument, yes: YesFlag = False, as_json: JsonFlag = False) -> None:
     """End a job for good; its generations and output stay."""
     about(job)
     ask(f"End job {job}?", yes)
@@ -174,7 +190,11 @@ def _moved(job: str, verb: str, as_json: bool) -> None:
     show(answer, as_json, lambda said: out.print(f"job {job}: {said['state'] if said else verb}"))
 
 
-def send_signal(job: JobArgument, signal: Annotated[str, typer.Argument(help="A signal: USR1, TERM, 10.")], as_json: JsonFlag = False) -> None:
+def send_signal(
+    job: JobArgument,
+    signal: Annotated[str, typer.Argument(help="A signal: USR1, TERM, 10.")],
+    as_json: JsonFlag = False,
+) -> None:
     """Send a signal to every process of a job."""
     about(job)
     with cluster() as door:
@@ -184,15 +204,13 @@ def send_signal(job: JobArgument, signal: Annotated[str, typer.Argument(help="A 
 
 def copy(
     job: JobArgument,
-    generation: Annotated[int | None, typer.Option("--from", metavar="GENERATION", help="Grow it from this generation.")] = None,
     name: Annotated[str | None, typer.Option("--name", "-n")] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Submit the job again as a new one, or grow a new one from a generation."""
+    """Submit the same job once more, from its start."""
     about(job)
-    body = {key: value for key, value in {"generation": generation, "name": name}.items() if value is not None}
     with cluster() as door:
-        made = door.copy(job, body)
+        made = door.copy(job, {"name": name} if name else {})
     show(made, as_json, lambda said: out.print(f"job {said['number']} made from job {job}"))
 
 
@@ -205,11 +223,7 @@ def files(job: JobArgument, as_json: JsonFlag = False) -> None:
 
 
 def _draw_files(found: list[Any]) -> None:
-    from clusteros.words import size_words
-
     rows = draw.table(">POD", "PATH", ">SIZE", "SHA-256")
     for each in found:
         rows.add_row(str(each.get("pod", "")), each["path"], size_words(each.get("size")), str(each.get("sha256", ""))[:16])
     out.print(rows if found else "No files yet: they are collected when the job ends.")
-
-

@@ -57,7 +57,7 @@ def login(
     with Cluster(url, given) as door:
         me = door.me()
     path = write_login(Login(url.rstrip("/"), given))
-    out.print(f"Logged in as {me.get('username') or me.get('name')}; kept in {path}")
+    out.print(f"Logged in as {me['name']}; kept in {path}")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from clusteros.cli import draw
-from clusteros.cli.door import JsonFlag, ask, cluster, out, show
+from clusteros.cli.door import JsonFlag, YesFlag, ask, cluster, out, show
 
 NodeArgument = Annotated[str, typer.Argument(metavar="NODE", help="The node's name.")]
 
@@ -25,7 +25,7 @@ def nodes(as_json: JsonFlag = False) -> None:
 
 def drain(
     node: NodeArgument,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: YesFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Move every job off a node by a generation, and start no more there."""

@@ -15,6 +15,9 @@ MAX_FILES = 100
 MAX_FILE_BYTES = 64 * 1024 * 1024
 
 
+PLAIN = {"autocomplete": "off", "spellcheck": "false"}
+
+
 class SizeField(forms.CharField):
     def clean(self, value: Any) -> int | None:
         text = super().clean(value)
@@ -47,7 +50,7 @@ class ManyFilesField(forms.FileField):
             raise forms.ValidationError(f"{len(files)} files are too many: at most {MAX_FILES}; pack them into an archive")
         for file in files:
             if file.size > MAX_FILE_BYTES:
-                raise forms.ValidationError(f"{file.name} is larger than {MAX_FILE_BYTES >> 20} MiB: put it on storage that the job can read")
+                raise forms.ValidationError(f"{file.name} is larger than {MAX_FILE_BYTES >> 20} MiB: put it where the job can read it")
         return list(files)
 
 
@@ -56,13 +59,13 @@ class SubmitForm(forms.Form):
     kind = forms.ChoiceField(choices=[("command", "Command"), ("script", "Script")], initial="command")
     command = forms.CharField(
         required=False, help_text="As you would type it; mpirun and mpiexec start their ranks on all pods by themselves.",
-        widget=forms.TextInput(attrs={"placeholder": "mpirun ./heat city.png", "class": "mono", "autocomplete": "off", "spellcheck": "false"}),
+        widget=forms.TextInput(attrs={"placeholder": "mpirun ./heat city.png", "class": "mono", **PLAIN}),
     )  # fmt: skip
     script = forms.CharField(
         required=False, strip=False, help_text="Runs in pod 0, in the working directory. Its first line names the interpreter.",
         widget=forms.Textarea(attrs={"placeholder": "#!/bin/sh\nmake && mpirun ./solver input.dat", "spellcheck": "false"}),
     )  # fmt: skip
-    files = ManyFilesField(required=False, help_text="They lie in the working directory of every pod when the job starts.")
+    uploads = ManyFilesField(label="Files", required=False, help_text="They lie in the working directory of every pod when the job starts.")
     pods = forms.IntegerField(min_value=1, max_value=10_000, initial=1, help_text="Spread over the nodes.")
     ranks_per_pod = forms.IntegerField(label="Ranks per pod", min_value=1, max_value=4096, initial=1)
     cores_per_rank = forms.IntegerField(label="Cores per rank", min_value=1, max_value=4096, initial=1)
@@ -71,10 +74,11 @@ class SubmitForm(forms.Form):
     interval = SpanField(label="A generation every", required=False, initial="60s", help_text="30s, 10m. Empty: only on demand.")
     keep = forms.IntegerField(label="Keep the last", min_value=1, max_value=10_000, initial=8, help_text="Generations; pinned ones stay.")
     env = forms.CharField(
-        label="Environment", required=False, help_text="One NAME=VALUE a line.", widget=forms.Textarea(attrs={"rows": 3, "class": "low", "spellcheck": "false"})
+        label="Environment",
+        required=False,
+        help_text="One NAME=VALUE a line.",
+        widget=forms.Textarea(attrs={"rows": 3, "class": "low", **PLAIN}),
     )
-
-    PROGRAM = ("kind", "command", "script", "files")
 
     def clean_env(self) -> dict[str, str]:
         lines = [line.strip() for line in self.cleaned_data["env"].splitlines() if line.strip()]

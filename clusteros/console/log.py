@@ -49,7 +49,7 @@ class Tail:
 
 def read_tail(job: Job, after: int | None, last_run: str, at: int | None, pod: int | None, stream: str) -> Tail:
     """The chunks after the cursor; without a cursor the end of the log, as much as a screen can use."""
-    runs = {run.id: run for run in job.runs.all()}
+    runs = {run.id: run for run in Run.objects.filter(job=job)}
     chunks = LogChunk.objects.filter(run__job=job)
     if pod is not None:
         chunks = chunks.filter(pod=pod)
@@ -58,7 +58,7 @@ def read_tail(job: Job, after: int | None, last_run: str, at: int | None, pod: i
     found, skipped = _first(chunks) if after is None else (_later(chunks, after), False)
     lines = {segment.run.id: segment for segment in segments(job)}
     pieces, run = _pieces(found, runs, lines, _uuid(last_run))
-    last = found[-1].id if found else after or 0
+    last = found[-1].pk if found else after or 0
     return Tail(_with_pods_named(pieces, at, job.pods), last, str(run or ""), found[-1].pod if found else at, skipped)
 
 

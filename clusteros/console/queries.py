@@ -69,7 +69,7 @@ def nodes_for(user: User, **which: Any) -> list[NodeView]:
 
 def _node_view(node: Node, user: User) -> NodeView:
     pods: list[Pod] = node.living  # type: ignore[attr-defined]
-    own = [pod for pod in pods if user.is_staff or pod.run.job.owner_id == user.id]  # type: ignore[attr-defined]
+    own = [pod for pod in pods if user.is_staff or pod.run.job.owner_id == user.pk]  # type: ignore[attr-defined]
     return NodeView(node, pods, own)
 
 
@@ -83,7 +83,7 @@ def node_for(user: User, name: str) -> NodeView:
 def figures(user: User, nodes: list[NodeView]) -> dict[str, Any]:
     """The row of numbers on top of the cluster page."""
     up = [view for view in nodes if view.node.state != "lost"]
-    jobs = jobs_of(user).aggregate(moving=Count("id", Q(state__in=MOVING)), waiting=Count("id", Q(state__in=WAITING)), over=Count("id", Q(state__in=JOB_OVER)))
+    jobs = jobs_of(user).aggregate(moving=Count("id", Q(state__in=MOVING)), waiting=Count("id", Q(state__in=WAITING)))
     kept = Generation.objects.filter(job__in=jobs_of(user), state="complete").aggregate(number=Count("id"), bytes=Sum("bytes_new"))
     return {
         "nodes": len(nodes), "up": len(up),
@@ -152,9 +152,13 @@ def largest_node() -> dict[str, int]:
 
 WAY_THERE = ("queued", "starting", "running")
 WAY_BACK = {
-    "planned": "planning", "capturing": "taking a generation", "fetching": "fetching the images", "safety": "keeping the present as a generation",
-    "ending": "ending the old pods", "restoring": "restoring",
-}  # fmt: skip
+    "planned": "planning",
+    "capturing": "taking a generation",
+    "fetching": "fetching the images",
+    "safety": "keeping the present as a generation",
+    "ending": "ending the old pods",
+    "restoring": "restoring",
+}
 
 
 @dataclass(frozen=True)
@@ -166,7 +170,7 @@ class Step:
 def steps_of(job: Job, resume: Resume | None) -> list[Step]:
     """The way of a job, with where it is now; the phases of its way back while it is on one."""
     if resume is not None and resume.open:
-        return _steps(list(WAY_BACK.values()) + ["running"], list(WAY_BACK).index(resume.state), "now")
+        return _steps([*WAY_BACK.values(), "running"], list(WAY_BACK).index(resume.state), "now")
     end = job.state if job.over else "completed"
     way = [*WAY_THERE, end]
     if job.over:

@@ -23,10 +23,12 @@ class Verb:
     said: str
 
 
+SUSPEND = "Freeze its processes where they are; they keep their memory"
+HOLD = "Keep it from running; a running job is kept as a generation first"
 VERBS = (
-    Verb("suspend", "Suspend", "Freeze its processes where they are; they keep their memory", ("running",), jobs.suspend_job, "is being frozen"),
+    Verb("suspend", "Suspend", SUSPEND, ("running",), jobs.suspend_job, "is being frozen"),
     Verb("resume", "Resume", "Let it run on", ("suspended",), jobs.thaw_job, "runs on"),
-    Verb("hold", "Hold", "Keep it from running; a running job is kept as a generation first", ("queued", "running"), checkpoints.hold_job, "is being held"),
+    Verb("hold", "Hold", HOLD, ("queued", "running"), checkpoints.hold_job, "is being held"),
     Verb("release", "Release", "Let it start again, from where it was held", ("held",), jobs.release_job, "may start"),
 )
 HIDDEN = (Verb("cancel", "Cancel", "End it for good", (), jobs.cancel_job, "is ended"),)

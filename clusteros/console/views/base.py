@@ -12,12 +12,13 @@ from django.contrib.auth.decorators import login_required
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_POST
 
 from clusteros.core.problems import Problem
 
-View = Callable[..., HttpResponse]
+View = Callable[..., HttpResponseBase]
 
 WHAT_TO_DO = {
     "BUSY": "Try again in a moment.",
@@ -44,7 +45,7 @@ def page(view: View) -> View:
     """A page for people who are logged in; what is not there, or not theirs, is a 404."""
 
     @wraps(view)
-    def wrapped(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+    def wrapped(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         try:
             return view(request, *args, **kwargs)
         except Problem as refusal:
@@ -59,7 +60,7 @@ def action(view: Callable[..., tuple[str, str]]) -> View:
     """A button: the view does one verb and returns (what to say, where to go); refusals are said, not thrown."""
 
     @wraps(view)
-    def wrapped(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+    def wrapped(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         try:
             words, where = view(request, *args, **kwargs)
         except Problem as refusal:

@@ -15,7 +15,6 @@ from clusteros.console.views.base import SignedIn, action, is_part, page
 from clusteros.core.problems import Problem
 from jobs.models import Job
 
-
 MOST_CHOICES = 24
 
 

@@ -21,7 +21,14 @@ STREAMS = ("", "stdout", "stderr")
 def _head(request: SignedIn, job: Job) -> dict[str, Any]:
     resume = job.resumes.order_by("-asked_at").select_related("generation").first()  # type: ignore[attr-defined]
     newest = job.generations.order_by("-number").first()  # type: ignore[attr-defined]
-    return {"resume": resume, "newest": newest, "last": queries.last_complete(job), "run": job.current_run, "steps": queries.steps_of(job, resume), "verbs": verbs.offered(job)}
+    return {
+        "resume": resume,
+        "newest": newest,
+        "last": queries.last_complete(job),
+        "run": job.current_run,
+        "steps": queries.steps_of(job, resume),
+        "verbs": verbs.offered(job),
+    }
 
 
 def _pods(request: SignedIn, job: Job) -> dict[str, Any]:
@@ -81,7 +88,7 @@ def log_tail(request: SignedIn, number: int) -> HttpResponse:
 
 
 @page
-def log_text(request: SignedIn, number: int) -> HttpResponse:
+def log_text(request: SignedIn, number: int) -> StreamingHttpResponse:
     """One stream of one pod from its beginning, as plain text; pod 0's output unless asked otherwise."""
     job = queries.job_of(request.user, number)
     pod = _number(request.GET.get("pod", "")) or 0
@@ -90,7 +97,7 @@ def log_text(request: SignedIn, number: int) -> HttpResponse:
 
 
 @page
-def output_file(request: SignedIn, number: int, pod: int, path: str) -> HttpResponse | FileResponse:
+def output_file(request: SignedIn, number: int, pod: int, path: str) -> FileResponse:
     """A file that the job left, always as a download: what a job wrote is never run as a page of ours."""
     job = queries.job_of(request.user, number)
     file = queries.output_file(job, pod, path)

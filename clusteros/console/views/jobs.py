@@ -18,7 +18,7 @@ from jobs.services import submit_job
 from jobs.services.submit import JobRequest
 
 PAGE_JOBS = 50
-FIELD_OF = {"mem_bytes": "mem", "walltime_s": "walltime", "interval_s": "interval", "file": "files", "path": "files"}
+FIELD_OF = {"mem_bytes": "mem", "walltime_s": "walltime", "interval_s": "interval", "file": "uploads", "path": "uploads", "files": "uploads"}
 
 
 @page
@@ -59,7 +59,7 @@ def _request_of(form: SubmitForm) -> JobRequest:
     asked = form.cleaned_data
     values = {name: asked[name] for name in ("name", "pods", "ranks_per_pod", "cores_per_rank", "keep", "env")}
     values |= {"mem_bytes": asked["mem"], "walltime_s": asked["walltime"], "interval_s": asked["interval"]}
-    files = {file.name: file.read() for file in asked["files"]}
+    files = {file.name: file.read() for file in asked["uploads"]}
     return JobRequest(**values, **form.program(), files=files)
 
 

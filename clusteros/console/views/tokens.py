@@ -30,7 +30,8 @@ def tokens(request: SignedIn) -> HttpResponse:
             made = _make(request)
         except Problem as problem:
             refusal = problem.detail
-    context = {"tokens": _mine(request), "made": made, "refusal": refusal, "lifetimes": LIFETIMES, "host": request.build_absolute_uri("/").rstrip("/")}
+    host = request.build_absolute_uri("/").rstrip("/")
+    context = {"tokens": _mine(request), "made": made, "refusal": refusal, "lifetimes": LIFETIMES, "host": host}
     return render(request, "console/tokens.html", context, status=422 if refusal else 200)
 
 
