@@ -78,7 +78,11 @@ struct cursor {
 /* Grow a list by one zeroed element and return it: struct vma *v = LIST_ADD(mm, vmas); */
 void *list_add(void **list, size_t *count, size_t item_bytes);
 #define LIST_ADD(owner, field) \
-    ((__typeof__((owner)->field))list_add((void **)&(owner)->field, &(owner)->field##_count, sizeof *(owner)->field))
+    ({ \
+        __typeof__(owner) list_owner_ = (owner); /* evaluated once */ \
+        (__typeof__(list_owner_->field))list_add((void **)&list_owner_->field, &list_owner_->field##_count, \
+                                                 sizeof *list_owner_->field); \
+    })
 void bytes_set(struct bytes *b, const void *data, size_t len);
 bool digest_is_zero(const struct digest *d);
 void digest_hex(const struct digest *d, char out[65]);
