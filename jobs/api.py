@@ -70,8 +70,14 @@ class ExecIn(Schema):
 
 
 def request_of(payload: JobIn) -> JobRequest:
+    """0 for interval and walltime means none."""
     values = payload.dict(exclude={"files", "script"})
-    return JobRequest(**values, script=payload.script or "", files={f.path: _decode(f) for f in payload.files})
+    values |= {name: values[name] or None for name in ("interval_s", "walltime_s")}
+    return JobRequest(
+        **values, script=payload.script or "",
+        files={f.path: _decode(f) for f in payload.files},
+        executables=frozenset(f.path for f in payload.files if f.executable),
+    )
 
 
 def _decode(item: FileIn) -> bytes:

@@ -6,6 +6,7 @@ import datetime
 from typing import Any
 
 from jobs.models import Job, OutputFile, Pod, Run
+from jobs.services.placing import pod_ip
 
 
 def text(moment: datetime.datetime | None) -> str | None:
@@ -29,6 +30,7 @@ def job_json(job: Job) -> dict[str, Any]:
 def run_json(run: Run) -> dict[str, Any]:
     return {
         "id": str(run.pk), "epoch": run.epoch, "state": run.state, "from_generation": run.from_generation,
+        "generation": run.from_generation,
         "created_at": text(run.created_at), "started_at": text(run.started_at), "ended_at": text(run.ended_at),
         "exit_status": run.exit_status, "reason": run.reason,
         "pods": [pod_json(pod) for pod in run.pods.select_related("node")],  # type: ignore[attr-defined]
@@ -37,7 +39,7 @@ def run_json(run: Run) -> dict[str, Any]:
 
 def pod_json(pod: Pod) -> dict[str, Any]:
     return {
-        "pod": pod.index, "node": pod.node.name, "state": pod.state, "pids": pod.pids, "processes": pod.processes,
+        "pod": pod.index, "index": pod.index, "ip": pod_ip(pod.index), "node": pod.node.name, "state": pod.state, "pids": pod.pids, "processes": pod.processes,
         "mem_bytes": pod.mem_bytes, "cpu_s": pod.cpu_s, "exit_status": pod.exit_status, "code": pod.code,
         "message": pod.message, "lease_until": text(pod.lease_until), "checkpointable": pod.checkpointable,
         "obstacles": pod.obstacles, "started_at": text(pod.started_at), "ended_at": text(pod.ended_at),

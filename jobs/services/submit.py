@@ -57,6 +57,7 @@ class JobRequest:
     interval_s: float | None = None
     keep: int = 5
     files: Mapping[str, bytes] = field(default_factory=dict)
+    executables: frozenset[str] = frozenset()
     files_policy: str = "restore"
     placement: str = "spread"
     nodes: list[str] = field(default_factory=list)
@@ -75,7 +76,7 @@ def submit_job(owner: Any, request: JobRequest, *, acting_user: Any = None) -> J
         check_possible(request)
         job = Job.objects.create(owner=owner, **_row_values(request))
         for path, content in sorted(request.files.items()):
-            add_job_file(job, path, [content])
+            add_job_file(job, path, [content], executable=path in request.executables)
         record_event(f"job.{job.state}", "submitted", actor=str(acting_user or owner), new=job.state, **job.event_refs())
         wake_scheduler()
     return job
