@@ -1,0 +1,44 @@
+"""pytest plugin (`-p tests.servers`): a private PostgreSQL and Redis for all tests that use Django.
+
+The settings are read before any conftest, so the addresses are put into the environment when this is imported; the servers
+themselves start with the first test that wants the database, and end with the run. Addresses that are in the environment
+already are used as they are.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from clusteros.lab import embedded
+
+NAMES = ("CLUSTEROS_DATABASE_URL", "CLUSTEROS_REDIS_URL")
+GIVEN = all(name in os.environ for name in NAMES)
+DIRECTORY = Path(tempfile.gettempdir()) / f"clusteros-tests-{os.getpid()}"
+
+if not GIVEN:
+    os.environ["CLUSTEROS_DATABASE_URL"] = embedded.postgres_url(DIRECTORY / "postgres")
+    os.environ["CLUSTEROS_REDIS_URL"] = f"unix://{DIRECTORY}/redis/redis.sock"
+os.environ["CLUSTEROS_STATE"] = str(DIRECTORY / "state")
+os.environ.setdefault("CLUSTEROS_SECRET_KEY", "only-for-the-tests")
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[None]:
+    """PostgreSQL and Redis at the addresses that the settings have."""
+    DIRECTORY.mkdir(mode=0o700, exist_ok=True)
+    started: list[embedded.Server] = []
+    try:
+        if not GIVEN:
+            started.append(embedded.start_postgres(DIRECTORY / "postgres"))
+            started.append(embedded.start_redis(DIRECTORY / "redis"))
+        yield
+    finally:
+        for server in started:
+            server.stop()
+        shutil.rmtree(DIRECTORY, ignore_errors=True)
