@@ -1,0 +1,56 @@
+/* File locks: those of descriptions in podinit, POSIX locks in their process. Mirrors snapshot/lock_save.c. */
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include "../snapshot/files_lock.h"
+#include "files_load.h"
+
+static int record_set(int fd, const struct file_lock *lock, struct err *e)
+{
+    struct flock l = {.l_type = (short)(lock->type == F_WRLCK ? F_WRLCK : F_RDLCK), .l_whence = SEEK_SET,
+                      .l_start = (off_t)lock->start, .l_len = (off_t)lock->len};
+    int command = lock->kind == LOCK_KIND_OFD ? F_OFD_SETLK : F_SETLK;
+    return fcntl(fd, command, &l) < 0 ? err_errno(e, "lock of bytes %lu+%lu", lock->start, lock->len) : 0;
+}
+
+int locks_load_shared(struct restore *r, struct err *e)
+{
+    for (size_t i = 0; i < r->image->locks_count; i++) {
+        const struct file_lock *lock = &r->image->locks[i];
+        size_t index;
+        if (lock->kind == LOCK_KIND_POSIX)
+            continue;
+        if (file_index(r, lock->file, &index, e) < 0)
+            return -1;
+        int fd = r->file_fds[index];
+        if (lock->kind == LOCK_KIND_FLOCK ? flock(fd, (lock->type == F_WRLCK ? LOCK_EX : LOCK_SH) | LOCK_NB) < 0 : record_set(fd, lock, e) < 0)
+            return lock->kind == LOCK_KIND_FLOCK ? err_errno(e, "flock of %s", r->image->files[index].path)
+                                                 : err_wrap(e, "%s", r->image->files[index].path);
+    }
+    return 0;
+}
+
+static const struct fd *task_fd_of(const struct task *task, uint64_t file)
+{
+    for (size_t i = 0; i < task->fds_count; i++)
+        if (task->fds[i].file == file)
+            return &task->fds[i];
+    return NULL;
+}
+
+int locks_load_task(struct restore *r, const struct task *task, struct err *e)
+{
+    for (size_t i = 0; i < r->image->locks_count; i++) {
+        const struct file_lock *lock = &r->image->locks[i];
+        if (lock->kind != LOCK_KIND_POSIX || lock->pid != task->pid)
+            continue;
+        const struct fd *held = task_fd_of(task, lock->file);
+        if (!held)
+            return err_set(e, E_BAD_IMAGE, "process %lu has a lock on a file that it has not open", task->pid);
+        if (record_set((int)held->number, lock, e) < 0)
+            return err_wrap(e, "process %lu: descriptor %lu", task->pid, held->number);
+    }
+    return 0;
+}

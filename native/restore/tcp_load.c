@@ -1,0 +1,277 @@
+/* TCP sockets back into the kernel, with the pod's network locked. First listeners and closed ones, then connections in repair
+ * mode with their receive queue; they stay in repair mode while the tree is made. tcp_load_finish then puts in what was sent and not
+ * acknowledged, leaves repair mode, and sends the rest and the FINs in the ordinary way: all that as late as possible,
+ * for retransmission backs off while the network is locked. Of a connection whose both ends are in this image the receiving
+ * end is known, so nothing counts as sent that did not arrive. Mirrors snapshot/tcp_save.c. */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/tcp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "../kernel/tcpstate.h"
+#include "../snapshot/files_save.h"
+#include "files_load.h"
+
+#define CHUNK_FIRST (1u << 20)
+
+static int tcp_int(int fd, int name, int value, const char *words, struct err *e)
+{
+    return setsockopt(fd, IPPROTO_TCP, name, &value, sizeof value) < 0 ? err_errno(e, "%s", words) : 0;
+}
+
+static bool is_connection(const struct tcp_socket *t)
+{
+    return t->state != TCP_LISTEN && t->state != TCP_CLOSE && t->state != TCP_SYN_SENT;
+}
+
+static unsigned families(const struct tcp_socket *t)
+{
+    return OPT_TCP | (t->family == AF_INET ? OPT_V4 : OPT_V6);
+}
+
+static uint64_t option_value(const struct tcp_socket *t, int level, int name)
+{
+    for (size_t i = 0; i < t->options_count; i++) {
+        int value;
+        if (t->options[i].level == (uint64_t)level && t->options[i].name == (uint64_t)name && t->options[i].value.len == sizeof value) {
+            memcpy(&value, t->options[i].value.data, sizeof value);
+            return (uint64_t)(unsigned)value;
+        }
+    }
+    return 0;
+}
+
+/* Repair mode leaves SO_REUSEADDR off. */
+static int reuse_set(int fd, const struct tcp_socket *t, struct err *e)
+{
+    int reuse = option_value(t, SOL_SOCKET, SO_REUSEADDR) != 0;
+    return setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &reuse, sizeof reuse) < 0 ? err_errno(e, "SO_REUSEADDR") : 0;
+}
+
+/* ---- making one: bound in repair mode, which forces the port */
+static int socket_make(struct restore *r, const struct tcp_socket *t, size_t *index, struct err *e)
+{
+    if ((t->family != AF_INET && t->family != AF_INET6) || t->local.len > sizeof(struct sockaddr_storage) ||
+        t->remote.len > sizeof(struct sockaddr_storage))
+        return err_set(e, E_BAD_IMAGE, "a TCP socket of family %lu", t->family);
+    if (file_index(r, t->id, index, e) < 0)
+        return -1;
+    int fd = socket((int)t->family, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_TCP);
+    if (fd < 0)
+        return err_errno(e, "a TCP socket");
+    if (file_place(r, *index, fd, e) < 0)
+        return -1;
+    fd = r->file_fds[*index];
+    return sockopts_load(fd, families(t), t->options, t->options_count, e) < 0 ||
+                   tcp_int(fd, TCP_REPAIR, TCP_REPAIR_ON, "TCP repair mode", e) < 0
+               ? -1
+               : fd;
+}
+
+static int local_bind(int fd, const struct tcp_socket *t, struct err *e)
+{
+    if (t->bound && bind(fd, (const void *)t->local.data, (socklen_t)t->local.len) < 0)
+        return err_errno(e, "bind TCP port %u", tcp_port(&t->local));
+    return 0;
+}
+
+/* ---- listeners and sockets that are not connected */
+static int listener_finish(int fd, const struct tcp_socket *t, struct err *e)
+{
+    int backlog = t->backlog > INT32_MAX ? INT32_MAX : (int)t->backlog;
+    if (reuse_set(fd, t, e) < 0)
+        return -1;
+    return listen(fd, backlog) < 0 ? err_errno(e, "listen on TCP port %u", tcp_port(&t->local)) : 0;
+}
+
+static int unconnected_load(struct restore *r, const struct tcp_socket *t, struct err *e)
+{
+    size_t index;
+    int fd = socket_make(r, t, &index, e);
+    if (fd < 0 || local_bind(fd, t, e) < 0 || tcp_int(fd, TCP_REPAIR, TCP_REPAIR_OFF_NO_WP, "leave TCP repair mode", e) < 0)
+        return -1;
+    if ((t->state == TCP_LISTEN ? listener_finish(fd, t, e) : reuse_set(fd, t, e)) < 0 ||
+        sockbufs_load(fd, t->sndbuf, t->rcvbuf, t->buf_lock, e) < 0)
+        return -1;
+    if (t->shutdown && shutdown(fd, SHUT_RDWR) < 0 && errno != ENOTCONN)
+        return err_errno(e, "shut a TCP socket");
+    return file_flags_set(r, index, e);
+}
+
+/* ---- connections */
+static int sequence_set(int fd, int queue, uint32_t seq, struct err *e)
+{
+    return tcp_int(fd, TCP_REPAIR_QUEUE, queue, "select a TCP queue", e) < 0 ||
+                   tcp_int(fd, TCP_QUEUE_SEQ, (int)seq, "TCP sequence number", e) < 0
+               ? -1
+               : 0;
+}
+
+/* In pieces as large as the kernel takes. */
+static int queue_put(int fd, const uint8_t *data, size_t len, const char *words, struct err *e)
+{
+    for (size_t at = 0, chunk = CHUNK_FIRST; at < len;) {
+        size_t part = len - at < chunk ? len - at : chunk;
+        ssize_t n = send(fd, data + at, part, MSG_DONTWAIT | MSG_NOSIGNAL);
+        if (n > 0)
+            at += (size_t)n;
+        else if (chunk > 1024)
+            chunk /= 2;
+        else
+            return err_errno(e, "%s: %zu of %zu bytes", words, at, len);
+    }
+    return 0;
+}
+
+static int negotiated_set(int fd, const struct tcp_socket *t, struct err *e)
+{
+    struct tcp_repair_opt options[4];
+    size_t n = 0;
+    options[n++] = (struct tcp_repair_opt){2 /* MSS */, (uint32_t)t->mss};
+    if (t->tcp_options & TCPI_OPT_WSCALE)
+        options[n++] = (struct tcp_repair_opt){3, (uint32_t)((t->snd_wscale & 0xff) | (t->rcv_wscale & 0xff) << 16)};
+    if (t->tcp_options & TCPI_OPT_SACK)
+        options[n++] = (struct tcp_repair_opt){4, 0};
+    if (t->tcp_options & TCPI_OPT_TIMESTAMPS)
+        options[n++] = (struct tcp_repair_opt){8, 0};
+    if (setsockopt(fd, IPPROTO_TCP, TCP_REPAIR_OPTIONS, options, (socklen_t)(n * sizeof *options)) < 0)
+        return err_errno(e, "TCP options");
+    return tcp_int(fd, TCP_TIMESTAMP, (int)t->timestamp, "TCP timestamp", e);
+}
+
+/* How much at the head of the send queue the other end already has, if that end is in this image; else 0. */
+static size_t arrived_bytes(const struct restore *r, const struct tcp_socket *t)
+{
+    for (size_t i = 0; i < r->image->tcp_sockets_count; i++) {
+        const struct tcp_socket *peer = &r->image->tcp_sockets[i];
+        if (peer == t || !is_connection(peer) || !tcp_address_equal(&peer->local, &t->remote) || !tcp_address_equal(&peer->remote, &t->local))
+            continue;
+        uint32_t first = (uint32_t)t->snd_seq - (uint32_t)t->send_queue.len, arrived = (uint32_t)peer->rcv_seq - first;
+        return arrived <= t->send_queue.len ? arrived : 0;
+    }
+    return 0;
+}
+
+static bool has_peer_here(const struct restore *r, const struct tcp_socket *t)
+{
+    for (size_t i = 0; i < r->image->tcp_sockets_count; i++)
+        if (is_connection(&r->image->tcp_sockets[i]) && tcp_address_equal(&r->image->tcp_sockets[i].local, &t->remote) &&
+            tcp_address_equal(&r->image->tcp_sockets[i].remote, &t->local))
+            return true;
+    return false;
+}
+
+static int connection_load(struct restore *r, const struct tcp_socket *t, struct err *e)
+{
+    size_t index;
+    size_t arrived = arrived_bytes(r, t);
+    int fd = socket_make(r, t, &index, e);
+    if (fd < 0 || sockbufs_widen(fd, t->sndbuf, t->rcvbuf, e) < 0)
+        return -1;
+    uint32_t sent_from = (uint32_t)t->snd_seq - (uint32_t)(t->send_queue.len - arrived);
+    if (sequence_set(fd, TCP_SEND_QUEUE, sent_from, e) < 0 ||
+        sequence_set(fd, TCP_RECV_QUEUE, (uint32_t)t->rcv_seq - (uint32_t)t->receive_queue.len, e) < 0 || local_bind(fd, t, e) < 0)
+        return -1;
+    if (connect(fd, (const void *)t->remote.data, (socklen_t)t->remote.len) < 0)
+        return err_errno(e, "connect in repair mode");
+    if (negotiated_set(fd, t, e) < 0 || tcp_int(fd, TCP_REPAIR_QUEUE, TCP_RECV_QUEUE, "select a TCP queue", e) < 0 ||
+        queue_put(fd, t->receive_queue.data, t->receive_queue.len, "TCP receive queue", e) < 0)
+        return -1;
+    if (t->shutdown & TCP_SHUT_RECEIVE && shutdown(fd, SHUT_RD) < 0)
+        return err_errno(e, "shut the receiving half");
+    return file_flags_set(r, index, e);
+}
+
+/* A closed connection with data that was not read: the data, and behind it the end of file. The other side is nobody. */
+static int remains_load(struct restore *r, const struct tcp_socket *closed, struct err *e)
+{
+    struct tcp_socket t = *closed;
+    uint8_t loopback[16] = {127, 0, 0, 1}, loopback6[16] = {[15] = 1};
+    struct bytes remote = {0};
+    tcp_address(t.family, t.family == AF_INET ? loopback : loopback6, 9, &remote);
+    t.local = t.remote = remote;
+    t.bound = 0;
+    t.state = TCP_ESTABLISHED;
+    t.mss = 1460;
+    t.shutdown = TCP_SHUT_RECEIVE;
+    t.snd_seq = t.rcv_seq = 1;
+    t.rcv_seq += t.receive_queue.len;
+    int result = connection_load(r, &t, e);
+    size_t index;
+    free(remote.data);
+    if (result < 0 || file_index(r, t.id, &index, e) < 0)
+        return -1;
+    return tcp_int(r->file_fds[index], TCP_REPAIR, TCP_REPAIR_OFF_NO_WP, "leave TCP repair mode", e);
+}
+
+int tcp_load(struct restore *r, struct err *e)
+{
+    for (int listeners = 1; listeners >= 0; listeners--) /* a port belongs to its listener first */
+        for (size_t i = 0; i < r->image->tcp_sockets_count; i++) {
+            const struct tcp_socket *t = &r->image->tcp_sockets[i];
+            if ((t->state == TCP_LISTEN) != listeners)
+                continue;
+            if ((is_connection(t) ? connection_load(r, t, e)
+                 : t->state == TCP_CLOSE && t->receive_queue.len ? remains_load(r, t, e)
+                                                                 : unconnected_load(r, t, e)) < 0)
+                return err_wrap(e, "TCP socket of port %u", tcp_port(&t->local));
+        }
+    return 0;
+}
+
+/* ---- the end */
+static int window_set(int fd, const struct tcp_socket *t, struct err *e)
+{
+    struct tcp_repair_window window;
+    if (t->window.len != sizeof window)
+        return err_set(e, E_BAD_IMAGE, "a TCP window of %zu bytes", t->window.len);
+    memcpy(&window, t->window.data, sizeof window);
+    if ((int32_t)(window.rcv_wup - (uint32_t)t->rcv_seq) > 0) /* it counted a FIN */
+        window.rcv_wup = (uint32_t)t->rcv_seq;
+    return setsockopt(fd, IPPROTO_TCP, TCP_REPAIR_WINDOW, &window, sizeof window) < 0 ? err_errno(e, "TCP window") : 0;
+}
+
+static int connection_finish(const struct restore *r, int fd, const struct tcp_socket *t, struct err *e)
+{
+    size_t arrived = arrived_bytes(r, t), len = t->send_queue.len;
+    size_t unsent = has_peer_here(r, t) ? len - arrived : t->unsent_len < len ? t->unsent_len : len;
+    const uint8_t *data = t->send_queue.data;
+    if (tcp_int(fd, TCP_REPAIR_QUEUE, TCP_SEND_QUEUE, "select a TCP queue", e) < 0 ||
+        queue_put(fd, data + arrived, len - arrived - unsent, "TCP send queue", e) < 0 || window_set(fd, t, e) < 0 ||
+        tcp_int(fd, TCP_REPAIR_QUEUE, TCP_NO_QUEUE, "select a TCP queue", e) < 0 ||
+        tcp_int(fd, TCP_REPAIR, TCP_REPAIR_OFF, "leave TCP repair mode", e) < 0 || reuse_set(fd, t, e) < 0 ||
+        queue_put(fd, data + len - unsent, unsent, "TCP data not sent yet", e) < 0 ||
+        sockbufs_load(fd, t->sndbuf, t->rcvbuf, t->buf_lock, e) < 0)
+        return -1;
+    if (t->shutdown & TCP_SHUT_SEND && shutdown(fd, SHUT_WR) < 0 && errno != ENOTCONN)
+        return err_errno(e, "shut the sending half");
+    return 0;
+}
+
+/* Nothing had been exchanged yet: connect anew, without waiting. */
+static int attempt_finish(int fd, const struct tcp_socket *t, struct err *e)
+{
+    int flags = fcntl(fd, F_GETFL);
+    if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
+        return err_errno(e, "flags of a socket");
+    if (connect(fd, (const void *)t->remote.data, (socklen_t)t->remote.len) < 0 && errno != EINPROGRESS && errno != EPERM)
+        return err_errno(e, "connect to port %u", tcp_port(&t->remote));
+    return fcntl(fd, F_SETFL, flags) < 0 ? err_errno(e, "flags of a socket") : 0;
+}
+
+int tcp_load_finish(struct restore *r, struct err *e)
+{
+    for (size_t i = 0; i < r->image->tcp_sockets_count; i++) {
+        const struct tcp_socket *t = &r->image->tcp_sockets[i];
+        size_t index;
+        if (file_index(r, t->id, &index, e) < 0)
+            return -1;
+        int fd = r->file_fds[index];
+        if ((is_connection(t) && connection_finish(r, fd, t, e) < 0) || (t->state == TCP_SYN_SENT && attempt_finish(fd, t, e) < 0))
+            return err_wrap(e, "TCP socket of port %u", tcp_port(&t->local));
+    }
+    return 0;
+}

@@ -1,0 +1,19 @@
+/* Names of Unix sockets while they are being made again: bind(2) to the very name that getsockname(2) told, in a tree that may
+ * already hold the node, another socket's node, or nothing at that place. Afterwards the place is as the tree had it. */
+#pragma once
+#include "files_load.h"
+
+struct borrowed {            /* a place to be put right at the end */
+    char *dir, *path, *aside; /* aside: where what stood there waits, NULL if nothing did */
+};
+struct names {
+    struct borrowed *items;
+    size_t items_count;
+};
+
+MUST_CHECK int name_bind(struct names *n, int fd, const struct unix_socket *u, struct err *e);
+/* connect(2) to the name of u. */
+MUST_CHECK int name_connect(int fd, const struct unix_socket *u, struct err *e);
+bool name_equal(const struct bytes *a, const struct bytes *b);
+MUST_CHECK int names_finish(struct names *n, struct err *e);
+void names_free(struct names *n);
