@@ -23,6 +23,20 @@ struct worker {
     pthread_t thread;
 };
 
+static pthread_once_t prepared = PTHREAD_ONCE_INIT;
+static cpu_set_t processors;
+
+static void processors_look(void)
+{
+    if (sched_getaffinity(0, sizeof processors, &processors) < 0)
+        CPU_ZERO(&processors);
+}
+
+void crew_prepare(void)
+{
+    pthread_once(&prepared, processors_look);
+}
+
 static void crew_fail(struct crew *c, const struct err *why)
 {
     pthread_mutex_lock(&c->mutex);
@@ -61,12 +75,10 @@ static int thread_start(struct worker *w, size_t cpu)
 /* One per processor that this process may use; fewer when there are fewer pieces or threads to be had. */
 static size_t threads_start(struct worker workers[CREW_MAX], struct crew *c)
 {
-    cpu_set_t all;
     size_t started = 0;
-    if (sched_getaffinity(0, sizeof all, &all) < 0)
-        return 0;
+    crew_prepare();
     for (size_t cpu = 0; cpu < CPU_SETSIZE && started < CREW_MAX && started < c->count; cpu++) {
-        if (!CPU_ISSET(cpu, &all))
+        if (!CPU_ISSET(cpu, &processors))
             continue;
         workers[started] = (struct worker){c, started, 0};
         if (thread_start(&workers[started], cpu))

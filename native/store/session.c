@@ -7,6 +7,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "crew.h"
 #include "internal.h"
 #include "store_io.h"
 
@@ -60,6 +61,7 @@ int store_open(const char *dir, bool create, struct store **out, struct err *e)
 {
     struct store *s = xcalloc(1, sizeof *s);
     s->dir = xstrdup(dir);
+    crew_prepare();
     s->dirfd = s->packsfd = s->lockfd = s->part.fd = -1;
     pthread_mutex_init(&s->mutex, NULL);
     pthread_cond_init(&s->progress, NULL);
