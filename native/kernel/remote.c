@@ -107,8 +107,6 @@ static int told_wait(struct victim *v, struct victim_thread *t, uint64_t told, s
             return -1;
         if (r.rip == told)
             return 0;
-        if (v->expendable)
-            return err_set(e, E_BUG, "injected code stopped with %x at 0x%llx", (unsigned)status, r.rip);
         if (status >> 16 == 0)
             t->stop_signal = WSTOPSIG(status);
         if (trace_resume(t->tid, 0, e) < 0)
@@ -122,7 +120,7 @@ static int code_run(struct victim *v, size_t thread, uint64_t told, struct user_
     struct victim_thread *t = &v->threads[thread];
     regs->orig_rax = (uint64_t)-1;
     regs->eflags &= ~0x100ull;
-    uint64_t mask = v->expendable ? ~0ul : ~(1ul << (v->notify_signal - 1));
+    uint64_t mask = ~(1ul << (v->notify_signal - 1));
     if (trace_regs_set(t->tid, regs, e) < 0 || trace_mask_set(t->tid, mask, e) < 0 || trace_resume(t->tid, 0, e) < 0)
         return -1;
     return told_wait(v, t, told, e);
@@ -324,7 +322,7 @@ int remote_clone(struct victim *v, size_t thread, uint64_t args_address, uint64_
     r.rip = v->scratch + CODE_START;
     r.rax = SYS_clone3, r.rdi = args_address, r.rsi = args_len;
     r.orig_rax = (uint64_t)-1;
-    uint64_t mask = v->expendable ? ~0ul : ~(1ul << (v->notify_signal - 1));
+    uint64_t mask = ~(1ul << (v->notify_signal - 1));
     if (code_write(v, thread, &c, e) < 0 || trace_regs_set(t->tid, &r, e) < 0 || trace_mask_set(t->tid, mask, e) < 0 ||
         trace_resume(t->tid, 0, e) < 0 || clone_events(v, t, c.told, child, e) < 0 || thread_put_back(v, thread, &r, e) < 0)
         return err_wrap(e, "clone in process %d", v->inner_pid);

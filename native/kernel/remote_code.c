@@ -45,10 +45,7 @@ static void emit_call(struct snippet *c, uint64_t nr, uint64_t a, uint64_t b, ui
 
 static void emit_tell(struct snippet *c, const struct victim *v, size_t thread)
 {
-    if (v->expendable)
-        emit(c, "\xcc", 1); /* int3 */
-    else
-        emit_call(c, SYS_tgkill, (uint64_t)v->inner_pid, (uint64_t)v->threads[thread].inner_tid, (uint64_t)v->notify_signal, 0);
+    emit_call(c, SYS_tgkill, (uint64_t)v->inner_pid, (uint64_t)v->threads[thread].inner_tid, (uint64_t)v->notify_signal, 0);
     c->told = c->at + c->bytes.len;
 }
 

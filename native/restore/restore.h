@@ -21,6 +21,12 @@ struct restore {
     int *file_fds;        /* parallel to image->files: descriptor in the making process, -1 not made (yet) */
     int *memobj_fds;      /* parallel to image->memobjs */
     int stdout_fd, stderr_fd; /* the new log files */
+    struct tree_board *board; /* tree_load.c: shared by the processes that are being made */
+    struct birth *births;     /* plan.c: parallel to image->tasks */
+    const char *lower;        /* the root below the pod's changes, "/" by default */
+    bool barrier;             /* print ready, wait for go */
+    struct victim *victims;   /* act: parallel to image->tasks, no threads for zombies */
+    uint64_t started_ns, ready_ns;
 };
 
 /* ---- in podinit, as root of the pod, network up and locked; trees already filled. Makes memobjs and every shared description. */
@@ -33,3 +39,11 @@ MUST_CHECK int files_load_epolls(struct restore *r, const struct task *task, str
 /* ---- in podinit before the tree runs, after all else of the files: what TCP needs at the very end (leave repair mode, unsent data). Called with the network
  * still locked, right before the descriptors of podinit are closed. */
 MUST_CHECK int files_load_finish(struct restore *r, struct err *e);
+
+/* ---- taking an image back (restore/restore.c) */
+struct restore_options {
+    const char *image, *store, *pod, *net, *hostname, *hosts, *lower, *stdout_path, *stderr_path, *cpus;
+    uint64_t uid, gid, mem_bytes; /* UINT64_MAX: as in the image; else the image must say the same uid and gid */
+    bool barrier;
+};
+MUST_CHECK int restore_image(const struct restore_options *options, struct err *e);

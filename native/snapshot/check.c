@@ -102,6 +102,15 @@ static void process_check(const struct pod *pod, pid_t pid, struct refusals *out
         refuse(out, inner, -1, 0, "it is traced by a debugger");
     if (s.seccomp == 1 || s.seccomp_filters > (pod->facts.io_uring_allowed ? 0u : 1u))
         refuse(out, inner, -1, 0, "it has seccomp filters of its own");
+    for (size_t k = 0; k < 4; k++)
+        if (s.uid[k] != pod->facts.uid || s.gid[k] != pod->facts.gid) {
+            refuse(out, inner, -1, 0, "it runs as another user or group than the pod");
+            break;
+        }
+    if (s.cap_inheritable | s.cap_permitted | s.cap_effective | s.cap_bounding | s.cap_ambient)
+        refuse(out, inner, -1, 0, "it holds capabilities");
+    if (s.groups.len > sizeof(uint32_t))
+        refuse(out, inner, -1, 0, "it is in more groups than the pod");
     if (stat.tty)
         refuse(out, inner, -1, 0, "it has a controlling terminal");
     namespaces_check(pod, pid, inner, out);

@@ -1,0 +1,58 @@
+/* Batches of remote calls that must succeed. See load.h. */
+#include <errno.h>
+#include <string.h>
+
+#include "load.h"
+
+int call_flush(struct call_list *l, struct err *e)
+{
+    size_t done = 0;
+    if (l->count == 0)
+        return 0;
+    if (remote_batch(l->v, l->thread, l->calls, l->count, false, &done, e) < 0)
+        return err_wrap(e, "%s", l->what);
+    for (size_t k = 0; k < l->count; k++) {
+        int64_t ret = l->calls[k].ret;
+        bool failed = ret < 0 && ret > -4096;
+        if (failed && !l->may_fail[k]) {
+            errno = (int)-ret;
+            return err_errno(e, "%s: call %lu (0x%lx, 0x%lx, 0x%lx)", l->what, l->calls[k].nr, l->calls[k].args[0], l->calls[k].args[1],
+                             l->calls[k].args[2]);
+        }
+        if (!failed && l->wanted[k] >= 0 && ret != l->wanted[k])
+            return err_set(e, E_OS, "%s: call %lu gave %ld and not %ld", l->what, l->calls[k].nr, ret, l->wanted[k]);
+    }
+    l->count = l->data_used = 0;
+    return 0;
+}
+
+int call_add(struct call_list *l, const uint64_t call[7], struct err *e)
+{
+    if (l->count == REMOTE_BATCH_MAX && call_flush(l, e) < 0)
+        return -1;
+    struct remote_call *c = &l->calls[l->count];
+    c->nr = call[0];
+    memcpy(c->args, call + 1, sizeof c->args);
+    c->ret = 0;
+    l->may_fail[l->count] = false;
+    l->wanted[l->count++] = -1;
+    return 0;
+}
+
+int call_data(struct call_list *l, const void *data, size_t len, uint64_t *address, struct err *e)
+{
+    size_t room = (len + 15) & ~15ul;
+    if (!l->v->scratch) { /* made on first use */
+        uint64_t ignored;
+        if (remote_put(l->v, 0, &(char){0}, 1, &ignored, e) < 0)
+            return -1;
+    }
+    if ((l->data_used + room > l->v->data_len || l->count > REMOTE_BATCH_MAX - 8) && call_flush(l, e) < 0)
+        return -1;
+    if (room > l->v->data_len)
+        return err_set(e, E_BAD_IMAGE, "%s: %zu bytes of arguments", l->what, len);
+    if (remote_put(l->v, l->data_used, data, len, address, e) < 0)
+        return -1;
+    l->data_used += room;
+    return 0;
+}

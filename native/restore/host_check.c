@@ -1,0 +1,90 @@
+/* Can this machine run what the image holds? The processor must have every feature that programs may have found at their start, and
+ * the kernel's vDSO must be the same, byte for byte, where programs remember its functions. */
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "../kernel/procfs.h"
+#include "load.h"
+
+/* Flags of /proc/cpuinfo that only describe (power, errata, virtual machines) and no instruction that a program can use. */
+static bool is_instruction_set(const char *flag)
+{
+    static const char *const sets[] = {"sse", "sse2", "ssse3", "sse4_1", "sse4_2", "sse4a", "avx", "avx2", "fma", "fma4", "f16c", "bmi1", "bmi2",
+                                       "abm", "adx", "aes", "vaes", "pclmulqdq", "vpclmulqdq", "gfni", "sha_ni", "popcnt", "movbe", "rdrand",
+                                       "rdseed", "rtm", "xsave", "xsavec", "xgetbv1", "fsgsbase", "clflushopt", "clwb", "rdpid", "pku", "ospke",
+                                       "rdtscp", "movdiri", "movdir64b", "serialize", "cx16", "lahf_lm", "3dnowprefetch", "erms", "fsrm", "invpcid"};
+    if (strncmp(flag, "avx512", 6) == 0 || strncmp(flag, "amx", 3) == 0 || strncmp(flag, "avx_", 4) == 0)
+        return true;
+    for (size_t k = 0; k < ARRAY_LENGTH(sets); k++)
+        if (strcmp(flag, sets[k]) == 0)
+            return true;
+    return false;
+}
+
+static bool has_word(const char *list, const char *word)
+{
+    size_t len = strlen(word);
+    for (const char *at = list; (at = strstr(at, word)); at += len)
+        if ((at == list || at[-1] == ' ') && (at[len] == ' ' || at[len] == '\n' || !at[len]))
+            return true;
+    return false;
+}
+
+static int features_check(const char *wanted, struct err *e)
+{
+    AUTO_BUF struct buf text = {0};
+    AUTO_FREE char *copy = xstrdup(wanted);
+    if (io_slurpf(&text, 4 << 20, e, "/proc/cpuinfo") < 0)
+        return -1;
+    char *flags = strstr((char *)text.data, "\nflags"), *save = NULL;
+    for (char *word = strtok_r(copy, " ", &save); word; word = strtok_r(NULL, " ", &save))
+        if (is_instruction_set(word) && (!flags || !has_word(flags, word)))
+            return err_set(e, E_UNSUPPORTED, "the processor of this machine lacks '%s', which the image was made with", word);
+    return 0;
+}
+
+static int own_map(const char *path, uint64_t *start, uint64_t *len, struct err *e)
+{
+    PROC_MAPS struct proc_maps maps = {0};
+    if (proc_maps_read(getpid(), false, &maps, e) < 0)
+        return -1;
+    *start = *len = 0;
+    for (size_t k = 0; k < maps.count; k++)
+        if (strcmp(maps.items[k].path, path) == 0) {
+            *start = maps.items[k].start;
+            *len = maps.items[k].end - maps.items[k].start;
+        }
+    return 0;
+}
+
+static int vdso_check(const struct task *t, struct err *e)
+{
+    static const char *const names[] = {[VMA_VDSO] = "[vdso]", [VMA_VVAR] = "[vvar]", [VMA_VVAR_CLOCK] = "[vvar_vclock]"};
+    for (size_t k = 0; k < t->mm.vmas_count; k++) {
+        const struct vma *v = &t->mm.vmas[k];
+        uint64_t start, len;
+        if (v->kind != VMA_VDSO && v->kind != VMA_VVAR && v->kind != VMA_VVAR_CLOCK)
+            continue;
+        if (own_map(names[v->kind], &start, &len, e) < 0)
+            return -1;
+        bool same = len == v->end - v->start;
+        if (same && v->kind == VMA_VDSO)
+            same = t->mm.vdso.len == len && memcmp(t->mm.vdso.data, (const void *)(uintptr_t)start, len) == 0;
+        if (!same)
+            return err_set(e, E_UNSUPPORTED, "the image was made under another kernel (%s differs)", names[v->kind]);
+    }
+    return 0;
+}
+
+int image_host_check(const struct image *image, struct err *e)
+{
+    if (strcmp(image->machine, "x86_64") != 0)
+        return err_set(e, E_UNSUPPORTED, "the image is of another kind of machine (%s)", image->machine);
+    if (features_check(image->cpu_features, e) < 0)
+        return -1;
+    for (size_t k = 0; k < image->tasks_count; k++)
+        if (image->tasks[k].state != TASK_ZOMBIE && vdso_check(&image->tasks[k], e) < 0)
+            return -1;
+    return 0;
+}

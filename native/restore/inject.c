@@ -1,0 +1,126 @@
+/* The tracer of a restore: takes each waiting process of the new pod and makes it what it was. The processes die with the
+ * tracer (EXITKILL) until they are released. */
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ptrace.h>
+
+#include "../kernel/procfs.h"
+#include "../kernel/trace.h"
+#include "../snapshot/stop.h"
+#include "load.h"
+#include "timer_load.h"
+
+/* The tracer is told by a signal that is not among those that the process had pending. */
+static int notify_choose(const struct task *t)
+{
+    uint64_t taken = 0;
+    const struct bytes *lists[] = {&t->pending};
+    for (size_t k = 0; k < t->threads_count + 1; k++) {
+        const struct bytes *list = k ? &t->threads[k - 1].pending : lists[0];
+        for (size_t at = 0; at + sizeof(siginfo_t) <= list->len; at += sizeof(siginfo_t)) {
+            siginfo_t info;
+            memcpy(&info, list->data + at, sizeof info);
+            taken |= 1ul << ((unsigned)info.si_signo - 1) % 64;
+        }
+    }
+    for (int number = SIGURG; number < 64; number++)
+        if (!(taken & 1ul << (number - 1)))
+            return number;
+    return SIGWINCH;
+}
+
+static int victim_find(struct restore *r, const struct task *t, const pid_t *pids, size_t count, pid_t *out, struct err *e)
+{
+    (void)r;
+    for (size_t k = 0; k < count; k++) {
+        PROC_STATUS struct proc_status s = {0};
+        struct err gone;
+        if (proc_status_read(pids[k], pids[k], &s, &gone) == 0 && (uint64_t)s.inner_pid == t->pid) {
+            *out = pids[k];
+            return 0;
+        }
+    }
+    return err_set(e, E_OS, "process %lu did not come up", t->pid);
+}
+
+static int victim_take(struct restore *r, size_t index, const pid_t *pids, size_t count, struct err *e)
+{
+    const struct task *t = &r->image->tasks[index];
+    struct victim *v = &r->victims[index];
+    pid_t pid;
+    if (victim_find(r, t, pids, count, &pid, e) < 0)
+        return -1;
+    int gone = victim_stop(pid, v, e);
+    if (gone)
+        return gone < 0 ? -1 : err_set(e, E_OS, "process %lu ended", t->pid);
+    if (ptrace(PTRACE_SETOPTIONS, pid, NULL, (void *)(PTRACE_O_EXITKILL | PTRACE_O_TRACECLONE)) < 0)
+        return err_errno(e, "process %lu", t->pid);
+    v->expendable = true;
+    v->notify_signal = notify_choose(t);
+    v->threads[0].sigmask = ~0ul;
+    return 0;
+}
+
+static int victim_fill(struct restore *r, size_t index, struct err *e)
+{
+    const struct task *t = &r->image->tasks[index];
+    struct victim *v = &r->victims[index];
+    if (vdso_place(v, &t->mm, e) < 0 || vmas_load(r, v, t, e) < 0 || memory_load(r, v, t, e) < 0 || task_load(r, v, t, e) < 0 ||
+        threads_load(r, v, t, e) < 0)
+        return err_wrap(e, "process %lu", t->pid);
+    return 0;
+}
+
+int inject_all(struct restore *r, struct err *e)
+{
+    AUTO_FREE pid_t *pids = NULL;
+    size_t count;
+    if (pod_pids(r->pod, &pids, &count, e) < 0)
+        return -1;
+    r->victims = xcalloc(r->image->tasks_count, sizeof *r->victims);
+    for (size_t k = 0; k < r->image->tasks_count; k++) {
+        if (r->image->tasks[k].state == TASK_ZOMBIE)
+            continue;
+        if (victim_take(r, k, pids, count, e) < 0 || victim_fill(r, k, e) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static int victim_finish(struct restore *r, size_t index, struct err *e)
+{
+    const struct task *t = &r->image->tasks[index];
+    struct victim *v = &r->victims[index];
+    if (timers_load(v, t, e) < 0 || remote_close(v, e) < 0)
+        return -1;
+    for (size_t k = 0; k < v->thread_count; k++)
+        if (thread_last(v, k, &t->threads[k], e) < 0)
+            return -1;
+    return 0;
+}
+
+/* A stopped process stays one: the stop is waiting when it is let go. */
+static int victim_let_go(struct restore *r, size_t index, struct err *e)
+{
+    struct victim *v = &r->victims[index];
+    if (r->image->tasks[index].state == TASK_STOPPED && kill(v->pid, SIGSTOP) < 0)
+        return err_errno(e, "stop process %d", v->inner_pid);
+    for (size_t k = 0; k < v->thread_count; k++)
+        if (trace_detach(v->threads[k].tid, 0, e) < 0)
+            return -1;
+    return 0;
+}
+
+int release_all(struct restore *r, struct err *e)
+{
+    for (size_t k = 0; k < r->image->tasks_count; k++)
+        if (r->victims[k].thread_count && victim_finish(r, k, e) < 0)
+            return err_wrap(e, "process %lu", r->image->tasks[k].pid);
+    if (netlock_clear(r->pod, e) < 0)
+        return -1;
+    for (size_t k = 0; k < r->image->tasks_count; k++)
+        if (r->victims[k].thread_count && victim_let_go(r, k, e) < 0)
+            return -1;
+    return 0;
+}

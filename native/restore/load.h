@@ -1,0 +1,55 @@
+/* The parts of a restore that mirror snapshot/save.h, in the order in which they are called. */
+#pragma once
+#include "restore.h"
+
+/* ---- before anything is made (validate.c): an image may only do what the pod's owner could do; numbers are checked before use */
+MUST_CHECK int image_validate(const struct image *image, struct err *e);
+/* E_UNSUPPORTED when this machine cannot run it: processor features, vDSO. (host_check.c) */
+MUST_CHECK int image_host_check(const struct image *image, struct err *e);
+
+/* ---- plan.c: into which session each process is born, so that all ends as it was */
+struct birth {
+    size_t parent;        /* index of the task whose child it is, or BIRTH_INIT */
+    uint64_t session;     /* it must be born into; 0: any */
+    size_t through;       /* index of the task that forks it through a helper that ends at once; BIRTH_DIRECT: its parent does */
+    bool before_setsid;   /* before its parent makes its own session */
+    bool skip;            /* a zombie that podinit would reap at once */
+};
+#define BIRTH_INIT SIZE_MAX
+#define BIRTH_DIRECT SIZE_MAX
+#define BIRTH_HELPER (SIZE_MAX - 1) /* through a helper that stands in for a dead session leader */
+MUST_CHECK int births_plan(const struct image *image, struct birth **out, struct err *e);
+
+/* ---- in the keeper: what the host's files were (hostfiles_load.c) */
+MUST_CHECK int trees_load(struct restore *r, struct pod *pod, struct err *e);
+MUST_CHECK int hostfiles_load(struct restore *r, struct pod *pod, struct err *e);
+
+/* ---- in podinit (tree_load.c): every process of the image stands and waits for the tracer */
+MUST_CHECK int tree_board_make(struct restore *r, struct err *e); /* before podinit is forked */
+MUST_CHECK int processes_make(struct restore *r, struct err *e);
+
+/* ---- outside (inject.c and what it calls) */
+MUST_CHECK int inject_all(struct restore *r, struct err *e);
+MUST_CHECK int release_all(struct restore *r, struct err *e);
+MUST_CHECK int vmas_load(struct restore *r, struct victim *v, const struct task *task, struct err *e);
+MUST_CHECK int vdso_place(struct victim *v, const struct mm *mm, struct err *e);
+MUST_CHECK int memory_load(struct restore *r, struct victim *v, const struct task *task, struct err *e);
+MUST_CHECK int task_load(struct restore *r, struct victim *v, const struct task *task, struct err *e);
+MUST_CHECK int threads_load(struct restore *r, struct victim *v, const struct task *task, struct err *e);
+MUST_CHECK int thread_last(struct victim *v, size_t index, const struct thread *t, struct err *e);
+
+/* Many calls, run in batches; each must succeed unless marked. */
+struct call_list {
+    struct victim *v;
+    size_t thread;
+    struct remote_call calls[REMOTE_BATCH_MAX];
+    bool may_fail[REMOTE_BATCH_MAX];
+    int64_t wanted[REMOTE_BATCH_MAX]; /* -1: any result that is no error */
+    size_t count, data_used;
+    const char *what;
+};
+MUST_CHECK int call_add(struct call_list *l, const uint64_t call[7], struct err *e);
+#define CALL(l, e, ...) call_add(l, (const uint64_t[7]){__VA_ARGS__}, e)
+/* Put data for the calls that follow; valid until the list is flushed (flushes first when there is no room). */
+MUST_CHECK int call_data(struct call_list *l, const void *data, size_t len, uint64_t *address, struct err *e);
+MUST_CHECK int call_flush(struct call_list *l, struct err *e);

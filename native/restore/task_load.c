@@ -1,0 +1,128 @@
+/* What belongs to a process as a whole, but its timers' start: numbers of its memory, signal handlers, directories, limits. Mirrors
+ * snapshot/task_save.c. */
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+
+#include "load.h"
+
+#ifndef PR_SET_MM
+#define PR_SET_MM 35
+#define PR_SET_MM_MAP 14
+#endif
+
+struct mm_map { /* struct prctl_mm_map */
+    uint64_t start_code, end_code, start_data, end_data, start_brk, brk, start_stack, arg_start, arg_end, env_start, env_end, auxv;
+    uint32_t auxv_size, exe_fd;
+};
+
+static int mm_load(struct call_list *l, const struct restore *r, const struct mm *mm, uint64_t free_fd, struct err *e)
+{
+    uint64_t path, auxv, map_at;
+    struct mm_map map = {mm->start_code, mm->end_code, mm->start_data, mm->end_data, mm->start_brk, mm->brk,
+                         mm->start_stack, mm->arg_start, mm->arg_end, mm->env_start, mm->env_end, 0,
+                         (uint32_t)mm->auxv.len, (uint32_t)free_fd};
+    if (call_data(l, mm->exe, strlen(mm->exe) + 1, &path, e) < 0 || call_data(l, mm->auxv.data, mm->auxv.len, &auxv, e) < 0)
+        return -1;
+    map.auxv = mm->auxv.len ? auxv : 0;
+    if (call_data(l, &map, sizeof map, &map_at, e) < 0 || CALL(l, e, SYS_setfsuid, r->image->pod.uid, 0, 0, 0, 0, 0) < 0 ||
+        CALL(l, e, SYS_open, path, O_RDONLY | O_CLOEXEC, 0, 0, 0, 0) < 0)
+        return -1;
+    l->wanted[l->count - 1] = (int64_t)free_fd;
+    if (CALL(l, e, SYS_setfsuid, 0, 0, 0, 0, 0, 0) < 0 || CALL(l, e, SYS_prctl, PR_SET_MM, PR_SET_MM_MAP, map_at, sizeof map, 0, 0) < 0)
+        return -1;
+    return CALL(l, e, SYS_close, free_fd, 0, 0, 0, 0, 0) < 0 ? -1 : call_flush(l, e);
+}
+
+static int sigactions_load(struct call_list *l, const struct task *t, struct err *e)
+{
+    struct {
+        uint64_t handler, flags, restorer, mask;
+    } actions[65] = {{0}};
+    uint64_t at;
+    for (size_t k = 0; k < t->sigactions_count; k++) {
+        const struct sigaction_of *a = &t->sigactions[k];
+        actions[a->signal].handler = a->handler, actions[a->signal].flags = a->flags;
+        actions[a->signal].restorer = a->restorer, actions[a->signal].mask = a->mask;
+    }
+    if (call_flush(l, e) < 0 || call_data(l, actions, sizeof actions, &at, e) < 0)
+        return -1;
+    for (uint64_t g = 1; g <= 64; g++)
+        if (g != 9 && g != 19 && CALL(l, e, SYS_rt_sigaction, g, at + g * sizeof actions[0], 0, 8, 0, 0) < 0)
+            return -1;
+    return call_flush(l, e);
+}
+
+static int directories_load(struct call_list *l, const struct restore *r, const struct task *t, struct err *e)
+{
+    uint64_t cwd, root;
+    if (call_data(l, t->cwd, strlen(t->cwd) + 1, &cwd, e) < 0 || call_data(l, t->root, strlen(t->root) + 1, &root, e) < 0 ||
+        CALL(l, e, SYS_setfsuid, r->image->pod.uid, 0, 0, 0, 0, 0) < 0 || CALL(l, e, SYS_chdir, cwd, 0, 0, 0, 0, 0) < 0 ||
+        CALL(l, e, SYS_setfsuid, 0, 0, 0, 0, 0, 0) < 0)
+        return -1;
+    if (strcmp(t->root, "/") != 0 && CALL(l, e, SYS_chroot, root, 0, 0, 0, 0, 0) < 0)
+        return -1;
+    return CALL(l, e, SYS_umask, t->umask & 0777, 0, 0, 0, 0, 0);
+}
+
+/* A limit above what this node allows is cut to it. */
+static int limits_load(struct call_list *l, const struct task *t, struct err *e)
+{
+    for (size_t k = 0; k < t->rlimits_count; k++) {
+        const struct rlimit_of *from = &t->rlimits[k];
+        struct rlimit64 limit = {from->soft, from->hard}, now;
+        uint64_t at;
+        if (prlimit64(l->v->pid, (int)from->resource, NULL, &now) < 0)
+            return err_errno(e, "read limit %lu", from->resource);
+        if (limit.rlim_max > now.rlim_max)
+            limit.rlim_max = now.rlim_max;
+        if (limit.rlim_cur > limit.rlim_max)
+            limit.rlim_cur = limit.rlim_max;
+        if (call_data(l, &limit, sizeof limit, &at, e) < 0 || CALL(l, e, SYS_prlimit64, 0, from->resource, at, 0, 0, 0) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static int oddities_load(struct call_list *l, const struct task *t, struct err *e)
+{
+    if (t->child_subreaper && CALL(l, e, SYS_prctl, PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0, 0) < 0)
+        return -1;
+    if (CALL(l, e, SYS_prctl, PR_SET_THP_DISABLE, t->mm.thp_disable & 1, 0, 0, 0, 0) < 0)
+        return -1;
+    return CALL(l, e, SYS_personality, t->personality & 0xffffffff, 0, 0, 0, 0, 0);
+}
+
+static uint64_t lowest_free(const struct task *t, const struct restore *r)
+{
+    for (uint64_t number = 0;; number++) {
+        bool taken = false;
+        for (size_t k = 0; k < t->fds_count; k++)
+            taken |= t->fds[k].number == number;
+        for (size_t k = 0; k < r->image->memobjs_count; k++)
+            taken |= (uint64_t)r->memobj_fds[k] == number;
+        if (!taken)
+            return number;
+    }
+}
+
+static int memobjs_close(struct call_list *l, const struct restore *r, struct err *e)
+{
+    for (size_t k = 0; k < r->image->memobjs_count; k++)
+        if (r->memobj_fds[k] >= 0 && CALL(l, e, SYS_close, (uint64_t)r->memobj_fds[k], 0, 0, 0, 0, 0) < 0)
+            return -1;
+    return 0;
+}
+
+int task_load(struct restore *r, struct victim *v, const struct task *task, struct err *e)
+{
+    AUTO_FREE struct call_list *l = xcalloc(1, sizeof *l);
+    *l = (struct call_list){.v = v, .what = "set up the process"};
+    if (mm_load(l, r, &task->mm, lowest_free(task, r), e) < 0 || memobjs_close(l, r, e) < 0 || sigactions_load(l, task, e) < 0 ||
+        directories_load(l, r, task, e) < 0 || oddities_load(l, task, e) < 0 || call_flush(l, e) < 0)
+        return -1;
+    return limits_load(l, task, e) < 0 ? -1 : call_flush(l, e);
+}

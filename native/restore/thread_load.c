@@ -1,0 +1,168 @@
+/* Threads: made by clone3 inside the process with their old numbers, then what each told the kernel about itself; rights last.
+ * Mirrors snapshot/thread_save.c. */
+#include <errno.h>
+#include <linux/capability.h>
+#include <linux/sched.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#include "../kernel/trace.h"
+#include "load.h"
+
+#define LAST_CAPABILITY 40
+
+struct kernel_sched_attr {
+    uint32_t size, policy;
+    uint64_t flags;
+    int32_t nice;
+    uint32_t priority;
+    uint64_t runtime, deadline, period;
+};
+
+static int thread_make(struct victim *v, uint64_t tid, struct err *e)
+{
+    int32_t wanted = (int32_t)tid;
+    uint64_t at, tid_at;
+    int64_t ret;
+    pid_t child;
+    struct clone_args args = {
+        .flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM, .set_tid_size = 1};
+    if (remote_put(v, 512, &wanted, sizeof wanted, &tid_at, e) < 0)
+        return -1;
+    args.set_tid = tid_at;
+    if (remote_put(v, 0, &args, sizeof args, &at, e) < 0 || remote_clone(v, 0, at, sizeof args, &child, &ret, e) < 0)
+        return err_wrap(e, "make thread %lu", tid);
+    if (ret != (int64_t)tid)
+        return err_set(e, E_OS, "make thread %lu: %s", tid, ret < 0 ? strerror((int)-ret) : "it got another number");
+    v->threads = xrealloc(v->threads, v->thread_count + 1, sizeof *v->threads);
+    struct victim_thread *t = &v->threads[v->thread_count++];
+    *t = (struct victim_thread){.tid = child, .inner_tid = (pid_t)tid, .sigmask = ~0ul, .stopped = true};
+    return trace_regs_get(child, &t->regs, e);
+}
+
+/* ---- from outside */
+static int sched_load(pid_t tid, const struct sched *s, struct err *e)
+{
+    bool plain = s->policy == SCHED_OTHER || s->policy == SCHED_BATCH || s->policy == SCHED_IDLE;
+    struct kernel_sched_attr attr = {.size = sizeof attr, .policy = plain ? (uint32_t)s->policy : 0, .flags = s->reset_on_fork & 1,
+                                     .nice = s->nice < 0 ? 0 : (int32_t)(s->nice > 19 ? 19 : s->nice)};
+    if (syscall(SYS_sched_setattr, tid, &attr, 0) < 0)
+        return err_errno(e, "scheduling");
+    if (s->affinity.len) /* processors that this node or pod has not: it may run on all that the pod has */
+        (void)syscall(SYS_sched_setaffinity, tid, s->affinity.len, s->affinity.data);
+    return 0;
+}
+
+/* ---- inside */
+static int kernel_pointers(struct call_list *l, const struct thread *t, struct err *e)
+{
+    char comm[16] = {0};
+    uint64_t at, stack_at;
+    stack_t stack = {.ss_sp = (void *)(uintptr_t)t->altstack_sp, .ss_size = t->altstack_size,
+                     .ss_flags = (int)(uint32_t)t->altstack_flags & ~SS_ONSTACK};
+    memcpy(comm, t->comm, strnlen(t->comm, sizeof comm - 1));
+    if (call_data(l, comm, sizeof comm, &at, e) < 0 || call_data(l, &stack, sizeof stack, &stack_at, e) < 0 ||
+        CALL(l, e, SYS_prctl, PR_SET_NAME, at, 0, 0, 0, 0) < 0 || CALL(l, e, SYS_sigaltstack, stack_at, 0, 0, 0, 0, 0) < 0 ||
+        CALL(l, e, SYS_set_tid_address, t->clear_tid, 0, 0, 0, 0, 0) < 0)
+        return -1;
+    if (t->robust_list && CALL(l, e, SYS_set_robust_list, t->robust_list, t->robust_list_len, 0, 0, 0, 0) < 0)
+        return -1;
+    if (t->rseq && CALL(l, e, SYS_rseq, t->rseq, t->rseq_len, 0, t->rseq_sig, 0, 0) < 0)
+        return -1;
+    return CALL(l, e, SYS_prctl, PR_SET_TIMERSLACK, t->timer_slack_ns, 0, 0, 0, 0);
+}
+
+/* The pod's user, no capability, and no way back: the same for every process of a pod, whatever an image says. */
+static int rights_load(struct call_list *l, const struct restore *r, const struct thread *t, struct err *e)
+{
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct none[2] = {{0}};
+    uint64_t header_at, none_at, groups_at, uid = r->image->pod.uid, gid = r->image->pod.gid;
+    uint32_t group = (uint32_t)gid;
+    for (uint64_t c = 0; c <= LAST_CAPABILITY; c++) {
+        if (CALL(l, e, SYS_prctl, PR_CAPBSET_DROP, c, 0, 0, 0, 0) < 0)
+            return -1;
+        l->may_fail[l->count - 1] = true; /* a number that this kernel does not know */
+    }
+    if (call_data(l, &header, sizeof header, &header_at, e) < 0 || call_data(l, none, sizeof none, &none_at, e) < 0 ||
+        call_data(l, &group, sizeof group, &groups_at, e) < 0 ||
+        CALL(l, e, SYS_setgroups, t->creds.groups.len ? 1 : 0, groups_at, 0, 0, 0, 0) < 0 ||
+        CALL(l, e, SYS_setresgid, gid, gid, gid, 0, 0, 0) < 0 || CALL(l, e, SYS_setresuid, uid, uid, uid, 0, 0, 0) < 0 ||
+        CALL(l, e, SYS_capset, header_at, none_at, 0, 0, 0, 0) < 0)
+        return -1;
+    if (t->creds.no_new_privs && CALL(l, e, SYS_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, 0) < 0)
+        return -1;
+    return CALL(l, e, SYS_prctl, PR_SET_PDEATHSIG, t->pdeath_signal, 0, 0, 0, 0);
+}
+
+/* Signals that were pending: sent by the thread to itself, which may say anything of their origin. All are blocked. */
+static int pending_load(struct call_list *l, const struct task *task, const struct thread *t, const struct bytes *list, bool shared,
+                        struct err *e)
+{
+    for (size_t at = 0; at + sizeof(siginfo_t) <= list->len; at += sizeof(siginfo_t)) {
+        siginfo_t info;
+        uint64_t there;
+        memcpy(&info, list->data + at, sizeof info);
+        uint64_t number = (uint64_t)info.si_signo;
+        if (call_data(l, &info, sizeof info, &there, e) < 0)
+            return -1;
+        int added = shared ? CALL(l, e, SYS_rt_sigqueueinfo, task->pid, number, there, 0, 0, 0)
+                           : CALL(l, e, SYS_rt_tgsigqueueinfo, task->pid, t->tid, number, there, 0, 0);
+        if (added < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static int thread_load(struct restore *r, struct victim *v, size_t index, const struct task *task, struct err *e)
+{
+    const struct thread *t = &task->threads[index];
+    AUTO_FREE struct call_list *l = xcalloc(1, sizeof *l);
+    *l = (struct call_list){.v = v, .thread = index, .what = "set up a thread"};
+    if (sched_load(v->threads[index].tid, &t->sched, e) < 0 || kernel_pointers(l, t, e) < 0 || rights_load(l, r, t, e) < 0)
+        return -1;
+    if (pending_load(l, task, t, &t->pending, false, e) < 0 || (index == 0 && pending_load(l, task, t, &task->pending, true, e) < 0))
+        return -1;
+    if (index == 0 && CALL(l, e, SYS_prctl, PR_SET_DUMPABLE, task->mm.dumpable & 1, 0, 0, 0, 0) < 0)
+        return -1;
+    return call_flush(l, e);
+}
+
+int threads_load(struct restore *r, struct victim *v, const struct task *task, struct err *e)
+{
+    for (size_t k = 1; k < task->threads_count; k++)
+        if (thread_make(v, task->threads[k].tid, e) < 0)
+            return -1;
+    for (size_t k = task->threads_count; k-- > 0;)
+        if (thread_load(r, v, k, task, e) < 0)
+            return err_wrap(e, "thread %lu", task->threads[k].tid);
+    return 0;
+}
+
+/* A call that waited with a time limit that only the kernel remembered is made again, with its whole limit. */
+static void restart(const struct thread *t, struct user_regs_struct *regs)
+{
+    if ((int64_t)regs->orig_rax < 0 || (int64_t)regs->rax != -516)
+        return;
+    regs->rax = t->restart_nr ? t->restart_nr : (uint64_t)-EINTR;
+    if (t->restart_nr)
+        regs->rip -= 2;
+    regs->orig_rax = (uint64_t)-1;
+}
+
+int thread_last(struct victim *v, size_t index, const struct thread *t, struct err *e)
+{
+    struct user_regs_struct regs;
+    memcpy(&regs, t->regs.data, sizeof regs);
+    restart(t, &regs);
+    pid_t tid = v->threads[index].tid;
+    if (trace_xstate_set(tid, t->xstate.data, t->xstate.len, e) < 0 || trace_mask_set(tid, t->sigmask, e) < 0)
+        return -1;
+    return trace_regs_set(tid, &regs, e);
+}

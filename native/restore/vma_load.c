@@ -1,0 +1,253 @@
+/* The address space: the engine's own mappings go, the kernel's pages move to where they were, the image's mappings come. Files are
+ * opened by the process itself, inside the pod, under the rights of the pod's user. Mirrors snapshot/vma_save.c. */
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+
+#include "../kernel/procfs.h"
+#include "../kernel/trace.h"
+#include "load.h"
+
+#define GAP_BYTES (2ul << 20)
+#define TEMPORARY_AT (1ul << 20)
+#define GAP_MARGIN (1ul << 20)
+#ifndef PR_SET_VMA
+#define PR_SET_VMA 0x53564d41
+#define PR_SET_VMA_ANON_NAME 0
+#endif
+
+static bool is_free(const struct proc_maps *now, const struct mm *mm, uint64_t at)
+{
+    uint64_t from = at - GAP_MARGIN, to = at + GAP_BYTES + GAP_MARGIN;
+    for (size_t k = 0; k < now->count; k++)
+        if (now->items[k].start < to && now->items[k].end > from)
+            return false;
+    for (size_t k = 0; k < mm->vmas_count; k++)
+        if (mm->vmas[k].start < to && mm->vmas[k].end > from)
+            return false;
+    return true;
+}
+
+/* Free both in what is and in what shall be. */
+static int gap_find(const struct proc_maps *now, const struct mm *mm, uint64_t *at, struct err *e)
+{
+    for (*at = 0x10000000; *at < 0x7e0000000000; *at += *at < 0x1000000000 ? 0x1000000 : 0x1000000000)
+        if (is_free(now, mm, *at))
+            return 0;
+    return err_set(e, E_UNSUPPORTED, "no free address range for the work of the restore");
+}
+
+static uint64_t special_kind(const char *path)
+{
+    return strcmp(path, "[vdso]") == 0          ? VMA_VDSO
+           : strcmp(path, "[vvar]") == 0        ? VMA_VVAR
+           : strcmp(path, "[vvar_vclock]") == 0 ? VMA_VVAR_CLOCK
+                                                 : 0;
+}
+
+static const struct vma *special_find(const struct mm *mm, uint64_t kind)
+{
+    for (size_t k = 0; k < mm->vmas_count; k++)
+        if (mm->vmas[k].kind == kind)
+            return &mm->vmas[k];
+    return NULL;
+}
+
+/* The kernel writes to a registered rseq area whenever the process runs: forget the engine's before it is unmapped. */
+static int rseq_forget(struct call_list *l, struct err *e)
+{
+    struct __ptrace_rseq_configuration c = {0};
+    if (ptrace(PTRACE_GET_RSEQ_CONFIGURATION, l->v->threads[0].tid, (void *)sizeof c, &c) < 0 || !c.rseq_abi_pointer)
+        return 0;
+    return CALL(l, e, SYS_rseq, c.rseq_abi_pointer, c.rseq_abi_size, 1 /* unregister */, c.signature, 0, 0);
+}
+
+static int own_away(struct call_list *l, const struct proc_maps *now, uint64_t temporary, struct err *e)
+{
+    for (size_t k = 0; k < now->count; k++) {
+        const struct proc_map *m = &now->items[k];
+        uint64_t len = m->end - m->start;
+        if (strcmp(m->path, "[vsyscall]") == 0)
+            continue;
+        if (!special_kind(m->path)) {
+            if (CALL(l, e, SYS_munmap, m->start, len, 0, 0, 0, 0) < 0)
+                return -1;
+            continue;
+        }
+        if (CALL(l, e, SYS_mremap, m->start, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, temporary, 0) < 0)
+            return -1;
+        temporary += len;
+    }
+    return 0;
+}
+
+static int specials_back(struct call_list *l, const struct proc_maps *now, const struct mm *mm, uint64_t temporary, struct err *e)
+{
+    for (size_t k = 0; k < now->count; k++) {
+        const struct proc_map *m = &now->items[k];
+        uint64_t len = m->end - m->start, kind = special_kind(m->path);
+        if (!kind)
+            continue;
+        const struct vma *to = special_find(mm, kind);
+        if (to && CALL(l, e, SYS_mremap, temporary, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, to->start, 0) < 0)
+            return -1;
+        if (!to && CALL(l, e, SYS_munmap, temporary, len, 0, 0, 0, 0) < 0)
+            return -1;
+        if (to && kind == VMA_VDSO && l->v->tail - m->start < len)
+            l->v->tail += to->start - m->start;
+        temporary += len;
+    }
+    return 0;
+}
+
+int vdso_place(struct victim *v, const struct mm *mm, struct err *e)
+{
+    PROC_MAPS struct proc_maps now = {0};
+    AUTO_FREE struct call_list *l = xcalloc(1, sizeof *l);
+    uint64_t gap;
+    *l = (struct call_list){.v = v, .what = "clear the address space"};
+    if (proc_maps_read(v->pid, false, &now, e) < 0 || gap_find(&now, mm, &gap, e) < 0)
+        return -1;
+    v->scratch_wish = gap;
+    if (rseq_forget(l, e) < 0 || own_away(l, &now, gap + TEMPORARY_AT, e) < 0 || call_flush(l, e) < 0)
+        return -1;
+    if (specials_back(l, &now, mm, gap + TEMPORARY_AT, e) < 0)
+        return -1;
+    return call_flush(l, e);
+}
+
+/* ---- the image's mappings */
+static bool is_taken(const struct restore *r, const struct task *t, uint64_t number)
+{
+    for (size_t k = 0; k < t->fds_count; k++)
+        if (t->fds[k].number == number)
+            return true;
+    for (size_t k = 0; k < r->image->memobjs_count; k++)
+        if ((uint64_t)r->memobj_fds[k] == number)
+            return true;
+    return false;
+}
+
+static uint64_t lowest_free_fd(const struct restore *r, const struct task *t)
+{
+    uint64_t number = 0;
+    while (is_taken(r, t, number))
+        number++;
+    return number;
+}
+
+static uint64_t mmap_flags(const struct vma *v)
+{
+    uint64_t flags = MAP_FIXED_NOREPLACE | (v->flags & VMAF_SHARED ? MAP_SHARED : MAP_PRIVATE);
+    if (v->flags & VMAF_GROWSDOWN)
+        flags |= MAP_GROWSDOWN;
+    if (v->flags & VMAF_NORESERVE)
+        flags |= MAP_NORESERVE;
+    return flags;
+}
+
+static int expect(struct call_list *l, uint64_t value)
+{
+    l->wanted[l->count - 1] = (int64_t)value;
+    return 0;
+}
+
+static int map_file(struct call_list *l, const struct vma *v, uint64_t free_fd, struct err *e)
+{
+    uint64_t path, len = v->end - v->start;
+    if (call_data(l, v->path, strlen(v->path) + 1, &path, e) < 0 ||
+        CALL(l, e, SYS_open, path, (v->mode == O_RDWR ? O_RDWR : O_RDONLY) | O_CLOEXEC, 0, 0, 0, 0) < 0 || expect(l, free_fd) < 0 ||
+        CALL(l, e, SYS_mmap, v->start, len, v->prot, mmap_flags(v), free_fd, v->offset) < 0 || expect(l, v->start) < 0)
+        return -1;
+    return CALL(l, e, SYS_close, free_fd, 0, 0, 0, 0, 0);
+}
+
+static int map_memobj(struct restore *r, struct call_list *l, const struct vma *v, struct err *e)
+{
+    size_t k = 0;
+    while (k < r->image->memobjs_count && r->image->memobjs[k].id != v->memobj)
+        k++;
+    CHECK(k < r->image->memobjs_count);
+    if (CALL(l, e, SYS_mmap, v->start, v->end - v->start, v->prot, mmap_flags(v), (uint64_t)r->memobj_fds[k], v->offset) < 0)
+        return -1;
+    return expect(l, v->start);
+}
+
+static int map_anonymous(struct call_list *l, const struct vma *v, struct err *e)
+{
+    if (CALL(l, e, SYS_mmap, v->start, v->end - v->start, v->prot, mmap_flags(v) | MAP_ANONYMOUS, (uint64_t)-1, 0) < 0)
+        return -1;
+    return expect(l, v->start);
+}
+
+static int vma_load(struct restore *r, struct call_list *l, const struct vma *v, uint64_t free_fd, struct err *e)
+{
+    switch (v->kind) {
+    case VMA_VDSO:
+    case VMA_VVAR:
+    case VMA_VVAR_CLOCK:
+        return 0;
+    case VMA_FILE:
+        return map_file(l, v, free_fd, e);
+    case VMA_MEMOBJ:
+        return map_memobj(r, l, v, e);
+    default:
+        return map_anonymous(l, v, e);
+    }
+}
+
+static int advice_load(struct call_list *l, const struct vma *v, struct err *e)
+{
+    static const struct {
+        uint64_t advice;
+        int madvise;
+    } table[] = {
+        {ADV_HUGEPAGE, MADV_HUGEPAGE},   {ADV_NOHUGEPAGE, MADV_NOHUGEPAGE}, {ADV_DONTFORK, MADV_DONTFORK},
+        {ADV_WIPEONFORK, MADV_WIPEONFORK}, {ADV_DONTDUMP, MADV_DONTDUMP},     {ADV_MERGEABLE, MADV_MERGEABLE},
+        {ADV_RANDOM, MADV_RANDOM},       {ADV_SEQUENTIAL, MADV_SEQUENTIAL},
+    };
+    uint64_t name, len = v->end - v->start;
+    for (size_t k = 0; k < ARRAY_LENGTH(table); k++)
+        if (v->advice & table[k].advice) {
+            if (CALL(l, e, SYS_madvise, v->start, len, (uint64_t)table[k].madvise, 0, 0, 0) < 0)
+                return -1;
+            l->may_fail[l->count - 1] = true; /* advice that this kernel does not know */
+        }
+    if (v->kind != VMA_ANON || strncmp(v->path, "[anon:", 6) != 0)
+        return 0;
+    AUTO_FREE char *text = xstrdup(v->path + 6);
+    text[strcspn(text, "]")] = 0;
+    if (call_data(l, text, strlen(text) + 1, &name, e) < 0 ||
+        CALL(l, e, SYS_prctl, PR_SET_VMA, PR_SET_VMA_ANON_NAME, v->start, len, name, 0) < 0)
+        return -1;
+    l->may_fail[l->count - 1] = true;
+    return 0;
+}
+
+static int rights(struct call_list *l, uint64_t uid, uint64_t gid, struct err *e)
+{
+    if (CALL(l, e, SYS_setgroups, 0, 0, 0, 0, 0, 0) < 0 || CALL(l, e, SYS_setfsgid, gid, 0, 0, 0, 0, 0) < 0)
+        return -1;
+    return CALL(l, e, SYS_setfsuid, uid, 0, 0, 0, 0, 0);
+}
+
+int vmas_load(struct restore *r, struct victim *v, const struct task *task, struct err *e)
+{
+    AUTO_FREE struct call_list *l = xcalloc(1, sizeof *l);
+    uint64_t free_fd = lowest_free_fd(r, task);
+    *l = (struct call_list){.v = v, .what = "map its memory"};
+    if (rights(l, r->image->pod.uid, r->image->pod.gid, e) < 0)
+        return -1;
+    for (size_t k = 0; k < task->mm.vmas_count; k++)
+        if (vma_load(r, l, &task->mm.vmas[k], free_fd, e) < 0)
+            return -1;
+    for (size_t k = 0; k < task->mm.vmas_count; k++)
+        if (advice_load(l, &task->mm.vmas[k], e) < 0)
+            return -1;
+    if (rights(l, 0, 0, e) < 0)
+        return -1;
+    return call_flush(l, e);
+}

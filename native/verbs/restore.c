@@ -1,0 +1,45 @@
+/* native restore: a new pod from an image; returns when it runs. */
+#include <signal.h>
+
+#include "../restore/restore.h"
+#include "verbs.h"
+
+int verb_restore(int argc, char **argv)
+{
+    struct err e = {0};
+    struct restore_options o = {.uid = UINT64_MAX, .gid = UINT64_MAX, .mem_bytes = UINT64_MAX};
+    bool lazy = false;
+    int rest;
+    const struct option_spec specs[] = {
+        {"image", 'd', &o.image, true, "directory of the image"},
+        {"store", 'd', &o.store, false, "directory of the chunks (IMAGE/store by default)"},
+        {"pod", 'd', &o.pod, true, "directory of the new pod"},
+        {"net", 's', &o.net, false, "network of the pod, as for native run"},
+        {"hostname", 's', &o.hostname, false, "instead of the image's"},
+        {"hosts", 'd', &o.hosts, false, "file that becomes /etc/hosts of the pod"},
+        {"lower", 'd', &o.lower, false, "root that the pod's overlay lies on (/)"},
+        {"stdout", 'd', &o.stdout_path, false, "where the output of the job is appended"},
+        {"stderr", 'd', &o.stderr_path, false, "where its errors are appended"},
+        {"cpus", 's', &o.cpus, false, "processors, instead of the image's"},
+        {"mem", 'u', &o.mem_bytes, false, "memory limit, instead of the image's"},
+        {"uid", 'u', &o.uid, false, "refuse an image of another user"},
+        {"gid", 'u', &o.gid, false, "refuse an image of another group"},
+        {"lazy", 'b', &lazy, false, "not there yet"},
+        {"barrier", 'b', &o.barrier, false, "print ready and wait for go (or abort)"},
+    };
+    output_open(1);
+    signal(SIGPIPE, SIG_IGN);
+    int result = options_parse(argc, argv, "native restore --image DIR --pod POD [OPTIONS]", specs, ARRAY_LENGTH(specs), &rest, &e);
+    if (result == 0 && rest != argc)
+        result = err_set(&e, E_USAGE, "'%s' is not an option (see --help)", argv[rest]);
+    if (result == 0 && lazy)
+        result = err_set(&e, E_UNSUPPORTED, "--lazy is not there yet");
+    if (result == 0) {
+        output_event("hello", "\"verb\":\"restore\"");
+        result = restore_image(&o, &e);
+    }
+    if (result == 0)
+        return E_OK;
+    output_failed(&e);
+    return (int)e.code;
+}
