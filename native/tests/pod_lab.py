@@ -102,8 +102,15 @@ class Lab:
 def leftovers(state: dict[str, str]) -> list[str]:
     """What should be gone of a pod: its control groups, its processes."""
     groups = [path for key, path in state.items() if key.startswith("cgroup.") and path and Path(path).exists()]
-    init = state.get("init_pid", "0")
-    return groups + ([f"process {init}"] if init != "0" and Path(f"/proc/{init}").exists() else [])
+    return groups + [f"process {pid}" for pid in (state.get("init_pid", "0"),) if is_alive(pid)]
+
+
+def is_alive(pid: str) -> bool:
+    """Zombies are gone: on some machines pid 1 takes its time to reap them."""
+    try:
+        return pid != "0" and Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
 
 
 def read_state(pod: Path) -> dict[str, str]:
