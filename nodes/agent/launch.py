@@ -15,7 +15,7 @@ TOOLS = "/opt/clusteros/bin"
 AGENT = f"{TOOLS}/clusteros-rsh"
 OWN = "/etc/clusteros"
 JOB_FILE, HOSTFILE, HYDRA_HOSTFILE = f"{OWN}/job.json", f"{OWN}/hostfile", f"{OWN}/hostfile.hydra"
-PATH = f"{TOOLS}/shims:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+PATH = f"{TOOLS}/shims:{TOOLS}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def job_file(spec: PodSpec, generation: str | None = None) -> bytes:

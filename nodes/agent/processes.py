@@ -63,7 +63,9 @@ def _members(pod_dir: Path, init: int) -> set[int]:
         if key.startswith("cgroup.") and folder:
             with suppress(OSError):
                 return _in_cgroup(Path(folder))
-    namespace = os.readlink(f"/proc/{init}/ns/pid")
+    namespace = _namespace(str(init))
+    if not namespace:
+        return set()
     return {int(name) for name in os.listdir("/proc") if name.isdecimal() and _namespace(name) == namespace}
 
 
