@@ -35,8 +35,12 @@ bench: setup-dev ## speed and memory beside their physical limits
 native: ## build the engine
 	@if ! $(MAKE) -s -C native; then echo "the engine needs gcc, make and the C headers (Debian: apt-get install build-essential)"; exit 1; fi
 
-setup: $(VENV)/.ready native
-setup-dev: $(VENV)/.ready-dev native
+setup: $(VENV)/.ready $(BIN)/clusteros native
+setup-dev: $(VENV)/.ready-dev $(BIN)/clusteros native
+
+$(BIN)/clusteros: $(VENV)/bin/uv
+	@echo "$(CURDIR)" > $$($(BIN)/python -c 'import site; print(site.getsitepackages()[0])')/clusteros.pth
+	@printf '#!%s\nfrom clusteros.cli.main import app\n\napp()\n' "$(CURDIR)/$(BIN)/python" > $@ && chmod +x $@
 
 $(VENV)/bin/uv: requirements-tools.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11"; exit 1; }

@@ -123,7 +123,9 @@ def start_body(run: Run, pod: Pod, pods: list[Pod]) -> dict[str, Any]:
         }
         for item in job.job_files.all()
     ]  # fmt: skip
-    return pod_spec(run, pod, pods) | {"command": job.command, "script": job.script or None, "files": files}
+    first = pod.index == 0  # the others wait for what pod 0 starts in them
+    work = {"command": job.command if first else None, "script": (job.script or None) if first else None}
+    return pod_spec(run, pod, pods) | work | {"files": files}
 
 
 def pod_spec(run: Run, pod: Pod, pods: list[Pod]) -> dict[str, Any]:
