@@ -82,6 +82,7 @@ def run(agent: Agent, record: PodRecord) -> None:
 def write_inputs(record: PodRecord) -> None:
     """Empty log files: the stream goes on at its mark. The engine makes the pod's folder itself."""
     remove(record.pod_dir)
+    (record.folder / "hosts").write_bytes(launch.hosts(record.spec))
     for stream in STREAMS:
         record.log_path(stream).write_bytes(b"")
 
@@ -89,6 +90,7 @@ def write_inputs(record: PodRecord) -> None:
 def arguments(agent: Agent, record: PodRecord, net: str) -> list[str | Path]:
     found: list[str | Path] = ["--image", agent.images.path(record.request["image"]), "--store", agent.store]
     found += ["--pod", record.pod_dir, "--net", net, "--barrier"]
+    found += ["--uid", str(record.spec.uid), "--gid", str(record.spec.gid), "--hosts", record.folder / "hosts"]
     for stream in STREAMS:
         found += [f"--{stream}", record.log_path(stream)]
     return found

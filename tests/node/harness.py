@@ -8,6 +8,7 @@ leases unless a test holds them back.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import subprocess
 import sys
@@ -29,6 +30,7 @@ from nodes.agent.config import NodeConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME, SECRET = "node1", "a secret of the node"
+FRONT_PORT = 8123
 TTL_S = 8.0
 T = TypeVar("T")
 
@@ -49,7 +51,7 @@ class Holder:
 
     def __init__(self) -> None:
         command = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child=SIGKILL", "--mount-proc"]
-        self._process = subprocess.Popen([*command, "sh", "-c", "echo ready; exec sleep 3600"], stdout=subprocess.PIPE)
+        self._process = subprocess.Popen([*command, "sh", "-c", "ip link set lo up; echo ready; exec sleep 3600"], stdout=subprocess.PIPE)
         assert self._process.stdout
         self._process.stdout.readline()
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
@@ -175,7 +177,7 @@ class TestNode:
         self.redis = start_redis(folder / "redis")
         socket = folder / "redis" / "redis.sock"
         self.config = NodeConfig(
-            folder / "n", NAME, SECRET, "http://127.0.0.1:1", f"redis+socket://{socket}", "127.0.0.1", 7711, 4, 1 << 30, 0.5
+            folder / "n", NAME, SECRET, f"http://127.0.0.1:{FRONT_PORT}", f"redis+socket://{socket}", "127.0.0.1", 7711, 4, 1 << 30, 0.5
         )
         self.config.save()
         self.client = redis.Redis(unix_socket_path=str(socket))
@@ -183,6 +185,10 @@ class TestNode:
         for hierarchy in cgroups.hierarchies():
             (hierarchy / self.cgroup).mkdir(parents=True, exist_ok=True)
         self.holder = Holder()
+        self.files, self.uploads = folder / "files", folder / "uploads"
+        self.files.mkdir()
+        front = [sys.executable, "-m", "tests.node.front_server", str(self.files), str(self.uploads), NAME, SECRET, str(FRONT_PORT)]
+        self.front = subprocess.Popen(self.holder.command(*front), cwd=ROOT)
         self.control = Control(self.config.redis_url)
         self.engine = Engine()
         self.service: subprocess.Popen[bytes] | None = None
@@ -195,6 +201,7 @@ class TestNode:
     def __exit__(self, *_: object) -> None:
         self.control.stop()
         self.holder.end()
+        self.front.wait()
         if self.service:
             self.service.wait()
         self.redis.stop()
@@ -210,7 +217,8 @@ class TestNode:
     def start_service(self) -> None:
         worker = [sys.executable, "-m", "celery", "-A", "clusteros.node_app", "worker", "-Q", f"node.{NAME}", "-n", f"node@{NAME}"]
         worker += ["--pool", "threads", "--concurrency", "8", "--without-gossip", "--without-mingle", "--loglevel", "INFO"]
-        environment = {**os.environ, "CLUSTEROS_NODE_STATE": str(self.config.state), "CLUSTEROS_CGROUP": self.cgroup, "PYTHONPATH": str(ROOT)}
+        environment = {**os.environ, "CLUSTEROS_NODE_STATE": str(self.config.state), "CLUSTEROS_CGROUP": self.cgroup}
+        environment["PYTHONPATH"] = str(ROOT)
         with (self.folder / "service.log").open("ab") as log:
             self.service = subprocess.Popen(self.holder.command(*worker), stdout=log, stderr=log, env=environment, cwd=ROOT)
 
@@ -229,6 +237,12 @@ class TestNode:
 
     def native(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(self.holder.command(str(self.engine.binary), *arguments), capture_output=True, timeout=30)
+
+    def offer(self, path: str, content: bytes, *, executable: bool = False) -> dict[str, Any]:
+        """Put a file at the front end; its entry for `files` of a start_pod."""
+        digest = hashlib.sha256(content).hexdigest()
+        (self.files / digest).write_bytes(content)
+        return {"path": path, "url": f"/files/{digest}", "sha256": digest, "size": len(content), "executable": executable}
 
     def pod_dir(self, body: dict[str, Any]) -> Path:
         return self.config.folder("pods") / f"{body['run']}-{body['pod']}"
