@@ -83,7 +83,11 @@ static int drops_clear(int nsfd, uint8_t family, const char *table, struct err *
     batch_mark(&b, NFNL_MSG_BATCH_BEGIN);
     table_message(&b, family, table, NFT_MSG_DELTABLE, 0);
     batch_mark(&b, NFNL_MSG_BATCH_END);
-    return netlink_send(fd, &b, &number, e) < 0 && number != ENOENT ? -1 : 0;
+    struct err why = {0};
+    if (netlink_send(fd, &b, &number, &why) == 0 || number == ENOENT)
+        return 0;
+    *e = why;
+    return -1;
 }
 
 static int pod_namespace(const struct pod *pod, struct err *e)

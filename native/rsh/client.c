@@ -21,6 +21,7 @@
 #define LOST 255
 #define WAIT_DEFAULT_S 60
 #define RETRY_MS 200
+#define ATTEMPT_MS_MAX 4000 /* more than that was not waiting but standing frozen */
 
 struct client {
     int connection;
@@ -35,7 +36,8 @@ static int connect_patiently(struct in_addr address)
     const char *wait = getenv("CLUSTEROS_RSH_WAIT_S");
     uint64_t left_ms = (wait ? strtoul(wait, NULL, 10) : WAIT_DEFAULT_S) * 1000;
     struct sockaddr_in there = {.sin_family = AF_INET, .sin_port = htons(RSH_PORT), .sin_addr = address};
-    for (;; left_ms -= RETRY_MS) {
+    for (;;) {
+        uint64_t began_ms = clock_ns(CLOCK_MONOTONIC) / 1000000;
         int one = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
         if (fd < 0)
             return -1;
@@ -48,8 +50,11 @@ static int connect_patiently(struct in_addr address)
         close(fd);
         errno = number;
         bool may_come = number == ECONNREFUSED || number == EHOSTUNREACH || number == ENETUNREACH || number == ETIMEDOUT || number == EINTR;
-        if (!may_come || left_ms < RETRY_MS)
+        uint64_t spent_ms = clock_ns(CLOCK_MONOTONIC) / 1000000 - began_ms + RETRY_MS;
+        spent_ms = spent_ms < ATTEMPT_MS_MAX ? spent_ms : ATTEMPT_MS_MAX;
+        if (!may_come || left_ms < spent_ms)
             return -1;
+        left_ms -= spent_ms;
         poll(NULL, 0, RETRY_MS);
     }
 }
