@@ -29,7 +29,7 @@ static bool is_connection(const struct tcp_socket *t)
 
 static unsigned families(const struct tcp_socket *t)
 {
-    return OPT_TCP | (t->family == AF_INET ? OPT_V4 : OPT_V6);
+    return sockopts_internet(false, t->family);
 }
 
 static uint64_t option_value(const struct tcp_socket *t, int level, int name)
@@ -239,10 +239,12 @@ static int connection_finish(const struct restore *r, int fd, const struct tcp_s
     size_t arrived = arrived_bytes(r, t), len = t->send_queue.len;
     size_t unsent = has_peer_here(r, t) ? len - arrived : t->unsent_len < len ? t->unsent_len : len;
     const uint8_t *data = t->send_queue.data;
+    /* Where the other side has sent its FIN it may be closed and gone: a window probe would only bring a reset. */
+    int leave = t->shutdown & TCP_SHUT_RECEIVE ? TCP_REPAIR_OFF_NO_WP : TCP_REPAIR_OFF;
     if (tcp_int(fd, TCP_REPAIR_QUEUE, TCP_SEND_QUEUE, "select a TCP queue", e) < 0 ||
         queue_put(fd, data + arrived, len - arrived - unsent, "TCP send queue", e) < 0 || window_set(fd, t, e) < 0 ||
         tcp_int(fd, TCP_REPAIR_QUEUE, TCP_NO_QUEUE, "select a TCP queue", e) < 0 ||
-        tcp_int(fd, TCP_REPAIR, TCP_REPAIR_OFF, "leave TCP repair mode", e) < 0 || reuse_set(fd, t, e) < 0 ||
+        tcp_int(fd, TCP_REPAIR, leave, "leave TCP repair mode", e) < 0 || reuse_set(fd, t, e) < 0 ||
         queue_put(fd, data + len - unsent, unsent, "TCP data not sent yet", e) < 0 ||
         sockbufs_load(fd, t->sndbuf, t->rcvbuf, t->buf_lock, e) < 0)
         return -1;

@@ -36,7 +36,7 @@ static int one_load(struct restore *r, const struct udp_socket *u, struct err *e
     if (fd < 0 || file_place(r, index, fd, e) < 0)
         return fd < 0 ? err_errno(e, "a UDP socket") : -1;
     fd = r->file_fds[index];
-    if (sockopts_load(fd, OPT_UDP | (u->family == AF_INET ? OPT_V4 : OPT_V6), u->options, u->options_count, e) < 0 ||
+    if (sockopts_load(fd, sockopts_internet(true, u->family), u->options, u->options_count, e) < 0 ||
         sockbufs_widen(fd, u->sndbuf, u->rcvbuf, e) < 0 || names_set(fd, u, e) < 0 ||
         sockbufs_load(fd, u->sndbuf, u->rcvbuf, u->buf_lock, e) < 0)
         return -1;

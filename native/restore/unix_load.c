@@ -96,10 +96,10 @@ static bool is_datagram_pair(const struct making *m, size_t i, size_t *other)
            m->items[*other].type == SOCK_DGRAM && *other != i && (!u->name.len || !m->items[*other].name.len);
 }
 
-/* A nameless datagram socket whose partner has gone. */
+/* A nameless datagram socket whose partner has gone. (A named one is also ESTABLISHED when others connected to it.) */
 static bool is_left_datagram(const struct unix_socket *u)
 {
-    return u->type == SOCK_DGRAM && u->state == TCP_ESTABLISHED && !u->peer;
+    return u->type == SOCK_DGRAM && u->state == TCP_ESTABLISHED && !u->peer && !u->name.len;
 }
 
 static int datagram_pair_make(struct making *m, size_t i, size_t other, struct err *e)
@@ -124,7 +124,7 @@ static int alones_make(struct making *m, struct err *e)
         if (is_datagram_pair(m, i, &other))
             result = m->fds[other] < 0 ? datagram_pair_make(m, i, other, e) : err_set(e, E_BAD_IMAGE, "Unix sockets in a triangle");
         else if (is_left_datagram(u))
-            result = pair_make(m, i, NULL, e) < 0 || (u->name.len && name_bind(&m->names, m->fds[i], u, e) < 0) ? -1 : 0;
+            result = pair_make(m, i, NULL, e);
         else
             result = alone_make(m, i, e);
         if (result < 0)

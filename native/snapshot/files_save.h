@@ -57,7 +57,9 @@ MUST_CHECK int inotify_save(struct saving *v, struct source *src, struct err *e)
 MUST_CHECK int locks_save(struct saving *v, struct err *e);
 
 /* ---- files_sockopt.c: options are kept by (level, name, value); only those of its table are ever set again */
-enum sockopt_family { OPT_UNIX = 1, OPT_TCP = 2, OPT_UDP = 4, OPT_NETLINK = 8, OPT_V4 = 16, OPT_V6 = 32 };
+enum sockopt_family { OPT_UNIX = 1, OPT_TCP = 2, OPT_UDP = 4, OPT_NETLINK = 8, OPT_V4 = 16, OPT_V6 = 32, OPT_UDP4 = 64, OPT_UDP6 = 128 };
+/* All that holds for a TCP or UDP socket of that family. */
+unsigned sockopts_internet(bool udp, uint64_t family);
 void sockopts_save(int fd, unsigned families, struct sockopt **options, size_t *count);
 /* Sets what differs from what the socket has. */
 MUST_CHECK int sockopts_load(int fd, unsigned families, const struct sockopt *options, size_t count, struct err *e);

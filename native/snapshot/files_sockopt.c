@@ -66,11 +66,11 @@ static const struct known_option {
     {OPT_V4, IPPROTO_IP, IP_PKTINFO, 4},
     {OPT_V4, IPPROTO_IP, IP_RECVTTL, 4},
     {OPT_V4, IPPROTO_IP, IP_RECVTOS, 4},
-    {OPT_V4, IPPROTO_IP, IP_MULTICAST_TTL, 4},
-    {OPT_V4, IPPROTO_IP, IP_MULTICAST_LOOP, 4},
+    {OPT_UDP4, IPPROTO_IP, IP_MULTICAST_TTL, 4},
+    {OPT_UDP4, IPPROTO_IP, IP_MULTICAST_LOOP, 4},
     {OPT_V6, IPPROTO_IPV6, IPV6_UNICAST_HOPS, 4},
-    {OPT_V6, IPPROTO_IPV6, IPV6_MULTICAST_HOPS, 4},
-    {OPT_V6, IPPROTO_IPV6, IPV6_MULTICAST_LOOP, 4},
+    {OPT_UDP6, IPPROTO_IPV6, IPV6_MULTICAST_HOPS, 4},
+    {OPT_UDP6, IPPROTO_IPV6, IPV6_MULTICAST_LOOP, 4},
     {OPT_V6, IPPROTO_IPV6, IPV6_TCLASS, 4},
     {OPT_V6, IPPROTO_IPV6, IPV6_RECVPKTINFO, 4},
     {OPT_V6, IPPROTO_IPV6, IPV6_RECVERR, 4},
@@ -82,6 +82,12 @@ static const struct known_option {
     {OPT_NETLINK, SOL_NETLINK, NETLINK_GET_STRICT_CHK, 4},
     {OPT_UNIX | OPT_UDP, SOL_SOCKET, SO_PEEK_OFF, 4},
 };
+
+unsigned sockopts_internet(bool udp, uint64_t family)
+{
+    bool v4 = family == AF_INET;
+    return (udp ? OPT_UDP | (v4 ? OPT_UDP4 : OPT_UDP6) : OPT_TCP) | (v4 ? OPT_V4 : OPT_V6);
+}
 
 void sockopts_save(int fd, unsigned families, struct sockopt **options, size_t *count)
 {

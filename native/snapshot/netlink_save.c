@@ -36,8 +36,6 @@ int netlink_save(struct saving *v, struct source *src, struct err *e)
     if (getsockopt(src->fd, SOL_SOCKET, SO_TYPE, &type, &len) < 0 || getsockopt(src->fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &len) < 0 ||
         poll(&state, 1, 0) < 0)
         return err_errno(e, "state of a netlink socket");
-    if (!diag_has_other(&v->view.diag, src->facts.st.st_ino))
-        return source_refuse(v, src, e, "a netlink socket of another network namespace");
     if (state.revents & POLLIN)
         return source_busy(v, src, e, "a netlink socket with answers not read yet");
     struct netlink_socket *n = LIST_ADD(&v->s->image, netlink_sockets);
@@ -47,5 +45,9 @@ int netlink_save(struct saving *v, struct source *src, struct err *e)
     if (getsockopt(src->fd, SOL_NETLINK, NETLINK_LIST_MEMBERSHIPS, groups, &groups_len) == 0 && groups_len <= sizeof groups)
         bytes_set(&n->memberships, groups, groups_len);
     sockopts_save(src->fd, OPT_NETLINK, &n->options, &n->options_count);
-    return addresses_save(src, n, e) < 0 || sockbufs_save(src->fd, &n->sndbuf, &n->rcvbuf, &n->buf_lock, e) < 0 ? -1 : 0;
+    if (addresses_save(src, n, e) < 0)
+        return -1;
+    if (n->port_id && !diag_has_other(&v->view.diag, src->facts.st.st_ino)) /* only bound ones are listed */
+        return source_refuse(v, src, e, "a netlink socket of another network namespace");
+    return sockbufs_save(src->fd, &n->sndbuf, &n->rcvbuf, &n->buf_lock, e);
 }

@@ -263,7 +263,7 @@ int tcp_save(struct saving *v, struct source *src, struct err *e)
     t->id = src->file->ref = src->file->id;
     t->family = (uint64_t)family;
     t->state = info.tcpi_state;
-    sockopts_save(src->fd, OPT_TCP | (family == AF_INET ? OPT_V4 : OPT_V6), &t->options, &t->options_count);
+    sockopts_save(src->fd, sockopts_internet(false, t->family), &t->options, &t->options_count);
     if (addresses_save(src, d, t, e) < 0 || sockbufs_save(src->fd, &t->sndbuf, &t->rcvbuf, &t->buf_lock, e) < 0)
         return -1;
     return state_save(v, src, d, t, &info, e);

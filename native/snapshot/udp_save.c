@@ -45,7 +45,7 @@ int udp_save(struct saving *v, struct source *src, struct err *e)
     u->type = SOCK_DGRAM;
     u->protocol = IPPROTO_UDP;
     u->shutdown = d ? d->shutdown : 0;
-    sockopts_save(src->fd, OPT_UDP | (family == AF_INET ? OPT_V4 : OPT_V6), &u->options, &u->options_count);
+    sockopts_save(src->fd, sockopts_internet(true, u->family), &u->options, &u->options_count);
     if (addresses_save(src, u, e) < 0 || sockbufs_save(src->fd, &u->sndbuf, &u->rcvbuf, &u->buf_lock, e) < 0)
         return -1;
     if (u->bound && !d)
