@@ -5,11 +5,13 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/shm.h>
 #include <sys/syscall.h>
 
 #include "../kernel/procfs.h"
 #include "../kernel/trace.h"
 #include "load.h"
+#include "sysv_load.h"
 
 #define GAP_BYTES (2ul << 20)
 #define TEMPORARY_AT (1ul << 20)
@@ -165,8 +167,22 @@ static int map_file(struct call_list *l, const struct vma *v, uint64_t free_fd, 
     return CALL(l, e, SYS_close, free_fd, 0, 0, 0, 0, 0);
 }
 
+/* A segment is attached as a whole by its first mapping; what was protected differently follows. */
+static int map_segment(struct call_list *l, const struct sysv_segment *segment, const struct vma *v, struct err *e)
+{
+    uint64_t base = v->start - v->offset, whole = (segment->size + PAGE_BYTES - 1) & ~(PAGE_BYTES - 1);
+    if (v->offset > whole || v->end - v->start > whole - v->offset || v->start < v->offset)
+        return err_set(e, E_BAD_IMAGE, "a mapping beyond the end of shared memory at 0x%lx", v->start);
+    if (v->offset == 0 && (CALL(l, e, SYS_shmat, segment->shmid, base, v->prot & PROT_EXEC ? SHM_EXEC : 0, 0, 0, 0) < 0 || expect(l, base) < 0))
+        return -1;
+    return CALL(l, e, SYS_mprotect, v->start, v->end - v->start, v->prot, 0, 0, 0);
+}
+
 static int map_memobj(struct restore *r, struct call_list *l, const struct vma *v, struct err *e)
 {
+    const struct sysv_segment *segment = sysv_of(r->image, v->memobj);
+    if (segment)
+        return map_segment(l, segment, v, e);
     size_t k = 0;
     while (k < r->image->memobjs_count && r->image->memobjs[k].id != v->memobj)
         k++;

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "../kernel/procfs.h"
+#include "sysv_save.h"
 
 void refuse(struct refusals *r, uint64_t pid, int64_t fd, uint64_t address, const char *format, ...)
 {
@@ -74,7 +75,7 @@ static void maps_check(pid_t pid, uint64_t inner, struct refusals *out)
 {
     static const char *const words[][2] = {
         {"anon_inode:", "memory of an unusual kind"}, {"/anon_hugepage", "huge pages of hugetlbfs"}, {"/[aio]", "asynchronous I/O (AIO)"},
-        {"/SYSV", "System V shared memory"}, {"[uprobes]", "probes"}, {"/secretmem", "secret memory"},
+        {"[uprobes]", "probes"}, {"/secretmem", "secret memory"},
     };
     PROC_MAPS struct proc_maps maps = {0};
     struct err gone;
@@ -127,5 +128,7 @@ int snapshot_check(const struct pod *pod, struct refusals *out, struct err *e)
         return -1;
     for (size_t k = 0; k < count; k++)
         process_check(pod, pids[k], out);
+    if (sysv_check(pod, out, e) < 0)
+        return -1;
     return files_check(pod, pids, count, out, e);
 }

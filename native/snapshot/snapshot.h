@@ -26,7 +26,8 @@ struct refusals {
 };
 void refuse(struct refusals *r, uint64_t pid, int64_t fd, uint64_t address, const char *format, ...) PRINTF(5, 6);
 
-/* ---- descriptors (snapshot/files_save.c and one file per kind) */
+/* ---- descriptors (snapshot/files_save.c and one file per kind).
+ * For the files' room: Open MPI's mpirun gives every rank a pseudo terminal as its output (no controlling terminal): ptys are needed. */
 /* While the job runs: look at every descriptor of the tree from outside (/proc only, nothing touched) and name what cannot be captured. */
 MUST_CHECK int files_check(const struct pod *pod, const pid_t *pids, size_t count, struct refusals *out, struct err *e);
 /* In the pause, all stopped, network locked: fill files, pipes, sockets, epolls, … of s->image, and the fds of each task. Descriptions

@@ -14,6 +14,7 @@
 #include "check.h"
 #include "save.h"
 #include "stop.h"
+#include "sysv_save.h"
 
 #define CHECK_TRIES 10
 
@@ -100,7 +101,7 @@ static int stop(struct take *t, struct err *e)
 /* All that needs calls in the processes; afterwards nothing of ours is left in them. */
 static int ask(struct take *t, struct err *e)
 {
-    if (facts_save(&t->s, e) < 0 || tasks_save(&t->s, e) < 0)
+    if (facts_save(&t->s, e) < 0 || sysv_save(&t->s, e) < 0 || tasks_save(&t->s, e) < 0)
         return -1;
     for (size_t k = 0; k < t->s.victim_count; k++)
         if (t->s.victims[k].thread_count && remote_close(&t->s.victims[k], e) < 0)

@@ -9,6 +9,7 @@
 
 #include "../kernel/procfs.h"
 #include "save.h"
+#include "sysv_save.h"
 
 static uint64_t advice_of(const struct proc_map *m)
 {
@@ -39,8 +40,7 @@ static int refuse_map(const struct proc_map *m, struct err *e)
     for (size_t k = 0; k < ARRAY_LENGTH(table); k++)
         if (proc_map_has(m, table[k].flag))
             return err_set(e, E_UNSUPPORTED, "mapping at 0x%lx: %s", m->start, table[k].words);
-    if (strncmp(m->path, "anon_inode:", 11) == 0 || strncmp(m->path, "/anon_hugepage", 14) == 0 || strcmp(m->path, "/[aio]") == 0 ||
-        strncmp(m->path, "/SYSV", 5) == 0)
+    if (strncmp(m->path, "anon_inode:", 11) == 0 || strncmp(m->path, "/anon_hugepage", 14) == 0 || strcmp(m->path, "/[aio]") == 0)
         return err_set(e, E_UNSUPPORTED, "mapping at 0x%lx of %s", m->start, m->path);
     return 0;
 }
@@ -58,6 +58,13 @@ static int memobj_of(struct snapshot *s, const struct victim *v, const struct pr
                                                                 : MEMOBJ_UNLINKED;
     out->kind = VMA_MEMOBJ;
     return memobj_save(s, fd, kind, kind == MEMOBJ_MEMFD ? m->path + 7 : m->path, &out->memobj, e);
+}
+
+static int segment_of(struct snapshot *s, const struct proc_map *m, struct vma *out, struct err *e)
+{
+    out->kind = VMA_MEMOBJ;
+    out->memobj = sysv_memobj(&s->image, m->ino);
+    return out->memobj ? 0 : err_set(e, E_CONFLICT, "mapping at 0x%lx of %s, which is not there", m->start, m->path);
 }
 
 static int file_of(const struct victim *v, const struct proc_map *m, struct vma *out, struct err *e)
@@ -105,6 +112,8 @@ static int vma_save(struct snapshot *s, const struct victim *v, const struct pro
         out->kind = VMA_STACK;
     else if (strncmp(m->path, "[anon:", 6) == 0)
         out->path = xstrdup(m->path);
+    else if (strncmp(m->path, "/SYSV", 5) == 0)
+        return segment_of(s, m, out, e);
     else if (m->path[0] == '/' || strncmp(m->path, "[anon_shmem:", 12) == 0)
         return m->deleted || m->path[0] == '[' ? memobj_of(s, v, m, out, e) : file_of(v, m, out, e);
     else if (m->path[0])

@@ -1,0 +1,111 @@
+/* System V shared memory of the pod: every segment of its ipc namespace with its id, attached or not. Semaphores and message queues are
+ * refused by name. The engine enters the namespace for a moment: its own memory is not touched by that. Mirrored by restore/sysv_load.c. */
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <sys/ipc.h>
+#include <sys/msg.h>
+#include <sys/sem.h>
+#include <sys/shm.h>
+#include <unistd.h>
+
+#include "sysv_save.h"
+
+#ifndef SHM_DEST
+#define SHM_DEST 01000
+#endif
+
+static int content_save(struct snapshot *s, int shmid, uint64_t size, struct memobj *m, struct err *e)
+{
+    void *at = shmat(shmid, NULL, SHM_RDONLY);
+    if (at == (void *)-1)
+        return err_errno(e, "attach it");
+    uint64_t stored = 0;
+    int result = store_put_extents(s->store, 0, at, size, &m->extents, &m->extents_count, &stored, e);
+    shmdt(at);
+    s->image.raw_bytes += size;
+    s->image.new_bytes += stored;
+    return result;
+}
+
+static int segment_save(struct snapshot *s, int shmid, const struct shmid_ds *ds, struct err *e)
+{
+    struct memobj *m = LIST_ADD(&s->image, memobjs);
+    m->id = s->image.memobjs_count; /* dev and ino stay 0: a segment's number may be another object's inode */
+    m->kind = MEMOBJ_SYSV;
+    m->name = xasprintf("SYSV%d", shmid);
+    m->size = ds->shm_segsz;
+    struct sysv_segment *out = LIST_ADD(&s->image, sysv_segments);
+    *out = (struct sysv_segment){.shmid = (uint64_t)shmid, .key = ds->shm_perm.__key, .size = ds->shm_segsz,
+                                 .mode = ds->shm_perm.mode & 0777, .uid = ds->shm_perm.uid, .gid = ds->shm_perm.gid,
+                                 .memobj = m->id, .dest = (ds->shm_perm.mode & SHM_DEST) != 0};
+    if (content_save(s, shmid, ds->shm_segsz, m, e) < 0)
+        return err_wrap(e, "System V shared memory %d", shmid);
+    return 0;
+}
+
+static int segments_save(struct snapshot *s, struct err *e)
+{
+    struct shm_info info;
+    int highest = shmctl(0, SHM_INFO, (struct shmid_ds *)&info);
+    if (highest < 0)
+        return err_errno(e, "list System V shared memory");
+    for (int index = 0; index <= highest && info.used_ids; index++) {
+        struct shmid_ds ds;
+        int shmid = shmctl(index, SHM_STAT, &ds);
+        if (shmid >= 0 && segment_save(s, shmid, &ds, e) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* Run fn in the pod's ipc namespace. */
+static int in_ipc_of(const struct pod *pod, int (*fn)(void *ctx, struct err *e), void *ctx, struct err *e)
+{
+    AUTO_FREE char *path = xasprintf("/proc/%d/ns/ipc", pod->init_pid);
+    AUTO_CLOSE int there = open(path, O_RDONLY | O_CLOEXEC);
+    AUTO_CLOSE int here = open("/proc/thread-self/ns/ipc", O_RDONLY | O_CLOEXEC);
+    if (there < 0 || here < 0 || setns(there, CLONE_NEWIPC) < 0)
+        return err_errno(e, "enter the pod's ipc namespace");
+    int result = fn(ctx, e);
+    CHECK(setns(here, CLONE_NEWIPC) == 0);
+    return result;
+}
+
+static int save(void *ctx, struct err *e)
+{
+    return segments_save(ctx, e);
+}
+
+int sysv_save(struct snapshot *s, struct err *e)
+{
+    return in_ipc_of(s->pod, save, s, e);
+}
+
+static int check(void *ctx, struct err *e)
+{
+    struct refusals *out = ctx;
+    struct seminfo sems;
+    struct msginfo queues;
+    (void)e;
+    if (semctl(0, 0, SEM_INFO, &sems) >= 0 && sems.semusz > 0)
+        refuse(out, 0, -1, 0, "System V semaphores (%d)", sems.semusz);
+    if (msgctl(0, MSG_INFO, (struct msqid_ds *)&queues) >= 0 && queues.msgpool > 0)
+        refuse(out, 0, -1, 0, "System V message queues (%d)", queues.msgpool);
+    return 0;
+}
+
+int sysv_check(const struct pod *pod, struct refusals *out, struct err *e)
+{
+    return in_ipc_of(pod, check, out, e);
+}
+
+/* Which memobj a mapping shows: maps gives the segment's id as inode. */
+uint64_t sysv_memobj(const struct image *image, uint64_t shmid)
+{
+    for (size_t k = 0; k < image->sysv_segments_count; k++)
+        if (image->sysv_segments[k].shmid == shmid)
+            return image->sysv_segments[k].memobj;
+    return 0;
+}
