@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import redis
-from django.db import close_old_connections, connection
+from django.db import connection
 
+from clusteros.core.connections import refresh_connections
 from clusteros.environment import environment
 
 LOG = logging.getLogger(__name__)
@@ -81,7 +82,7 @@ class Watcher:
                 self._round(store, barriers)
             except Exception as error:  # Redis or PostgreSQL away: the clock starts a new watch if this one ends
                 LOG.warning("the barriers cannot be watched at this moment: %s", error)
-                close_old_connections()
+                refresh_connections()
                 time.sleep(0.2)
             time.sleep(POLL_S)
 
@@ -120,7 +121,8 @@ def _closing(act: Callable[[], Any]) -> Any:
     try:
         return act()
     finally:
-        connection.close()
+        if not connection.in_atomic_block:
+            connection.close()
 
 
 WATCHER = Watcher()

@@ -7,18 +7,18 @@ import time
 from typing import Any
 
 from celery import shared_task
-from django.db import close_old_connections
 from django.utils import timezone
 
 from checkpoints.barriers import WATCHER, Barrier, client, cut_prefix, restore_prefix, set_verdict
 from checkpoints.models import Generation, Resume
 from checkpoints.services.resuming import decide_restore
 from checkpoints.services.taking import decide_cut
+from clusteros.core.connections import refresh_connections
 
 
 @shared_task(name="control.coordinate_cut")
 def coordinate_cut(generation_id: str) -> None:
-    close_old_connections()
+    refresh_connections()
     generation = Generation.objects.select_related("job").filter(pk=generation_id).first()
     if generation is None:
         return
@@ -40,7 +40,7 @@ def _fresh(generation_id: str) -> Generation:
 
 @shared_task(name="control.coordinate_restore")
 def coordinate_restore(resume_id: str) -> None:
-    close_old_connections()
+    refresh_connections()
     resume = Resume.objects.select_related("run").filter(pk=resume_id).exclude(run=None).first()
     if resume is None or resume.run is None:
         return

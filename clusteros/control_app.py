@@ -16,7 +16,7 @@ from clusteros.environment import environment  # noqa: E402
 
 QUEUE = "control"
 
-app = Celery("clusteros.control", broker=environment().redis_url)
+app = Celery("clusteros.control", broker=environment().broker_url())
 app.conf.update(
     task_default_queue=QUEUE,
     task_acks_late=True,

@@ -63,6 +63,10 @@ class Environment(BaseSettings):
     def origins(self) -> list[str]:
         return [origin.strip() for origin in self.csrf_trusted_origins.split(",") if origin.strip()]
 
+    def broker_url(self) -> str:
+        """redis_url as Celery wants it: kombu has another name for a Unix socket."""
+        return self.redis_url.replace("unix://", "redis+socket://", 1)
+
     def redis_url_for_nodes(self) -> str:
         return self.node_redis_url or self.redis_url
 

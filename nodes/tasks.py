@@ -13,9 +13,9 @@ import time
 from typing import Any
 
 from celery import shared_task
-from django.db import close_old_connections
 from django.utils import timezone
 
+from clusteros.core.connections import refresh_connections
 from clusteros.core.dispatch import send_now
 from clusteros.envelope import seal
 from clusteros.environment import environment
@@ -30,7 +30,7 @@ MAX_ACKS = 2000
 
 @shared_task(name="control.record")
 def record(envelope: Any) -> None:
-    close_old_connections()
+    refresh_connections()
     taken = inbox.take_envelope(envelope)
     if taken is None:
         return

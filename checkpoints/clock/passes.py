@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from django.db import close_old_connections, transaction
+from django.db import transaction
 from django.db.models import F, Max, Q
 from django.utils import timezone
 
@@ -22,6 +22,7 @@ from checkpoints.services.moving import broken_runs, finish_holds, recover_job
 from checkpoints.services.replicas import ask_missing_replicas, forget_lost_fetches, remove_unneeded_images
 from checkpoints.services.resuming import advance_resume
 from checkpoints.services.taking import complete_generation, decide_cut, fail_generation, take_generation
+from clusteros.core.connections import refresh_connections
 from clusteros.core.dispatch import send_now
 from clusteros.core.models import IdempotencyKey
 from clusteros.core.problems import Problem
@@ -60,7 +61,7 @@ Pass = Callable[[Clock, datetime.datetime], object]
 
 
 def tick(clock: Clock) -> None:
-    close_old_connections()
+    refresh_connections()
     now = timezone.now()
     passes = list(EVERY_TICK)
     if clock.slow_at is None or (now - clock.slow_at).total_seconds() > SLOW_EVERY_S:
@@ -79,7 +80,7 @@ def _run(one: Pass, clock: Clock, now: datetime.datetime) -> None:
         one(clock, now)
     except Exception:
         LOG.exception("pass %s failed", getattr(one, "__name__", one))
-        close_old_connections()
+        refresh_connections()
 
 
 # ---- nodes

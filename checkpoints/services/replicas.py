@@ -18,11 +18,16 @@ from checkpoints.models import Generation, Replica, Snapshot
 from clusteros.core.dispatch import wake_scheduler
 from clusteros.environment import environment
 from nodes.models import Command, Node
-from nodes.outbox import ask
+from nodes.outbox import ask, close
 
 NEEDED = ("taking", "storing", "complete")
 ALIVE = ("up", "draining", "drained")
 RETRY_S = 5.0
+REMOVED = "is being removed"
+
+
+def remove_key(digest: str, node: Node) -> str:
+    return f"remove:{digest}:{node.name}"
 
 
 def replicas_wanted() -> int:
@@ -47,6 +52,7 @@ def replicas_are_enough(digests: Iterable[str]) -> bool:
 
 
 def note_replica(digest: str, node: Node) -> None:
+    close(remove_key(digest, node), "needed again")
     Replica.objects.update_or_create(digest=digest, node=node, defaults={"complete": True, "failed_words": ""})
 
 
@@ -98,9 +104,11 @@ def record_image_inventory(node: Node, opened: dict[str, Any], answer: dict[str,
     )
     gone = [row.pk for digest, row in rows.items() if row.in_inventory and digest not in listed]
     Replica.objects.filter(pk__in=gone).delete()
+    _close_removals(node, listed)
     unknown = listed - rows.keys()
     if unknown:
-        for digest in Snapshot.objects.filter(digest__in=unknown).values_list("digest", flat=True).distinct():
+        known = Snapshot.objects.filter(digest__in=unknown, generation__state__in=NEEDED)
+        for digest in known.values_list("digest", flat=True).distinct():
             note_replica(digest, node)
     if confirmed:
         _complete_waiting(set(confirmed))
@@ -162,6 +170,7 @@ def remove_unneeded_images() -> int:
     """Ask nodes to remove images that only failed or deleted generations name."""
     gone = Snapshot.objects.filter(generation__state__in=("failed", "deleted")).exclude(digest="")
     candidates = Replica.objects.filter(digest__in=gone.values("digest"), node__state__in=ALIVE)
+    candidates = candidates.exclude(failed_words=REMOVED)
     needed = set(Snapshot.objects.filter(generation__state__in=NEEDED).exclude(digest="").values_list("digest", flat=True))
     by_node: dict[int, list[str]] = {}
     for row in candidates:
@@ -174,10 +183,17 @@ def remove_unneeded_images() -> int:
 
 @transaction.atomic
 def _remove(node: Node, digests: list[str]) -> None:
-    """The replica row goes with the asking; an inventory that still lists the image brings it back, and so it is asked
-    again."""
-    Command.objects.filter(node=node, kind="remove_images", done_at=None).delete()
+    """Asked for until an inventory no longer lists the image; from now on nobody counts on it."""
     for digest in digests:
-        Command.objects.filter(key=f"remove:{digest}:{node.name}").delete()
-        ask(node, "remove_images", f"remove:{digest}:{node.name}", {"digests": [digest]}, once=True)
-    Replica.objects.filter(node=node, digest__in=digests).delete()
+        row = ask(node, "remove_images", remove_key(digest, node), {"digests": [digest]})
+        if row.done_at is not None:
+            Command.objects.filter(pk=row.pk).update(done_at=None, next_send_at=timezone.now())
+    doomed = Replica.objects.filter(node=node, digest__in=digests)
+    doomed.update(complete=False, failed_words=REMOVED, in_inventory=True)
+
+
+def _close_removals(node: Node, listed: set[str]) -> None:
+    before = timezone.now() - datetime.timedelta(seconds=2 * environment().heartbeat_s)
+    for row in Command.objects.filter(node=node, kind="remove_images", done_at=None, sent_at__lt=before):
+        if not listed & set(row.body["digests"]):
+            close(row.key, "gone")

@@ -16,6 +16,7 @@ from asgiref.sync import sync_to_async
 from django.http import HttpRequest, StreamingHttpResponse
 from ninja import Router
 
+from clusteros.core.connections import refresh_connections
 from clusteros.core.events import as_json, events_after, newest_id
 from clusteros.core.problems import invalid
 from jobs.services import find_job
@@ -73,9 +74,7 @@ async def _stream(last: int, owner_id: int | None, job_id: Any) -> AsyncIterator
 
 
 def _read(last: int, owner_id: int | None, job_id: Any) -> list[dict[str, Any]]:
-    from django.db import close_old_connections
-
     try:
         return [as_json(event) for event in events_after(last, owner_id=owner_id, job=job_id)]
     finally:
-        close_old_connections()
+        refresh_connections()

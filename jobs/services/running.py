@@ -180,14 +180,16 @@ def _take_listed(
     alive = report["state"] not in ("ended", "failed")
     Pod.objects.filter(pk=pod.pk).update(in_inventory=True, **({"seen_at": sent_at} if alive else {}))
     pod.refresh_from_db()
-    _answer_lease(pod, name, now, answer)
+    _answer_lease(pod, name, now, answer, alive=alive)
 
 
-def _answer_lease(pod: Pod, name: dict[str, Any], now: datetime.datetime, answer: dict[str, Any]) -> None:
+def _answer_lease(
+    pod: Pod, name: dict[str, Any], now: datetime.datetime, answer: dict[str, Any], *, alive: bool
+) -> None:
     run = pod.run
     run.refresh_from_db()
     if run.epoch < Job.objects.values_list("epoch", flat=True).get(pk=run.job_id) or run.state == "ended":
-        if pod.live or pod.state == "lost":
+        if alive:
             answer["ended"].append(name)
             _reopen_end(run, pod, now)
         return

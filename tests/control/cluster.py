@@ -75,8 +75,9 @@ class Nodes:
         tick(self.clock)
 
     def asked(self, kind: str, name: str | None = None) -> list[Command]:
-        """Open commands of a kind, oldest first."""
+        """Open commands of a kind to nodes that can hear, oldest first."""
         rows = Command.objects.filter(kind=kind, done_at=None).select_related("node").order_by("created_at")
+        rows = rows.exclude(node__state="lost")
         return [row for row in rows if name is None or row.node.name == name]
 
     def pod_report(self, pod: Pod, state: str, **more: Any) -> dict[str, Any]:
