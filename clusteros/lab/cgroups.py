@@ -18,13 +18,18 @@ def hierarchies() -> list[Path]:
     return [ROOT] if (ROOT / "cgroup.controllers").exists() else []
 
 
-def join(name: str, pid: int) -> bool:
-    """Make the cgroup `name` everywhere and put `pid` in; False when none could be made (an ordinary user)."""
+def join(name: str, pid: int, cpu_shares: int = 1024) -> bool:
+    """Make the cgroup `name` everywhere and put `pid` in; False when none could be made (an ordinary user).
+
+    `cpu_shares` is its weight beside its siblings where the cpu controller of cgroups v1 is there (1024 is the usual one).
+    """
     joined = False
     for hierarchy in hierarchies():
         with contextlib.suppress(OSError):
             (hierarchy / name).mkdir(parents=True, exist_ok=True)
             (hierarchy / name / "cgroup.procs").write_text(str(pid))
+            if cpu_shares != 1024 and (hierarchy / name / "cpu.shares").exists():
+                (hierarchy / name / "cpu.shares").write_text(str(cpu_shares))
             joined = True
     return joined
 

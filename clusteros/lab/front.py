@@ -12,6 +12,8 @@ from pathlib import Path
 from clusteros.lab import cgroups, embedded, network, supervise
 from clusteros.lab.layout import FRONT_ADDRESS, LISTEN_FD, REDIS_PORT, REPOSITORY, Lab, front_environment
 
+FRONT_CPU_SHARES = 8192  # jobs on all cores must not starve what renews their leases
+
 
 def _programs(lab: Lab) -> dict[str, dict[str, str]]:
     python, settings = sys.executable, lab.settings()
@@ -42,7 +44,7 @@ def main() -> None:
     logs = lab.front / "log"
     for folder in (logs, lab.front / "state", lab.front / "redis", lab.front / "postgres"):
         folder.mkdir(parents=True, exist_ok=True)
-    cgroups.join(lab.cgroup + "/front", os.getpid())
+    cgroups.join(lab.cgroup + "/front", os.getpid(), FRONT_CPU_SHARES)
     network.up_front()
     embedded.init_postgres(lab.front / "postgres")
     lab.socket.unlink(missing_ok=True)
