@@ -16,6 +16,7 @@
 #include "state.h"
 
 #define ADOPT_TIMEOUT_MS 10000
+#define NO_KEEPER_MS 1000
 #define NO_ACT_EXIT (-2)
 
 /* ---- reaching it */
@@ -43,6 +44,20 @@ static bool pod_is_over(const char *dir)
     return over;
 }
 
+int keeper_await(const char *dir, struct err *e)
+{
+    AUTO_CLOSE int dirfd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    for (int waited_ms = 0; dirfd >= 0 && waited_ms < ADOPT_TIMEOUT_MS; waited_ms += 5) {
+        AUTO_CLOSE int fd = socket_connect(dirfd);
+        if (fd >= 0 || pod_is_over(dir))
+            return 0;
+        if (waited_ms > NO_KEEPER_MS && !keeper_alive(dirfd))
+            break;
+        poll(NULL, 0, 5);
+    }
+    return err_set(e, E_BUSY, "the keeper of %s does not answer (see its log/keeper.log)", dir);
+}
+
 int keeper_adopt(const char *dir, struct err *e)
 {
     AUTO_CLOSE int dirfd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -57,13 +72,7 @@ int keeper_adopt(const char *dir, struct err *e)
         return err_errno(e, "start a keeper for %s", dir);
     while (waitpid(between, NULL, 0) < 0 && errno == EINTR)
         continue;
-    for (int waited_ms = 0; waited_ms < ADOPT_TIMEOUT_MS; waited_ms += 20) {
-        AUTO_CLOSE int fd = socket_connect(dirfd);
-        if (fd >= 0 || pod_is_over(dir))
-            return 0;
-        poll(NULL, 0, 20);
-    }
-    return err_set(e, E_BUSY, "the new keeper of %s does not answer (see its log/keeper.log)", dir);
+    return keeper_await(dir, e);
 }
 
 static int over_error(const struct pod *pod, struct err *e)

@@ -298,6 +298,9 @@ int pod_create(const struct pod_spec *spec, const struct pod_program *program, v
             err_set(e, E_ABORTED, "the keeper died while it made the pod");
         } else if (status >= 0) {
             *e = outcome;
+            struct err later; /* a keeper that dies now is replaced by whoever asks next: the pod runs */
+            if (outcome.code == E_OK && keeper_await(pod.dir, &later) < 0)
+                output_event("warn", "\"message\":\"the keeper does not answer yet\"");
             result = outcome.code == E_OK ? pod_state_load(pod.dir, out, e) : -1;
         }
     }

@@ -14,6 +14,9 @@ int keeper_main(const char *dir);
 /* Start a new keeper for a pod whose keeper is dead, and wait until it answers. */
 MUST_CHECK int keeper_adopt(const char *dir, struct err *e);
 
+/* Wait until the keeper answers, or the pod is over. */
+MUST_CHECK int keeper_await(const char *dir, struct err *e);
+
 void word_escape(struct buf *b, const char *word);
 /* In place; returns the number of words, at most `max`. */
 size_t words_split(char *line, char **words, size_t max);
