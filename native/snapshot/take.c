@@ -166,11 +166,13 @@ static int run_on(struct take *t, bool stay_frozen, struct err *e)
     return result;
 }
 
-static int end_pod(struct take *t, struct err *e)
+/* The keeper ends the pod when it has kept our last line. Until then nothing of it may run: it stays frozen, its network cut.
+ * Without a freezer it is ended here. */
+static int leave_to_end(struct take *t, struct err *e)
 {
-    if (kill(t->pod.init_pid, SIGKILL) < 0 && errno != ESRCH)
+    if (!t->frozen && kill(t->pod.init_pid, SIGKILL) < 0 && errno != ESRCH)
         return err_errno(e, "end the pod");
-    t->stopped = false;
+    t->stopped = t->locked = t->frozen = false;
     return journal_end(&t->pod, e);
 }
 
@@ -224,7 +226,7 @@ static int take(struct take *t, struct err *e)
         t->released_ns = clock_ns(CLOCK_MONOTONIC);
     if (write_image(t, &digest, e) < 0)
         return -1;
-    if (kill_it && end_pod(t, e) < 0)
+    if (kill_it && leave_to_end(t, e) < 0)
         return -1;
     report(t, &digest);
     return 0;
