@@ -17,6 +17,7 @@
 
 #define ADOPT_TIMEOUT_MS 10000
 #define NO_KEEPER_MS 1000
+#define CONNECT_TIMEOUT_MS 2000
 #define NO_ACT_EXIT (-2)
 
 /* ---- reaching it */
@@ -80,21 +81,32 @@ static int over_error(const struct pod *pod, struct err *e)
     return err_set(e, E_CONFLICT, "pod %s has ended%s%s", pod->dir, pod->reason[0] ? ": " : "", pod->reason);
 }
 
-static int keeper_connect(const char *dir, struct err *e)
+/* -1 with E_OK in *e: not now, but soon (it is starting, or dying). */
+static int connect_once(const char *dir, struct err *e)
 {
     struct pod pod;
+    *e = (struct err){0};
     if (pod_state_load(dir, &pod, e) < 0)
         return -1;
     int fd = socket_connect(pod.dirfd);
-    bool over = strcmp(pod.phase, "ended") == 0, alone = fd < 0 && !over && !keeper_alive(pod.dirfd);
+    bool over = strcmp(pod.phase, "ended") == 0;
     if (fd < 0 && over)
         over_error(&pod, e);
-    else if (fd < 0 && !alone)
-        err_set(e, E_BUSY, "the keeper of %s does not answer yet", pod.dir);
-    else if (alone && keeper_adopt(pod.dir, e) == 0 && (fd = socket_connect(pod.dirfd)) < 0)
-        err_set(e, E_CONFLICT, "pod %s has ended", pod.dir);
+    else if (fd < 0 && !keeper_alive(pod.dirfd) && keeper_adopt(pod.dir, e) == 0)
+        fd = socket_connect(pod.dirfd);
     pod_close(&pod);
     return fd;
+}
+
+static int keeper_connect(const char *dir, struct err *e)
+{
+    for (int waited_ms = 0; waited_ms < CONNECT_TIMEOUT_MS; waited_ms += 20) {
+        int fd = connect_once(dir, e);
+        if (fd >= 0 || e->code != E_OK)
+            return fd;
+        poll(NULL, 0, 20);
+    }
+    return err_set(e, E_BUSY, "the keeper of %s does not answer yet", dir);
 }
 
 /* ---- its answers */
@@ -160,6 +172,17 @@ static int answer_await(int fd, struct buf *in, struct buf *reply, struct err *e
     return 0;
 }
 
+static int ask_once(const char *dir, const char *request, size_t len, struct buf *reply, struct err *e)
+{
+    AUTO_BUF struct buf in = {0};
+    AUTO_CLOSE int fd = keeper_connect(dir, e);
+    if (fd < 0)
+        return -1;
+    if (send(fd, request, len, MSG_NOSIGNAL) != (ssize_t)len)
+        return err_set(e, E_ABORTED, "the keeper went away");
+    return answer_await(fd, &in, reply, e);
+}
+
 int keeper_ask(const char *dir, struct buf *reply, struct err *e, const char *format, ...)
 {
     char request[1024];
@@ -169,11 +192,8 @@ int keeper_ask(const char *dir, struct buf *reply, struct err *e, const char *fo
     va_end(args);
     CHECK(len > 0 && (size_t)len < sizeof request - 1);
     request[len++] = '\n';
-    AUTO_BUF struct buf in = {0};
-    AUTO_CLOSE int fd = keeper_connect(dir, e);
-    if (fd < 0 || io_write_all(fd, request, (size_t)len, e) < 0)
-        return -1;
-    return answer_await(fd, &in, reply, e);
+    int result = ask_once(dir, request, (size_t)len, reply, e);
+    return result < 0 && e->code == E_ABORTED ? ask_once(dir, request, (size_t)len, reply, e) : result; /* it died: the next one does it */
 }
 
 /* ---- acts */
