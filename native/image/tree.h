@@ -18,3 +18,11 @@ MUST_CHECK int hostfile_save(int fd, const char *path, const struct hostfile *pr
  * files itself (set-uid or set-gid for others, file capabilities): E_BAD_IMAGE. Device nodes other than whiteouts and the harmless
  * ones (null, zero, full, random, urandom, tty, ptmx) are refused by tree_save and tree_load always. */
 MUST_CHECK int tree_check_powers(const struct tree *in, uint64_t uid, uint64_t gid, struct err *e);
+
+/* ---- for restore: files of the host's part of the root on a host that may have others.
+ * Does the open file hold exactly the captured content, the stretches of zeros too? A read error is "no". */
+bool hostfile_matches(int fd, const struct hostfile *in);
+/* Make the file at its path below `upperfd`, without following a link there (a captured tree may hold links that lead out of it:
+ * E_BAD_IMAGE); directories that are missing get owner and mode of the same ones below `lowerfd`. What stands at the path already
+ * stays. Never with set-id bits. */
+MUST_CHECK int hostfile_load(int upperfd, int lowerfd, const struct hostfile *in, struct store *store, struct err *e);

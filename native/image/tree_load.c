@@ -22,7 +22,7 @@ struct load {
 };
 
 /* ---- names */
-static bool path_sane(const char *path)
+bool tree_path_sane(const char *path)
 {
     if (strcmp(path, ".") == 0)
         return true;
@@ -164,7 +164,7 @@ static int entry_load(struct load *l, const struct entry *in, struct err *e)
 {
     const char *name;
     bool done;
-    if (!path_sane(in->path))
+    if (!tree_path_sane(in->path))
         return err_set(e, E_BAD_IMAGE, "a name that may not be in a tree");
     if (strcmp(in->path, ".") == 0)
         return S_ISDIR((mode_t)in->mode) ? facts_load(l->rootfd, ".", in, e) : err_set(e, E_BAD_IMAGE, "no directory");

@@ -3,6 +3,7 @@
 
 #include <string.h>
 #if defined(__x86_64__)
+#include <cpuid.h>
 #include <immintrin.h>
 #endif
 
@@ -37,21 +38,25 @@ static void schedule(uint32_t w[64], const uint8_t *block)
     }
 }
 
+/* Round i: the eight registers do not move, their names do. */
+static inline void round_one(uint32_t v[8], size_t i, uint32_t w)
+{
+    uint32_t a = v[(8 - i) & 7], b = v[(9 - i) & 7], c = v[(10 - i) & 7], e = v[(12 - i) & 7], f = v[(13 - i) & 7],
+             g = v[(14 - i) & 7], *d = &v[(11 - i) & 7], *h = &v[(15 - i) & 7];
+    uint32_t t1 = *h + (rotate(e, 6) ^ rotate(e, 11) ^ rotate(e, 25)) + ((e & f) ^ (~e & g)) + K[i] + w;
+    *d += t1;
+    *h = t1 + (rotate(a, 2) ^ rotate(a, 13) ^ rotate(a, 22)) + ((a & b) ^ (a & c) ^ (b & c));
+}
+
 static void compress_portable(uint32_t state[8], const uint8_t *data, size_t blocks)
 {
     for (; blocks > 0; blocks--, data += 64) {
         uint32_t w[64], v[8];
         schedule(w, data);
         memcpy(v, state, sizeof v);
-        for (size_t i = 0; i < 64; i++) {
-            uint32_t s1 = rotate(v[4], 6) ^ rotate(v[4], 11) ^ rotate(v[4], 25);
-            uint32_t t1 = v[7] + s1 + ((v[4] & v[5]) ^ (~v[4] & v[6])) + K[i] + w[i];
-            uint32_t s0 = rotate(v[0], 2) ^ rotate(v[0], 13) ^ rotate(v[0], 22);
-            uint32_t t2 = s0 + ((v[0] & v[1]) ^ (v[0] & v[2]) ^ (v[1] & v[2]));
-            memmove(v + 1, v, 7 * sizeof v[0]);
-            v[4] += t1;
-            v[0] = t1 + t2;
-        }
+#pragma GCC unroll 64
+        for (size_t i = 0; i < 64; i++)
+            round_one(v, i, w[i]);
         for (size_t i = 0; i < 8; i++)
             state[i] += v[i];
     }
@@ -91,7 +96,8 @@ __attribute__((target("sha,sse4.1,ssse3"))) static void compress_hardware(uint32
 
 static bool hardware_there(void)
 {
-    return __builtin_cpu_supports("sse4.1") && __builtin_cpu_supports("ssse3") && __builtin_cpu_supports("sha");
+    unsigned a, b, c, d; /* leaf 7, ebx bit 29 is SHA; not every compiler knows it by name */
+    return __builtin_cpu_supports("sse4.1") && __builtin_cpu_supports("ssse3") && __get_cpuid_count(7, 0, &a, &b, &c, &d) && b >> 29 & 1;
 }
 #else
 #define compress_hardware compress_portable

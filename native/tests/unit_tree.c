@@ -369,6 +369,42 @@ static void hostfiles_come_by_content(void)
     hostfile_free(&other);
 }
 
+static void hostfiles_are_made(void)
+{
+    AUTO_CLOSE int upper = folder("up"), lower = folder("low"), outside = folder("outside");
+    struct hostfile h = {.path = xstrdup("/opt/lib/lib.so"), .mode = S_IFREG | 04755, .size = 700000};
+    struct err e = {0};
+    uint64_t bytes = 0;
+    AUTO_FREE uint8_t *data = xcalloc(h.size, 1);
+    random_fill(data, 1000);
+    random_fill(data + 600000, 1000);
+    write_file(outside, "lib.so", data, h.size);
+    AUTO_CLOSE int fd = openat(outside, "lib.so", O_RDONLY | O_CLOEXEC);
+    if (store_put_file(store, fd, h.size, &h.extents, &h.extents_count, &bytes, &e))
+        abort();
+    check(mkdirat(lower, "opt", 0750));
+    check(fchownat(lower, "opt", 12, 34, 0));
+    ok(hostfile_matches(fd, &h), "a file matches what was captured of it");
+    ok(!hostfile_load(upper, lower, &h, store, &e), "a file that the host has not is put into the pod");
+    AUTO_CLOSE int back = openat(upper, "opt/lib/lib.so", O_RDWR | O_CLOEXEC);
+    struct stat st;
+    ok(back >= 0 && hostfile_matches(back, &h) && !fstat(back, &st) && (st.st_mode & 07777) == 0755, "with its content, and never set-uid");
+    ok(!fstatat(upper, "opt", &st, 0) && st.st_uid == 12 && st.st_gid == 34 && (st.st_mode & 0777) == 0750, "its directories are like the host's");
+    check((int)pwrite(back, "x", 1, 400000));
+    ok(!hostfile_matches(back, &h), "a byte where zeros should be is another file");
+    ok(!hostfile_load(upper, lower, &h, store, &e) && !hostfile_matches(back, &h), "what stands there already stays");
+    AUTO_FREE char *target = below("outside");
+    check(symlinkat(target, upper, "way"));
+    free(h.path);
+    h.path = xstrdup("/way/sub/lib.so");
+    ok(hostfile_load(upper, lower, &h, store, &e) == -1 && e.code == E_BAD_IMAGE && faccessat(outside, "sub", F_OK, 0) < 0,
+       "a path through a link that a tree brought is refused, and nothing made outside (%s)", e.message);
+    free(h.path);
+    h.path = xstrdup("/opt/../../lib.so");
+    ok(hostfile_load(upper, lower, &h, store, &e) == -1 && e.code == E_BAD_IMAGE, "a path with .. is refused");
+    hostfile_free(&h);
+}
+
 int main(void)
 {
     struct err e = {0};
@@ -386,6 +422,7 @@ int main(void)
     powers_are_noticed();
     devices_are_refused_when_saved();
     hostfiles_come_by_content();
+    hostfiles_are_made();
     store_close(store);
     return done_testing();
 }
