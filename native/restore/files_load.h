@@ -41,6 +41,7 @@ MUST_CHECK int eventfd_load(struct restore *r, struct err *e);
 MUST_CHECK int timerfd_load(struct restore *r, struct err *e);
 MUST_CHECK int signalfd_load(struct restore *r, struct err *e);
 MUST_CHECK int inotify_load(struct restore *r, struct err *e);
+MUST_CHECK int ptys_load(struct restore *r, struct err *e);
 MUST_CHECK int epoll_load(struct restore *r, struct err *e);                   /* all but watches of late targets */
 MUST_CHECK int epoll_watch_add(int epoll_fd, int target_fd, const struct epoll_watch *w, struct err *e);
 bool epoll_watch_is_late(const struct restore *r, const struct epoll_watch *w);

@@ -189,13 +189,15 @@ static uint64_t anonymous_kind(const char *name, char words[256])
     return refuse_words(words, "kernel object that cannot be captured: ", name);
 }
 
-static uint64_t device_kind(const struct facts *f, char words[256])
+static uint64_t device_kind(const struct view *v, const struct facts *f, char words[256])
 {
     unsigned major_number = major(f->st.st_rdev), minor_number = minor(f->st.st_rdev);
     if (major_number == 1 && (minor_number == 3 || minor_number == 5 || minor_number == 7 || minor_number == 8 || minor_number == 9))
         return FILE_DEVICE; /* null, zero, full, random, urandom: no state */
-    if ((major_number == 5 && minor_number == 2) || (major_number >= 136 && major_number <= 143))
-        return refuse_words(words, "pseudo terminal ", f->link);
+    if (major_number == 5 && minor_number == 2)
+        return view_has_mount(v, f->mount_id) ? FILE_PTY_MASTER : refuse_words(words, "terminal outside of the pod: ", f->link);
+    if (major_number >= 136 && major_number <= 143)
+        return view_has_mount(v, f->mount_id) ? FILE_PTY_SLAVE : refuse_words(words, "terminal outside of the pod: ", f->link);
     return refuse_words(words, "device with a state of its own: ", f->link);
 }
 
@@ -254,7 +256,7 @@ uint64_t facts_kind(const struct view *v, const struct facts *f, char words[256]
     case S_IFIFO:
         return named_kind(v, f, FILE_FIFO, words);
     case S_IFCHR:
-        return device_kind(f, words);
+        return device_kind(v, f, words);
     default:
         return refuse_words(words, "block device ", f->link);
     }

@@ -1,0 +1,141 @@
+/* Pseudo terminals: the masters in the order of their numbers (a new devpts counts from 0; numbers that nobody has are held meanwhile),
+ * then the slaves. Mirrors snapshot/pty_save.c. */
+#include <asm/termbits.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "files_load.h"
+
+#define PTY_INDEX_MAX 4096u
+
+static const struct pty *pty_find(const struct image *image, uint64_t index)
+{
+    for (size_t i = 0; i < image->ptys_count; i++)
+        if (image->ptys[i].index == index)
+            return &image->ptys[i];
+    return NULL;
+}
+
+static int settings_load(int fd, const struct pty *pty, struct err *e)
+{
+    struct termios2 settings;
+    struct winsize size;
+    int locked = pty->locked != 0, packet = pty->packet != 0;
+    if (pty->termios.len != sizeof settings || pty->winsize.len != sizeof size)
+        return err_set(e, E_BAD_IMAGE, "settings of terminal /dev/pts/%lu have a wrong length", pty->index);
+    memcpy(&settings, pty->termios.data, sizeof settings);
+    memcpy(&size, pty->winsize.data, sizeof size);
+    if (ioctl(fd, TCSETS2, &settings) < 0 || ioctl(fd, TIOCSWINSZ, &size) < 0 || ioctl(fd, TIOCSPTLCK, &locked) < 0 ||
+        ioctl(fd, TIOCPKT, &packet) < 0)
+        return err_errno(e, "settings of terminal /dev/pts/%lu", pty->index);
+    return 0;
+}
+
+static int node_load(const struct pty *pty, struct err *e)
+{
+    char path[32];
+    snprintf(path, sizeof path, "/dev/pts/%lu", pty->index);
+    if (lchown(path, (uid_t)pty->uid, (gid_t)pty->gid) < 0 || chmod(path, (mode_t)pty->mode & 0777) < 0)
+        return err_errno(e, "owner of %s", path);
+    return 0;
+}
+
+static int next_master(uint64_t wanted, struct err *e)
+{
+    unsigned index = 0;
+    int fd = open("/dev/pts/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC);
+    if (fd < 0)
+        return err_errno(e, "a new terminal");
+    if (ioctl(fd, TIOCGPTN, &index) < 0 || index != wanted) {
+        close(fd);
+        return err_set(e, E_OS, "the new terminal has number %u, not %lu", index, wanted);
+    }
+    return fd;
+}
+
+static int master_load(struct restore *r, const struct pty *pty, int fd, struct err *e)
+{
+    size_t index;
+    int unlocked = 0;
+    if (file_index(r, pty->master_file, &index, e) < 0 || r->image->files[index].kind != FILE_PTY_MASTER) {
+        close(fd);
+        return err_set(e, E_BAD_IMAGE, "terminal /dev/pts/%lu has no master", pty->index);
+    }
+    if (file_place(r, index, fd, e) < 0 || node_load(pty, e) < 0)
+        return -1;
+    if (ioctl(r->file_fds[index], TIOCSPTLCK, &unlocked) < 0)
+        return err_errno(e, "unlock terminal /dev/pts/%lu", pty->index);
+    return file_flags_set(r, index, e);
+}
+
+static uint64_t highest_index(const struct image *image)
+{
+    uint64_t highest = 0;
+    for (size_t i = 0; i < image->ptys_count; i++)
+        highest = image->ptys[i].index > highest ? image->ptys[i].index : highest;
+    return highest;
+}
+
+/* The numbers between: a terminal of nobody's is opened, held and given back. */
+static int masters_load(struct restore *r, int *held, size_t *held_count, struct err *e)
+{
+    uint64_t highest = highest_index(r->image);
+    if (highest > PTY_INDEX_MAX)
+        return err_set(e, E_BAD_IMAGE, "terminal /dev/pts/%lu: the number is too large", highest);
+    for (uint64_t index = 0; index <= highest; index++) {
+        const struct pty *pty = pty_find(r->image, index);
+        int fd = next_master(index, e);
+        if (fd < 0)
+            return -1;
+        if (!pty)
+            held[(*held_count)++] = fd;
+        else if (master_load(r, pty, fd, e) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static int slaves_load(struct restore *r, struct err *e)
+{
+    for (size_t i = 0; i < r->image->files_count; i++) {
+        const struct file *f = &r->image->files[i];
+        char path[32];
+        if (f->kind != FILE_PTY_SLAVE)
+            continue;
+        if (!pty_find(r->image, f->ref))
+            return err_set(e, E_BAD_IMAGE, "terminal /dev/pts/%lu has no master", f->ref);
+        snprintf(path, sizeof path, "/dev/pts/%lu", f->ref);
+        int fd = open(path, (int)(f->flags & (O_ACCMODE | O_NONBLOCK)) | O_NOCTTY | O_CLOEXEC);
+        if (fd < 0)
+            return err_errno(e, "open %s", path);
+        if (file_place(r, i, fd, e) < 0 || file_flags_set(r, i, e) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static int all_settings_load(struct restore *r, struct err *e)
+{
+    for (size_t i = 0; i < r->image->ptys_count; i++) {
+        size_t index;
+        if (file_index(r, r->image->ptys[i].master_file, &index, e) < 0 || settings_load(r->file_fds[index], &r->image->ptys[i], e) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+int ptys_load(struct restore *r, struct err *e)
+{
+    int held[PTY_INDEX_MAX + 1];
+    size_t held_count = 0;
+    if (r->image->ptys_count == 0)
+        return 0;
+    int result = masters_load(r, held, &held_count, e) < 0 || slaves_load(r, e) < 0 ? -1 : all_settings_load(r, e);
+    while (held_count > 0)
+        close(held[--held_count]);
+    return result;
+}
