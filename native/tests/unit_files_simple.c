@@ -150,6 +150,9 @@ static void events_setup(void)
     MUST(epoll_ctl(8, EPOLL_CTL_ADD, 7, &event) == 0);
     MUST(eventfd(1, 0) == 9 && epoll_ctl(8, EPOLL_CTL_ADD, 9, &event) == 0 && dup2(9, 50) == 50 && close(9) == 0);
     MUST(eventfd(0, 0) == 9); /* the number is another's now */
+    struct itimerspec often = {.it_value = {.tv_nsec = 1000000}, .it_interval = {.tv_nsec = 1000000}};
+    MUST(timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK) == 10 && timerfd_settime(10, 0, &often, NULL) == 0);
+    usleep(5000);
 }
 
 static bool epoll_verify(void)
@@ -183,6 +186,11 @@ static bool events_verify(int which)
         if (!NEED(read(3, &value, 8) == 8 && value == 1))
             return false;
     if (!NEED(read(3, &value, 8) < 0 && errno == EAGAIN) || !NEED(read(5, &value, 8) == 8 && value == 1))
+        return false;
+    if (!NEED(read(10, &value, 8) == 8 && value >= 1))
+        return false;
+    usleep(5000);
+    if (!NEED(read(10, &value, 8) == 8 && value >= 1))
         return false;
     return NEED(timerfd_gettime(4, &left) == 0 && left.it_interval.tv_sec == 7 && left.it_value.tv_sec > 900 && left.it_value.tv_sec < 1000);
 }
