@@ -144,6 +144,11 @@ static size_t questions(struct remote_call *calls, uint64_t at)
     return n;
 }
 
+static uint64_t us_of(const struct timeval *t)
+{
+    return (uint64_t)t->tv_sec * 1000000 + (uint64_t)t->tv_usec;
+}
+
 static void answers_take(const struct answers *a, struct task *out)
 {
     for (uint64_t g = 0; g < SIGNALS; g++) {
@@ -155,11 +160,11 @@ static void answers_take(const struct answers *a, struct task *out)
     }
     for (uint64_t k = 0; k < 3; k++) {
         const struct itimerval *t = &a->itimers[k];
-        if (!t->it_value.tv_sec && !t->it_value.tv_usec)
+        uint64_t interval = us_of(&t->it_interval), value = us_of(&t->it_value);
+        if (!interval && !value)
             continue;
-        struct itimer *to = LIST_ADD(out, itimers);
-        *to = (struct itimer){k, (uint64_t)t->it_interval.tv_sec * 1000000 + (uint64_t)t->it_interval.tv_usec,
-                              (uint64_t)t->it_value.tv_sec * 1000000 + (uint64_t)t->it_value.tv_usec};
+        /* A periodic timer whose signal is pending stands still until the signal is taken. */
+        *LIST_ADD(out, itimers) = (struct itimer){k, interval, value ? value : interval};
     }
     for (uint64_t k = 0; k < RLIM_NLIMITS; k++) {
         struct rlimit_of *to = LIST_ADD(out, rlimits);
