@@ -17,6 +17,7 @@
 #include "sysv_save.h"
 
 #define CHECK_TRIES 10
+#define CAPTURE_TRIES 30
 
 struct take {
     const struct snapshot_options *options;
@@ -201,9 +202,37 @@ static void report(const struct take *t, const struct digest *digest)
                  image->pod.stderr_bytes);
 }
 
+/* What was seen of the pod is forgotten; what its image follows is not. */
+static void forget(struct take *t)
+{
+    victims_free(t->s.victims, t->s.victim_count);
+    t->s.victims = NULL;
+    t->s.victim_count = 0;
+    image_free(&t->s.image);
+    t->s.image = (struct image){.parent = t->parent_digest};
+}
+
+/* E_BUSY: something that passes by itself when the pod runs on for a moment (a connection that is just being made). The others' networks
+ * may be cut already: whatever this pod sends them is lost and sent again. */
+static int capture_patiently(struct take *t, struct err *e)
+{
+    for (int tries = 1;; tries++) {
+        if (capture(t, e) == 0)
+            return 0;
+        struct err other;
+        if (e->code != E_BUSY || tries == CAPTURE_TRIES)
+            return -1;
+        if (run_on(t, false, &other) < 0)
+            return *e = other, -1;
+        forget(t);
+        struct timespec nap = {0, 2000000L * tries};
+        nanosleep(&nap, NULL);
+    }
+}
+
 static int cut_and_decide(struct take *t, struct err *e)
 {
-    if (capture(t, e) < 0)
+    if (capture_patiently(t, e) < 0)
         return -1;
     output_event("captured", "\"processes\":%zu", t->s.image.tasks_count);
     return t->options->barrier ? barrier_wait("go", e) : 0;
