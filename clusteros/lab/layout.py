@@ -104,6 +104,8 @@ def front_environment(lab: Lab) -> dict[str, str]:
         "CLUSTEROS_REDIS_URL": redis_url(settings["redis_password"], "127.0.0.1"),
         "CLUSTEROS_NODE_REDIS_URL": redis_url(settings["redis_password"], FRONT_ADDRESS),
         "CLUSTEROS_SECRET_KEY": settings["secret_key"],
+        "CLUSTEROS_LEASE_S": "12",  # nodes, front end and jobs share the cores of one machine
+        "CLUSTEROS_LOST_AFTER_S": "8",
         "CLUSTEROS_ALLOWED_HOSTS": f"127.0.0.1,localhost,{FRONT_ADDRESS}",
         "CLUSTEROS_PUBLIC_URL": f"http://127.0.0.1:{settings['port']}",
         "DJANGO_SETTINGS_MODULE": "clusteros.settings",

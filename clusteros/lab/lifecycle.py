@@ -159,7 +159,7 @@ def down(lab: Lab, *, wipe: bool = False, say: Say = print) -> None:
     if left:
         raise LabError("these cgroups are still in use: " + ", ".join(map(str, left)))
     if wipe:
-        shutil.rmtree(lab.directory)
+        shutil.rmtree(lab.directory, ignore_errors=True)
 
 
 def _end(lab: Lab, pid: int) -> None:
