@@ -65,9 +65,9 @@ def broken_runs() -> list[Run]:
     states = ("starting", "running", "suspended")
     runs = Run.objects.filter(state__in=("starting", "running"), job__state__in=states).select_related("job__owner")
     lost = Pod.objects.filter(state__in=("lost", "failed"))
-    ended = Pod.objects.filter(state="ended", index__gt=0)
+    ended = Pod.objects.filter(state="ended")
     broken = runs.filter(pods__in=lost) | runs.filter(pods__in=ended, command_ended_at=None)
-    unjudged = runs.filter(pods__in=ended, exit_status__gt=0)
+    unjudged = runs.filter(pods__in=ended.filter(index__gt=0), exit_status__gt=0)
     open_jobs = Resume.objects.filter(state__in=RESUME_OPEN).values("job")
     return list((broken | unjudged).exclude(job__in=open_jobs).distinct())
 
