@@ -246,12 +246,13 @@ void act_reaped(struct keeper *k, int status)
         buf_add(&k->act.end_line, line, strlen(line) + 1);
         exit_status = (int)why.code;
     }
-    bool done = spoke && exit_status == E_OK;
     result_store(k, (char *)k->act.end_line.data, exit_status);
-    k->act.end_line.data[k->act.end_line.len - 1] = '\n';
-    clients_tell_attached(k, k->act.end_line.data, k->act.end_line.len);
+    AUTO_BUF struct buf line = {0};
+    buf_add(&line, k->act.end_line.data, k->act.end_line.len);
+    line.data[line.len - 1] = '\n';
+    act_consequences(k, spoke && exit_status == E_OK);
+    clients_tell_attached(k, line.data, line.len);
     clients_release_attached(k, exit_status);
-    act_consequences(k, done);
 }
 
 void act_kill(struct keeper *k, enum code code, const char *why)

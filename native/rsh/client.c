@@ -145,5 +145,8 @@ int client(const char *host, const char *line, bool no_input)
         turn(&c);
     if (!c.told)
         fprintf(stderr, "clusteros-rsh: the connection to %s was lost\n", host);
+    struct buf *all[] = {&c.from_server, &c.to_server, &c.out, &c.err};
+    for (size_t k = 0; k < ARRAY_LENGTH(all); k++)
+        buf_free(all[k]);
     return c.told ? c.status : LOST;
 }
