@@ -121,6 +121,7 @@ def client_dies_after_go(lab: Lab) -> None:
     act.say("stop")
     act.event("captured")
     act.say("go")
+    moves(lab, "p")  # the engine has heard it
     act.process.kill()
     act.end()
     until(lambda: outcome(lab, "p", "after-go"))
