@@ -94,8 +94,8 @@ def figures(user: User, nodes: list[NodeView]) -> dict[str, Any]:
 
 
 def events_for(user: User, limit: int, **which: Any) -> list[Event]:
-    """The newest first."""
-    events = Event.objects.filter(**which)
+    """The newest first; the steps of single snapshots are left to REST."""
+    events = Event.objects.filter(**which).exclude(kind__startswith="snapshot.")
     if not user.is_staff:
         events = events.filter(Q(owner_id=user.id) | Q(owner_id=None))
     return list(events.order_by("-id")[:limit])
