@@ -30,7 +30,7 @@ def config() -> NodeConfig:
 
 
 def make_app(node: NodeConfig) -> Celery:
-    app = Celery("clusteros.node", broker=node.redis_url, set_as_current=True)
+    app = Celery("clusteros.node", broker=node.broker_url, set_as_current=True)
     app.conf.update(
         task_default_queue=f"node.{node.name}",
         task_acks_late=True,

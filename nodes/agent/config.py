@@ -16,6 +16,9 @@ STATE_VARIABLE = "CLUSTEROS_NODE_STATE"
 FOLDERS = ("pods", "records", "images", "store", "net", "outbox", "epochs", "snapshots", "certificates")
 
 
+UNIX_SCHEMES = ("unix://", "redis+socket://")  # redis-py's and Celery's word for the same
+
+
 class ConfigError(Exception):
     """The state directory does not describe a node."""
 
@@ -40,6 +43,22 @@ class NodeConfig:
     @property
     def underlay(self) -> str:
         return self.job_address or self.address
+
+    @property
+    def broker_url(self) -> str:
+        """Redis in Celery's words."""
+        return self._redis(UNIX_SCHEMES[1])
+
+    @property
+    def barrier_url(self) -> str:
+        """Redis in redis-py's words."""
+        return self._redis(UNIX_SCHEMES[0])
+
+    def _redis(self, unix_scheme: str) -> str:
+        for scheme in UNIX_SCHEMES:
+            if self.redis_url.startswith(scheme):
+                return unix_scheme + self.redis_url.removeprefix(scheme)
+        return self.redis_url
 
     @property
     def store_url(self) -> str:

@@ -6,6 +6,7 @@ leaves its result in the pod's record and in a report; a killed service finds bo
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
@@ -79,20 +80,21 @@ def run_start(agent: Agent, record: PodRecord) -> None:
         command = workdir.fill(record.pod_dir / "upper", spec, record.request, agent.front.download)
         write_inputs(record)
         agent.engine.call("run", *run_arguments(record, net), "--", *launch.command_line(command), timeout_s=RUN_TIMEOUT_S)
-    except EngineError as error:
-        give_up_start(agent, record, error)
-    except OSError as error:
-        give_up_start(agent, record, os_error(error, "start the pod"))
+    except Exception as error:
+        give_up_start(agent, record, as_outcome(error, "start the pod"))
     else:
         began(agent, record)
 
 
-def os_error(error: OSError, what: str) -> EngineError:
-    """A fault of this node's files, in the words of the table."""
-    import errno
-
-    code = {errno.ENOSPC: "NO_SPACE", errno.EDQUOT: "NO_SPACE", errno.EACCES: "DENIED", errno.EPERM: "DENIED"}.get(error.errno or 0, "OS")
-    return EngineError(code, f"{what}: {error}")
+def as_outcome(error: Exception, what: str) -> EngineError:
+    """Any fault as a row of the table: nobody waits for an answer that never comes."""
+    if isinstance(error, EngineError):
+        return error
+    if isinstance(error, OSError):
+        by_number = {errno.ENOSPC: "NO_SPACE", errno.EDQUOT: "NO_SPACE", errno.EACCES: "DENIED", errno.EPERM: "DENIED"}
+        return EngineError(by_number.get(error.errno or 0, "OS"), f"{what}: {error}")
+    log.error("%s: a fault of the node service's own", what, exc_info=error)
+    return EngineError("BUG", f"{what}: {type(error).__name__}: {error}")
 
 
 def clear_half_made(agent: Agent, record: PodRecord) -> None:

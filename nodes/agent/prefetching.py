@@ -43,9 +43,10 @@ def prefetch(agent: Agent, body: Body) -> None:
             try:
                 make_sure(agent, digest, sources)
                 held.append(digest)
-            except EngineError as error:
-                log.warning("image %s: %s", digest, error)
-                failed.append({"digest": digest, "code": error.code.name, "message": error.message})
+            except Exception as error:
+                why = pods.as_outcome(error, f"fetch image {digest}")
+                log.warning("image %s: %s", digest, why)
+                failed.append({"digest": digest, "code": why.code.name, "message": why.message})
         agent.report("images", {"digests": held, "failed": failed})
 
     agent.runner.start("prefetch:" + ",".join(sorted(digests)), work)
@@ -86,7 +87,7 @@ def fetch(agent: Agent, digest: str, sources: list[Source]) -> None:
                 except EngineError as error:
                     failure = EngineError(error.code, f"from {source.get('node')}: {error.message}")
                 except OSError as error:
-                    failure = pods.os_error(error, f"keep image {digest}")
+                    failure = pods.as_outcome(error, f"keep image {digest}")
                 log.warning("image %s: %s", digest, failure)
         raise failure
 

@@ -70,10 +70,8 @@ def run(agent: Agent, record: PodRecord) -> None:
         net = agent.networks.ensure(record.spec, agent.config.name)
         write_inputs(record)
         bring_back(agent, record, net, started)
-    except EngineError as error:
-        give_up(agent, record, error, started)
-    except OSError as error:
-        give_up(agent, record, pods.os_error(error, "restore the pod"), started)
+    except Exception as error:
+        give_up(agent, record, pods.as_outcome(error, "restore the pod"), started)
     else:
         pods.began(agent, record)
         say(agent, record, "running", (time.monotonic() - started) * 1000)
@@ -101,7 +99,7 @@ def bring_back(agent: Agent, record: PodRecord, net: str, started: float) -> Non
     deadline_s = min(VERDICT_MAX_S, float(record.request.get("deadline_s") or 120.0))
     spec = record.spec
     others = barrier.Barrier(
-        barrier.connect(agent.config.redis_url), f"restore:{spec.run}:{spec.epoch}:", spec.pod, started + deadline_s
+        barrier.connect(agent.config.barrier_url), f"restore:{spec.run}:{spec.epoch}:", spec.pod, started + deadline_s
     )
     with agent.engine.start("restore", *arguments(agent, record, net)) as act:
         act.until("ready", timeout_s=READY_TIMEOUT_S)

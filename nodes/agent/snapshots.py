@@ -66,10 +66,8 @@ def run(agent: Agent, record: PodRecord, body: Body, key: str) -> None:
         with agent.images.adding():
             done = cut(agent, record, body, key)
             report = success(agent, record, body, key, done, started)
-    except EngineError as error:
-        report = failure(agent, record, body, key, error)
-    except OSError as error:
-        report = failure(agent, record, body, key, pods.os_error(error, "keep the snapshot"))
+    except Exception as error:
+        report = failure(agent, record, body, key, pods.as_outcome(error, "take the snapshot"))
     settle(agent, key, body, report)
     forget_result(agent, record, key)
     if body.get("then") in ("stop", "kill"):
@@ -82,7 +80,7 @@ def cut(agent: Agent, record: PodRecord, body: Body, key: str) -> Event:
     deadline = time.monotonic() + deadline_s
     generation, epoch, pod = take_uuid(body, "generation"), record.spec.epoch, record.spec.pod
     others = barrier.Barrier(
-        barrier.connect(agent.config.redis_url), f"cut:{generation}:{epoch}:", pod, deadline
+        barrier.connect(agent.config.barrier_url), f"cut:{generation}:{epoch}:", pod, deadline
     )
     with agent.engine.start("snapshot", *arguments(agent, record, body, key)) as act:
         act.until("prepared", timeout_s=max(PREPARE_MIN_S, deadline_s))
@@ -191,10 +189,8 @@ def ask_again(agent: Agent, record: PodRecord, body: Body, key: str, patience_s:
         with agent.images.adding():
             done = wait_for_result(agent, record, key, started + patience_s)
             report = success(agent, record, body, key, named(agent, key, done), started)
-    except EngineError as error:
-        report = failure(agent, record, body, key, error)
-    except OSError as error:
-        report = failure(agent, record, body, key, pods.os_error(error, "keep the snapshot"))
+    except Exception as error:
+        report = failure(agent, record, body, key, pods.as_outcome(error, "take the snapshot"))
     settle(agent, key, body, report)
     forget_result(agent, record, key)
 
