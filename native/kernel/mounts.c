@@ -1,6 +1,7 @@
 /* See mounts.h. */
 #include "mounts.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -54,11 +55,78 @@ int mount_overlay(const char *lower, const char *at, struct err *e)
     if (mount("clusteros", at, "overlay", MS_NOSUID, options) == 0)
         return 0;
     int number = errno;
-    AUTO_FREE char *unprivileged = xasprintf("%s,userxattr", options);
+    AUTO_FREE char *unprivileged = xasprintf("lowerdir=%s,upperdir=upper,workdir=work,index=off,userxattr", lower); /* no redirects, no metacopy by itself */
     if ((number == EPERM || number == EINVAL) && mount("clusteros", at, "overlay", MS_NOSUID, unprivileged) == 0)
         return 0;
     errno = number;
     return err_errno(e, "mount the pod's overlay on %s (the pod's directory must not lie on an overlay itself)", lower);
+}
+
+/* ---- the machine's own mounts below / */
+
+static bool is_below(const char *path, const char *top)
+{
+    size_t len = strlen(top);
+    return strncmp(path, top, len) == 0 && (path[len] == 0 || path[len] == '/');
+}
+
+static bool is_network(const char *type)
+{
+    static const char *const types[] = {"nfs", "nfs4", "cifs", "smb3", "ceph", "lustre", "gpfs", "beegfs", "glusterfs", "fuse.glusterfs", "9p", "virtiofs", "orangefs", "afs"};
+    for (size_t k = 0; k < ARRAY_LENGTH(types); k++)
+        if (strcmp(type, types[k]) == 0)
+            return true;
+    return false;
+}
+
+static int part_bind(const char *root, const char *place, bool readonly, struct err *e)
+{
+    struct stat st;
+    AUTO_FREE char *at = xasprintf("%s%s", root, place);
+    if (stat(place, &st) < 0 || !S_ISDIR(st.st_mode))
+        return 0; /* a mounted file, or one that we may not see */
+    if (io_mkdirs(at, 0755, e) < 0)
+        return -1;
+    if (readonly)
+        return mount_bind_readonly(place, at, e);
+    return mount_at(place, at, NULL, MS_BIND, NULL, e);
+}
+
+/* /opt itself stays ours (/opt/clusteros is made there): what is in the machine's is bound piece by piece. */
+static int opt_bind(const char *root, struct err *e)
+{
+    AUTO_DIR DIR *opt = opendir("/opt");
+    for (struct dirent *entry; opt && (entry = readdir(opt));) {
+        AUTO_FREE char *place = xasprintf("/opt/%s", entry->d_name);
+        if (entry->d_name[0] != '.' && strcmp(entry->d_name, "clusteros") != 0 && part_bind(root, place, true, e) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* One line of /proc/self/mountinfo: ID PARENT DEV ROOT PLACE OPTIONS ... - TYPE SOURCE SUPER */
+static int part_take(const char *root, char *line, struct err *e)
+{
+    char place[PATH_BYTES], type[64];
+    const char *dash = strstr(line, " - ");
+    if (!dash || sscanf(line, "%*s %*s %*s %*s %4095s", place) != 1 || sscanf(dash, " - %63s", type) != 1 || strchr(place, '\\'))
+        return 0;
+    if (strcmp(place, "/opt") == 0)
+        return opt_bind(root, e);
+    bool system = is_below(place, "/usr") || is_below(place, "/opt");
+    return system || is_below(place, "/home") || is_network(type) ? part_bind(root, place, system, e) : 0;
+}
+
+int mount_host_parts(const char *root, struct err *e)
+{
+    AUTO_BUF struct buf mounts = {0};
+    if (io_slurp(AT_FDCWD, "/proc/self/mountinfo", &mounts, 8u << 20, e) < 0)
+        return -1;
+    char *save = NULL;
+    for (char *line = strtok_r((char *)mounts.data, "\n", &save); line; line = strtok_r(NULL, "\n", &save))
+        if (part_take(root, line, e) < 0)
+            return -1;
+    return 0;
 }
 
 /* ---- /dev */

@@ -9,6 +9,9 @@ MUST_CHECK int mount_at(const char *source, const char *at, const char *type, un
 MUST_CHECK int mount_bind_readonly(const char *source, const char *at, struct err *e);
 /* overlayfs of lower with ./upper and ./work (relative to the working directory) at `at`. */
 MUST_CHECK int mount_overlay(const char *lower, const char *at, struct err *e);
+/* File systems that the machine has mounted below its root and that jobs need: /usr, /opt, /home and what lies below them, and whatever lies on a network file
+ * system. Bound at the same place below `root` (the overlay shows them as empty directories), /usr and /opt read-only. Call before the old root goes. */
+MUST_CHECK int mount_host_parts(const char *root, struct err *e);
 MUST_CHECK int mount_dev(const char *at, int shm_fd, struct err *e);
 /* Make `root` the root of this mount namespace, and let go of the old one. */
 MUST_CHECK int mount_pivot(const char *root, struct err *e);

@@ -5,8 +5,11 @@
 #include <fcntl.h>
 #include <linux/netlink.h>
 #include <sched.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static int socket_bound(int protocol, struct err *e)
@@ -23,6 +26,34 @@ static int socket_bound(int protocol, struct err *e)
     return fd;
 }
 
+/* Who may enter a namespace may not always return (an ordinary user's own user namespace): then a child that shares our descriptors
+ * goes there, makes the socket, and ends. */
+static int socket_by_child(int nsfd, int protocol, struct err *e)
+{
+    int ends[2], status;
+    struct answer {
+        int fd;
+        struct err error;
+    } answer = {.fd = -1};
+    if (pipe2(ends, O_CLOEXEC) < 0)
+        return err_errno(e, "pipe");
+    pid_t pid = (pid_t)syscall(SYS_clone, CLONE_FILES | SIGCHLD, NULL, NULL, NULL, 0);
+    if (pid == 0) {
+        answer.fd = setns(nsfd, CLONE_NEWNET) < 0 ? err_errno(&answer.error, "enter the network namespace") : socket_bound(protocol, &answer.error);
+        ssize_t n = write(ends[1], &answer, sizeof answer);
+        _exit(n != (ssize_t)sizeof answer);
+    }
+    while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
+        continue;
+    close(ends[1]); /* shared with the child: closed only now */
+    AUTO_CLOSE int from = ends[0];
+    if (pid < 0 || io_read_all(from, &answer, sizeof answer, e) < 0)
+        return err_errno(e, "the child that enters the network namespace");
+    if (answer.fd < 0)
+        *e = answer.error;
+    return answer.fd;
+}
+
 int netlink_open(int nsfd, int protocol, struct err *e)
 {
     if (nsfd < 0)
@@ -30,6 +61,8 @@ int netlink_open(int nsfd, int protocol, struct err *e)
     AUTO_CLOSE int home = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
     if (home < 0)
         return err_errno(e, "open our network namespace");
+    if (setns(home, CLONE_NEWNET) < 0)
+        return socket_by_child(nsfd, protocol, e);
     if (setns(nsfd, CLONE_NEWNET) < 0)
         return err_errno(e, "enter the network namespace");
     int fd = socket_bound(protocol, e);

@@ -36,6 +36,8 @@ static int mounts_make(const struct pod *pod, const char *lower, struct err *e)
     static const char *const places[] = {"root/proc", "root/sys", "root/dev", "root/tmp", "root/run"};
     if (mount_at(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL, e) < 0 || mount_overlay(lower, "root", e) < 0)
         return -1;
+    if (strcmp(lower, "/") == 0 && mount_host_parts("root", e) < 0)
+        return -1;
     for (size_t k = 0; k < ARRAY_LENGTH(places); k++)
         if (directory_make(places[k], e) < 0)
             return -1;
