@@ -1,0 +1,231 @@
+"""Images from node to node: tickets, several sources, flipped bytes, nothing kept that was not checked."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import subprocess
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from clusteros.envelope import make_ticket
+from native.engine import Engine, EngineError
+from nodes.agent import certificates, prefetching
+from nodes.agent.agent import Agent
+from nodes.agent.config import NodeConfig
+from nodes.agent.service import make_agent
+from nodes.agent.storeserver import StoreServer
+
+FAR_FUTURE = 4_000_000_000.0
+pytestmark = [pytest.mark.skipif(os.geteuid() != 0, reason="making a pod needs root"), pytest.mark.timeout(120)]
+
+
+class Peer:
+    """A node's store and its server, without the rest of the service."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.sent: list[dict[str, Any]] = []
+        config = NodeConfig(folder, name, f"secret of {name}", "http://127.0.0.1:1", "redis://x", "127.0.0.1", 0, 1, 1 << 30)
+        config.save()
+        self.agent: Agent = make_agent(config, self.sent.append, Engine())
+        self.server = StoreServer(self.agent)
+        self.server.start()
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+
+    def stop(self) -> None:
+        self.server.stop()
+        self.agent.runner.stop()
+
+    def source_for(self, asker: Peer, *, url: str | None = None) -> dict[str, str]:
+        ticket = make_ticket(self.agent.config.secret, asker.agent.config.name, FAR_FUTURE)
+        return {"node": self.agent.config.name, "url": url or self.url, "ticket": ticket}
+
+    def store_files(self) -> list[Path]:
+        return [p for p in sorted(self.agent.store.rglob("*")) if p.is_file() and p.stat().st_size > 100]
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """(state folder, digest) of a node that took a snapshot of a small pod."""
+    folder = tmp_path_factory.mktemp("origin")
+    engine, pod, state = Engine(), folder / "pod", folder / "state"
+    peer = Peer(state, "origin")
+    text = "import os,time; data=os.urandom(3<<20); print(1,flush=True); time.sleep(600)"
+    engine.call("run", "--pod", pod, "--uid", "20000", "--gid", "20000", "--", "/usr/bin/python3", "-c", text)
+    taking = peer.agent.images.taking("x")
+    try:
+        done = engine.call("snapshot", "--pod", pod, "--image", taking, "--store", peer.agent.store, "--then", "kill", timeout_s=60)
+    finally:
+        subprocess.run([engine.binary, "kill", "--pod", pod], capture_output=True, check=False)
+    digest = peer.agent.images.adopt(taking, bytes=done["bytes"])
+    peer.stop()
+    return state, digest
+
+
+@pytest.fixture
+def peers(tmp_path: Path, image: tuple[Path, str]) -> Iterator[dict[str, Peer]]:
+    """Two that hold the image, one that wants it."""
+    found: dict[str, Peer] = {}
+    for name in ("first", "second"):
+        shutil.copytree(image[0], tmp_path / name)
+        found[name] = Peer(tmp_path / name, name)
+    found["asker"] = Peer(tmp_path / "asker", "asker")
+    yield found
+    for peer in found.values():
+        peer.stop()
+
+
+def flip(path: Path, seed: int) -> None:
+    """One bit of one byte somewhere in the second half of the file."""
+    data = bytearray(path.read_bytes())
+    where = random.Random(seed).randrange(len(data) // 2, len(data) * 3 // 4)
+    print(f"seed {seed}: byte {where} of {path}")
+    data[where] ^= 0x10
+    path.write_bytes(data)
+
+
+def fetch(peers: dict[str, Peer], digest: str, *names: str) -> None:
+    asker = peers["asker"]
+    prefetching.make_sure(asker.agent, digest, [peers[name].source_for(asker) for name in names])
+
+
+def is_whole(peer: Peer, digest: str) -> bool:
+    try:
+        prefetching.verify(peer.agent, digest)
+    except EngineError:
+        return False
+    return peer.agent.images.has(digest)
+
+
+def test_an_image_is_fetched_whole_and_verified(peers: dict[str, Peer], image: tuple[Path, str]) -> None:
+    fetch(peers, image[1], "first")
+    assert is_whole(peers["asker"], image[1])
+    assert peers["asker"].agent.images.inventory()[0]["bytes"] > 3 << 20
+
+
+def test_an_image_that_is_here_is_not_fetched_again(peers: dict[str, Peer], image: tuple[Path, str]) -> None:
+    fetch(peers, image[1], "first")
+    peers["first"].server.stop()
+    fetch(peers, image[1], "first")
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_a_flipped_byte_is_found_and_the_next_source_serves(peers: dict[str, Peer], image: tuple[Path, str], seed: int) -> None:
+    largest = max(peers["first"].store_files(), key=lambda p: p.stat().st_size)
+    flip(largest, seed)
+    fetch(peers, image[1], "first", "second")
+    assert is_whole(peers["asker"], image[1])
+
+
+def test_a_flipped_byte_everywhere_is_refused_with_the_reason(peers: dict[str, Peer], image: tuple[Path, str]) -> None:
+    for name in ("first", "second"):
+        flip(max(peers[name].store_files(), key=lambda p: p.stat().st_size), 7)
+    with pytest.raises(EngineError) as caught:
+        fetch(peers, image[1], "first", "second")
+    assert caught.value.code.name in ("BAD_IMAGE", "IO", "PROTOCOL")
+    assert "second" in caught.value.message
+    assert peers["asker"].agent.images.inventory() == []
+
+
+def test_a_changed_manifest_is_refused(peers: dict[str, Peer], image: tuple[Path, str]) -> None:
+    flip(peers["first"].agent.images.path(image[1]) / "manifest", 3)
+    fetch(peers, image[1], "first", "second")
+    assert is_whole(peers["asker"], image[1])
+
+
+def test_a_damaged_image_of_ones_own_is_healed_from_a_replica(peers: dict[str, Peer], image: tuple[Path, str]) -> None:
+    fetch(peers, image[1], "first")
+    flip(max(peers["asker"].store_files(), key=lambda p: p.stat().st_size), 5)
+    assert not is_whole(peers["asker"], image[1])
+    fetch(peers, image[1], "second")
+    assert is_whole(peers["asker"], image[1])
+
+
+def test_a_damaged_image_without_a_replica_is_not_held_any_more(peers: dict[str, Peer], image: tuple[Path, str]) -> None:
+    fetch(peers, image[1], "first")
+    flip(max(peers["asker"].store_files(), key=lambda p: p.stat().st_size), 5)
+    with pytest.raises(EngineError) as caught:
+        fetch(peers, image[1])
+    assert caught.value.code.name == "BAD_IMAGE"
+    assert peers["asker"].agent.images.inventory() == []
+
+
+def test_a_dead_source_is_passed_over(peers: dict[str, Peer], image: tuple[Path, str]) -> None:
+    peers["first"].server.stop()
+    fetch(peers, image[1], "first", "second")
+    assert is_whole(peers["asker"], image[1])
+
+
+def test_what_one_source_gave_is_not_fetched_again_from_the_next(peers: dict[str, Peer], image: tuple[Path, str]) -> None:
+    asker = peers["asker"]
+    making = asker.agent.images.fetching(image[1])
+    shutil.copy(peers["first"].agent.images.path(image[1]) / "manifest", making)
+    needed = [name for name, _ in prefetching.chunk_list(asker.agent, making)]
+    with httpx.Client(headers={"X-ClusterOS-Ticket": peers["first"].source_for(asker)["ticket"]}) as client:
+        prefetching.get_chunks(asker.agent, client, peers["first"].url, needed[: len(needed) // 2])
+    assert len(prefetching.store_missing(asker.agent, needed)) == len(needed) - len(needed) // 2
+
+
+def test_a_prefetch_reports_what_is_held_and_what_is_not(peers: dict[str, Peer], image: tuple[Path, str]) -> None:
+    asker = peers["asker"]
+    body = {"images": [image[1], "f" * 64], "sources": [peers["first"].source_for(asker)]}
+    prefetching.prefetch(asker.agent, body)
+    from tests.node.harness import wait_for
+
+    report = wait_for("the report", lambda: asker.sent)[0]["body"]
+    assert report["digests"] == [image[1]]
+    assert report["failed"][0]["digest"] == "f" * 64
+    assert report["failed"][0]["code"] == "NO_INPUT"
+
+
+@pytest.mark.parametrize("ticket", ["", "asker:1:00", "asker:4000000000:" + "0" * 64])
+def test_without_a_ticket_nothing_is_served(peers: dict[str, Peer], image: tuple[Path, str], ticket: str) -> None:
+    for method, path in (("GET", f"/images/{image[1]}/manifest"), ("POST", "/chunks"), ("GET", "/certificates")):
+        content, headers = b"[]" if method == "POST" else None, {"X-ClusterOS-Ticket": ticket}
+        answer = httpx.request(method, peers["first"].url + path, headers=headers, content=content)
+        assert answer.status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "content", "status"),
+    [("GET", "/images/../../node.json", None, 404), ("GET", "/images/xyz/manifest", None, 404), ("GET", "/", None, 404),
+     ("GET", f"/images/{'0' * 64}/manifest", None, 404), ("POST", "/chunks", b"{", 400), ("POST", "/chunks", b'["x"]', 400),
+     ("POST", "/chunks", b"7", 400), ("POST", "/other", b"[]", 404), ("POST", "/chunks", b'"' + b"x" * (2 << 20) + b'"', 413)],
+)  # fmt: skip
+def test_malformed_requests_are_refused(peers: dict[str, Peer], method: str, path: str, content: bytes | None, status: int) -> None:
+    ticket = peers["first"].source_for(peers["asker"])["ticket"]
+    try:
+        answer = httpx.request(method, peers["first"].url + path, headers={"X-ClusterOS-Ticket": ticket}, content=content)
+    except httpx.WriteError:  # the server refused a body that it did not read
+        assert status == 413
+        return
+    assert answer.status_code == status
+
+
+def test_a_snapshot_left_by_a_killed_service_gets_its_name(peers: dict[str, Peer], image: tuple[Path, str]) -> None:
+    first = peers["first"]
+    first.agent.images.path(image[1]).rename(first.agent.images.taking("left"))
+    again = make_agent(first.agent.config, first.sent.append, Engine())
+    assert [entry["digest"] for entry in again.images.inventory()] == [image[1]]
+
+
+def test_removal_and_sweep_free_the_store(peers: dict[str, Peer], image: tuple[Path, str]) -> None:
+    first = peers["first"]
+    assert first.agent.images.remove([image[1], "0" * 64]) == [image[1]]
+    assert first.agent.images.inventory() == []
+    first.agent.engine.call("gc", "--store", first.agent.store, "--images", first.agent.images.folder, "--min-age", "0")
+    assert sum(p.stat().st_size for p in first.store_files()) < 1 << 20
+
+
+def test_certificates_are_kept_and_listed(peers: dict[str, Peer]) -> None:
+    first, generation = peers["first"], str(uuid.uuid4())
+    certificates.keep(first.agent, {"generation": generation, "digests": [], "certificate": {"mac": "x"}})
+    ticket = first.source_for(peers["asker"])["ticket"]
+    listed = httpx.get(first.url + "/certificates", headers={"X-ClusterOS-Ticket": ticket}).json()
+    assert [entry["generation"] for entry in listed] == [generation]
