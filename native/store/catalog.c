@@ -36,25 +36,41 @@ static struct pack *pack_find(struct store *s, const char *name)
     return NULL;
 }
 
-/* damaged/HEX-PACKNAME marks a chunk of a pack that store_forget gave up. */
-static bool forgotten(const struct store *s, const struct place *place, const char *pack)
+int catalog_forgotten(const struct store *s, const char *pack, struct index *out, struct err *e)
 {
-    char hex[65];
-    digest_hex(&place->digest, hex);
-    AUTO_FREE char *name = xasprintf("damaged/%s-%s", hex, pack);
-    return faccessat(s->dirfd, name, F_OK, 0) == 0;
+    int fd = openat(s->dirfd, "damaged", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0 && errno == ENOENT)
+        return 0;
+    AUTO_DIR DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+    if (!dir)
+        return err_errno(e, "open damaged");
+    struct dirent *entry;
+    while (errno = 0, (entry = readdir(dir))) {
+        struct place p = {.state = PLACE_READY};
+        struct err no_marker;
+        char *name = entry->d_name;
+        if (strlen(name) <= 65 || name[64] != '-' || strcmp(name + 65, pack) != 0)
+            continue;
+        name[64] = 0;
+        if (!digest_parse(name, &p.digest, &no_marker))
+            index_add(out, &p);
+    }
+    return errno ? err_errno(e, "read damaged") : 0;
 }
 
-static void places_take(struct store *s, const struct place *places, size_t count, uint32_t pack)
+static int places_take(struct store *s, const struct place *places, size_t count, uint32_t pack, struct err *e)
 {
-    bool markers = faccessat(s->dirfd, "damaged", F_OK, 0) == 0;
+    struct index forgotten = {0};
+    int result = catalog_forgotten(s, s->packs[pack].name, &forgotten, e);
     index_reserve(&s->index, count);
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < count && !result; i++) {
         struct place p = places[i];
         p.pack = pack;
-        if (!markers || !forgotten(s, &p, s->packs[pack].name))
+        if (!index_find(&forgotten, &p.digest))
             index_add(&s->index, &p);
     }
+    index_free(&forgotten);
+    return result;
 }
 
 /* *gone: gc took it away between the look at the folder and now. */
@@ -76,9 +92,7 @@ static int pack_load(struct store *s, const char *name, bool *gone, struct err *
     s->packs[number].bytes = bytes;
     if (result)
         s->packs[number].damage = xasprintf("%s: %s", name, why.message);
-    else
-        places_take(s, places, count, number);
-    return 0;
+    return result ? 0 : places_take(s, places, count, number, e);
 }
 
 static bool is_pack(const char *name)

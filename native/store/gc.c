@@ -41,26 +41,22 @@ struct look {
     bool *keep;
 };
 
-static bool marker_there(struct sweep *g, const struct digest *digest, const char *pack)
-{
-    char hex[65];
-    digest_hex(digest, hex);
-    AUTO_FREE char *name = xasprintf("damaged/%s-%s", hex, pack);
-    return faccessat(g->store->dirfd, name, F_OK, 0) == 0;
-}
-
 /* Wanted, whole as far as is known, and not kept in another pack already. */
-static void look_choose(struct sweep *g, struct look *l)
+static int look_choose(struct sweep *g, struct look *l, struct err *e)
 {
-    for (size_t i = 0; i < l->count; i++) {
+    struct index forgotten = {0};
+    int result = catalog_forgotten(g->store, l->pack->name, &forgotten, e);
+    for (size_t i = 0; i < l->count && !result; i++) {
         struct place *wanted = index_find(&g->marks.index, &l->places[i].digest);
-        l->keep[i] = wanted && wanted->state == PLACE_PENDING && !marker_there(g, &l->places[i].digest, l->pack->name);
+        l->keep[i] = wanted && wanted->state == PLACE_PENDING && !index_find(&forgotten, &l->places[i].digest);
         if (!l->keep[i])
             continue;
         wanted->state = PLACE_READY;
         l->live++;
         l->live_bytes += l->places[i].stored;
     }
+    index_free(&forgotten);
+    return result;
 }
 
 static int look_open(struct sweep *g, struct pack *pack, struct look *l, struct err *e)
@@ -125,8 +121,8 @@ static int pack_sweep(struct sweep *g, struct pack *pack, bool young, struct err
     struct look l;
     int result = look_open(g, pack, &l, e);
     if (!result && l.young == young) {
-        look_choose(g, &l);
-        if (young)
+        result = look_choose(g, &l, e);
+        if (result || young)
             g->out->kept_chunks += l.count;
         else if (!l.live)
             result = pack_remove(g, &l, e);

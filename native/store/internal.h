@@ -45,6 +45,8 @@ MUST_CHECK int catalog_load(struct store *s, struct err *e);     /* what is new 
 void catalog_free(struct store *s);
 /* A descriptor of pack `number`; *temporary: the caller closes it. E_NO_INPUT when gc took the pack away. Mutex held. */
 MUST_CHECK int catalog_fd(struct store *s, uint32_t number, bool *temporary, struct err *e);
+/* The chunks of a pack that store_forget gave up: damaged/HEX-PACKNAME marks each. */
+MUST_CHECK int catalog_forgotten(const struct store *s, const char *pack, struct index *out, struct err *e);
 uint32_t catalog_add(struct store *s, const char *name, int fd);
 void pack_name_new(char out[PACK_NAME_BYTES], const char *ending);
 
