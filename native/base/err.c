@@ -55,9 +55,13 @@ int err_wrap(struct err *e, const char *format, ...)
     va_start(args, format);
     int n = vsnprintf(e->message, sizeof e->message, format, args);
     va_end(args);
-    size_t at = n < 0 ? 0 : (size_t)n;
-    if (at < sizeof e->message)
-        snprintf(e->message + at, sizeof e->message - at, ": %s", inner);
+    size_t at = n < 0 ? 0 : (size_t)n, len = strlen(inner);
+    if (at + 2 >= sizeof e->message)
+        return -1;
+    len = len < sizeof e->message - at - 3 ? len : sizeof e->message - at - 3; /* what does not fit is cut off */
+    memcpy(e->message + at, ": ", 2);
+    memcpy(e->message + at + 2, inner, len);
+    e->message[at + 2 + len] = 0;
     return -1;
 }
 
