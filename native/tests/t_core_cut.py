@@ -119,7 +119,15 @@ class Job:
     def end(self) -> tuple[bool, str]:
         native("exec", "--pod", self.pod(0), "--", "/usr/bin/touch", "/tmp/stop")
         answer = last(native("wait", "--pod", self.pod(0), "--timeout", 40))
-        return answer.get("exit_status") == 0 and self.log().strip().endswith("OK"), f"{answer} {self.log()}"
+        good = answer.get("exit_status") == 0 and self.log().strip().endswith("OK")
+        return good, "" if good else f"{answer} {self.log()} {self.forensics()}"
+
+    def forensics(self) -> str:
+        """What hangs where: processes, what they wait in, connections."""
+        look = "ps -eo pid,ppid,stat,wchan:20,args; ss -tanpe; for p in /proc/[0-9]*; do echo $p $(cat $p/syscall); ls -l $p/fd; done"
+        said = [native("exec", "--pod", self.pod(k), "--", "sh", "-c", look).stdout.decode() for k in range(PODS)]
+        (Path("/var/tmp") / f"clusteros-cut-{os.getpid()}.txt").write_text("\n=====\n".join(said))
+        return f"see /var/tmp/clusteros-cut-{os.getpid()}.txt"
 
 
 def whole(lab: Lab, kind: str) -> None:
