@@ -222,7 +222,7 @@ static inline bool fuzz_only_two(int top)
 static inline void fuzz_tree(const uint8_t *data, size_t len)
 {
     static struct store *store;
-    char dir[64], command[128];
+    char dir[64], command[256];
     struct tree tree = {0};
     struct err e = {0};
     struct cursor c = {data, data + len};
