@@ -12,6 +12,15 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+bool namespace_is_first(void)
+{
+    struct err ignored;
+    AUTO_BUF struct buf map = {0};
+    unsigned long inside, outside, count;
+    return io_slurp(AT_FDCWD, "/proc/self/uid_map", &map, 4096, &ignored) == 0 && map.data &&
+           sscanf((char *)map.data, "%lu %lu %lu", &inside, &outside, &count) == 3 && inside == 0 && outside == 0 && count == 4294967295ul;
+}
+
 int mount_tmpfs_detached(const char *mode, struct err *e)
 {
     AUTO_CLOSE int fs = fsopen("tmpfs", FSOPEN_CLOEXEC);
@@ -46,20 +55,85 @@ int mount_bind_readonly(const char *source, const char *at, struct err *e)
     return 0;
 }
 
+static int overlay_try(const char *lower, const char *at, const char *upper, const char *work, const char *how)
+{
+    AUTO_FREE char *options = xasprintf("lowerdir=%s,upperdir=%s,workdir=%s,index=off,%s", lower, upper, work, how);
+    return mount("clusteros", at, "overlay", MS_NOSUID, options);
+}
+
+/* Without redirects, metacopy and index every change stands whole in upper: an image of it needs nothing else. An ordinary user's
+ * overlay keeps its marks in user.* attributes, and has neither of the two anyway. */
+static int overlay_mount(const char *lower, const char *at, const char *upper, const char *work)
+{
+    if (overlay_try(lower, at, upper, work, "metacopy=off,redirect_dir=off") == 0)
+        return 0;
+    int number = errno;
+    if ((number == EPERM || number == EINVAL) && overlay_try(lower, at, upper, work, "userxattr") == 0)
+        return 0;
+    errno = number;
+    return -1;
+}
+
+/* ---- a root of which the parts are overlays: for a user namespace whose / has mounts that it may not take apart */
+
+static bool is_made_by_us(const char *name)
+{
+    static const char *const names[] = {".", "..", "proc", "sys", "dev", "tmp", "run"};
+    for (size_t k = 0; k < ARRAY_LENGTH(names); k++)
+        if (strcmp(name, names[k]) == 0)
+            return true;
+    return false;
+}
+
+static int link_copy(const char *from, const char *to, struct err *e)
+{
+    char target[PATH_BYTES];
+    ssize_t n = readlink(from, target, sizeof target - 1);
+    if (n < 0)
+        return err_errno(e, "read the link %s", from);
+    target[n] = 0;
+    return symlink(target, to) < 0 && errno != EEXIST ? err_errno(e, "link %s", to) : 0;
+}
+
+static int part_overlay(const char *lower, const char *at, const char *name, struct err *e)
+{
+    struct stat st;
+    AUTO_FREE char *from = xasprintf("%s/%s", strcmp(lower, "/") == 0 ? "" : lower, name), *to = xasprintf("%s/%s", at, name);
+    AUTO_FREE char *upper = xasprintf("upper/%s", name), *work = xasprintf("work/%s", name);
+    if (lstat(from, &st) < 0)
+        return err_errno(e, "look at %s", from);
+    if (S_ISLNK(st.st_mode))
+        return link_copy(from, to, e);
+    if (!S_ISDIR(st.st_mode))
+        return 0;
+    if ((mkdir(upper, 0755) < 0 && errno != EEXIST) || (mkdir(work, 0700) < 0 && errno != EEXIST))
+        return err_errno(e, "mkdir %s", upper);
+    if (overlay_mount(from, to, upper, work) == 0)
+        return 0;
+    return mount_bind_readonly(from, to, e); /* it has mounts below that may not be taken apart either */
+}
+
+static int parts_mount(const char *lower, const char *at, struct err *e)
+{
+    if (mount("upper", at, NULL, MS_BIND, NULL) < 0)
+        return err_errno(e, "bind the pod's own files");
+    AUTO_DIR DIR *entries = opendir(lower);
+    if (!entries)
+        return err_errno(e, "open %s", lower);
+    for (struct dirent *entry; (entry = readdir(entries));)
+        if (!is_made_by_us(entry->d_name) && part_overlay(lower, at, entry->d_name, e) < 0)
+            return -1;
+    return 0;
+}
+
 int mount_overlay(const char *lower, const char *at, struct err *e)
 {
     if (lower[0] != '/' || strpbrk(lower, ",:\\"))
         return err_set(e, E_USAGE, "the lower root '%s' must be an absolute path without , : \\", lower);
-    /* Without redirects, metacopy and index every change stands whole in upper: an image of it needs nothing else. */
-    AUTO_FREE char *options = xasprintf("lowerdir=%s,upperdir=upper,workdir=work,index=off,metacopy=off,redirect_dir=off", lower);
-    if (mount("clusteros", at, "overlay", MS_NOSUID, options) == 0)
+    if (overlay_mount(lower, at, "upper", "work") == 0)
         return 0;
-    int number = errno;
-    AUTO_FREE char *unprivileged = xasprintf("lowerdir=%s,upperdir=upper,workdir=work,index=off,userxattr", lower); /* no redirects, no metacopy by itself */
-    if ((number == EPERM || number == EINVAL) && mount("clusteros", at, "overlay", MS_NOSUID, unprivileged) == 0)
-        return 0;
-    errno = number;
-    return err_errno(e, "mount the pod's overlay on %s (the pod's directory must not lie on an overlay itself)", lower);
+    err_errno(e, "mount the pod's overlay on %s (the pod's directory must not lie on an overlay itself)", lower);
+    return namespace_is_first() ? -1 : parts_mount(lower, at, e);
 }
 
 /* ---- the machine's own mounts below / */

@@ -6,6 +6,7 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -27,10 +28,41 @@ static int offsets_write(const struct namespaces_new *spec, struct err *e)
                    spec->monotonic_offset_ns - mono * 1000000000, boot, spec->boottime_offset_ns - boot * 1000000000);
 }
 
+static bool map_has(const char *path, uint64_t id)
+{
+    struct err ignored;
+    AUTO_BUF struct buf map = {0};
+    if (io_slurp(AT_FDCWD, path, &map, 1u << 16, &ignored) < 0 || !map.data)
+        return true;
+    char *save = NULL;
+    unsigned long inside, outside, count;
+    for (char *line = strtok_r((char *)map.data, "\n", &save); line; line = strtok_r(NULL, "\n", &save))
+        if (sscanf(line, "%lu %lu %lu", &inside, &outside, &count) == 3 && id >= inside && id - inside < count)
+            return true;
+    return false;
+}
+
+bool ids_are_mapped(uint64_t uid, uint64_t gid)
+{
+    return map_has("/proc/self/uid_map", uid) && map_has("/proc/self/gid_map", gid);
+}
+
+/* One user may name one user and one group, if groups cannot be changed any more. */
+static int maps_write(const struct namespaces_new *spec, uid_t uid, gid_t gid, struct err *e)
+{
+    if (io_putf(e, "/proc/self/setgroups", "deny") < 0 || io_putf(e, "/proc/self/uid_map", "%lu %u 1", spec->uid, uid) < 0)
+        return -1;
+    return io_putf(e, "/proc/self/gid_map", "%lu %u 1", spec->gid, gid);
+}
+
 static int helper_run(const struct namespaces_new *spec, int (*child)(void *ctx), void *ctx, int report_fd, struct spawn_report *report)
 {
+    uid_t uid = geteuid();
+    gid_t gid = getegid();
     if (unshare(spec->flags) < 0)
         return err_errno(&report->error, "make new namespaces");
+    if ((spec->flags & CLONE_NEWUSER) && maps_write(spec, uid, gid, &report->error) < 0)
+        return err_wrap(&report->error, "name the pod's user");
     if ((spec->flags & CLONE_NEWTIME) && offsets_write(spec, &report->error) < 0)
         return err_wrap(&report->error, "set the pod's clocks");
     report->pid = fork();
@@ -71,12 +103,22 @@ int namespaces_spawn(const struct namespaces_new *spec, int (*child)(void *ctx),
     return 0;
 }
 
+static bool same_user_namespace(pid_t pid)
+{
+    char path[64];
+    struct stat own, other;
+    snprintf(path, sizeof path, "/proc/%d/ns/user", pid);
+    return stat("/proc/self/ns/user", &own) < 0 || stat(path, &other) < 0 || own.st_ino == other.st_ino;
+}
+
 int namespaces_join(pid_t pid, struct err *e)
 {
     AUTO_CLOSE int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
     if (pidfd < 0)
         return err_errno(e, "pidfd of %d", pid);
     int flags = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP | CLONE_NEWTIME;
+    if (!same_user_namespace(pid)) /* joining one's own is an error */
+        flags |= CLONE_NEWUSER;
     if (setns(pidfd, flags) < 0)
         return err_errno(e, "enter the namespaces of %d", pid);
     return 0;

@@ -5,7 +5,10 @@
 struct namespaces_new {
     int flags;                                /* CLONE_NEW*; CLONE_NEWPID and CLONE_NEWTIME hold for the child */
     int64_t monotonic_offset_ns, boottime_offset_ns; /* with CLONE_NEWTIME */
+    uint64_t uid, gid;                        /* with CLONE_NEWUSER: what our own user and group are called inside */
 };
+/* Whether this user namespace knows a user and a group by these numbers. */
+bool ids_are_mapped(uint64_t uid, uint64_t gid);
 /* Run child(ctx) in new namespaces; its return value is the exit status. The caller must be a child subreaper: a helper between makes
  * the namespaces and ends, so that the caller's own children do not land in them; the child becomes the caller's. */
 MUST_CHECK int namespaces_spawn(const struct namespaces_new *spec, int (*child)(void *ctx), void *ctx, pid_t *pid, struct err *e);

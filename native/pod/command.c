@@ -67,11 +67,23 @@ static int bounding_drop(struct err *e)
     return 0;
 }
 
+/* A user namespace made by an ordinary user may be forbidden to change groups at all; then they stay what the user's are. */
+static int groups_clear(void)
+{
+    struct err ignored;
+    AUTO_BUF struct buf text = {0};
+    if (setgroups(0, NULL) == 0)
+        return 0;
+    bool denied = io_slurp(AT_FDCWD, "/proc/self/setgroups", &text, 64, &ignored) == 0 && text.data && strncmp((char *)text.data, "deny", 4) == 0;
+    errno = EPERM;
+    return denied ? 0 : -1;
+}
+
 static int credentials_set(uid_t uid, gid_t gid, struct err *e)
 {
     if (bounding_drop(e) < 0)
         return -1;
-    if (setgroups(0, NULL) < 0 || setresgid(gid, gid, gid) < 0 || setresuid(uid, uid, uid) < 0)
+    if (groups_clear() < 0 || setresgid(gid, gid, gid) < 0 || setresuid(uid, uid, uid) < 0)
         return err_errno(e, "become user %u, group %u", uid, gid);
     if (capabilities_drop(e) < 0)
         return -1;

@@ -75,10 +75,13 @@ static int groups_make(struct making *m, struct err *e)
 
 static int init_start(struct making *m, struct err *e)
 {
+    bool named = ids_are_mapped(m->pod->facts.uid, m->pod->facts.gid); /* else: an ordinary user's pod, in which our own user has that name */
     const struct namespaces_new spaces = {
-        .flags = CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWTIME,
+        .flags = (named ? 0 : CLONE_NEWUSER) | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWTIME,
         .monotonic_offset_ns = m->spec->monotonic_offset_ns,
         .boottime_offset_ns = m->spec->boottime_offset_ns,
+        .uid = m->pod->facts.uid,
+        .gid = m->pod->facts.gid,
     };
     const int keepers[] = {m->status_fd, m->channel, m->report, m->act_report, m->act_ends[0], -1, -1};
     int close_fds[ARRAY_LENGTH(keepers)], count = 0;

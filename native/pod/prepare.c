@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "../kernel/cgroup.h"
+#include "../kernel/namespaces.h"
 #include "../kernel/netdev.h"
 #include "init.h"
 #include "state.h"
@@ -122,7 +123,7 @@ static int log_open(const struct pod *pod, const char *path, const char *name, c
     if (fd < 0)
         return err_errno(e, "open %s", path ? path : own);
     *path_out = realpath(path ? path : own, NULL);
-    bool ours = fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && geteuid() == 0; /* the job may open it anew by /dev/stdout */
+    bool ours = fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && geteuid() == 0 && ids_are_mapped(pod->facts.uid, pod->facts.gid); /* the job may open it anew by /dev/stdout */
     if (*path_out && (!ours || fchown(fd, (uid_t)pod->facts.uid, (gid_t)pod->facts.gid) == 0))
         return fd;
     err_errno(e, "give %s to the pod's user", path ? path : own);
