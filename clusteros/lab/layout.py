@@ -20,7 +20,7 @@ FRONT_PORT = 8000
 REDIS_PORT = 6379
 STORE_PORT = 7800
 LISTEN_FD = 900  # the console's socket on the host's loopback, handed down by `up`
-NODE_STATE = "/var/lib/clusteros"  # inside a node
+NODE_STATE = "/clusteros"  # inside a node
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,7 @@ def _start(lab: Lab, listener: socket.socket) -> int:
     command += [sys.executable, "-m", "clusteros.lab.front", str(lab.directory)]
     os.dup2(listener.fileno(), LISTEN_FD, inheritable=True)
     log = (lab.directory / "lab.log").open("ab")
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "PATH": os.environ.get("PATH", "/usr/bin:/bin") + ":/usr/sbin:/sbin"}
     process = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=[LISTEN_FD], start_new_session=True,
         env=environment, cwd=REPOSITORY,

@@ -1,7 +1,7 @@
 """One node of a lab, as a machine of its own: `python -m clusteros.lab.node DIRECTORY NAME` outside, `… inside …` within.
 
 Outside: makes the namespaces (process, mount, network, UTS, IPC), plugs the wire in, waits. Inside (process 1 of the node): an overlay of
-this machine's root with the node's own upper layer, own /tmp and /run, its state directory at /var/lib/clusteros and nothing of the other
+this machine's root with the node's own upper layer, own /tmp and /run, its state directory at /clusteros and nothing of the other
 nodes or of the front end; then it becomes the node's supervisor. When the outside process dies, the kernel ends the whole node.
 """
 
@@ -21,6 +21,7 @@ from clusteros.lab import cgroups, network, supervise
 from clusteros.lab.layout import NODE_STATE, REPOSITORY, STORE_PORT, Lab
 
 PR_SET_PDEATHSIG = 1
+OWN_FOLDERS = {"dev", "proc", "sys", "tmp", "run", "mnt", "lost+found"}
 
 
 def _die_with_parent() -> None:
@@ -57,21 +58,21 @@ def _mount(*arguments: str) -> None:
 
 
 def make_root(lab: Lab, name: str) -> None:
-    """Pivot into the node's own root."""
-    own = lab.node(name)
-    upper, work, root = own / "root-upper", own / "root-work", own / "root"
-    for folder in (upper, work, root, lab.node_state(name)):
+    """Pivot into the node's own root: an overlay of this machine's, or what an ordinary user can have instead."""
+    root = lab.node(name) / "root"
+    for folder in (root, lab.node_state(name)):
         folder.mkdir(parents=True, exist_ok=True)
-    _mask(upper, lab.directory)
-    (upper / NODE_STATE.lstrip("/")).mkdir(parents=True, exist_ok=True)
     _mount("--make-rprivate", "/")
-    options = f"lowerdir=/,upperdir={upper},workdir={work}"
-    _mount("-t", "overlay", "node-root", "-o", options + ("" if _in_first_user_namespace() else ",userxattr"), str(root))
+    if _in_first_user_namespace():
+        _lay_overlay(lab, name, root)
+    else:
+        _lay_binds(lab, root)
     for path in ("/dev", "/sys"):
+        (root / path[1:]).mkdir(exist_ok=True)
         _mount("--rbind", path, f"{root}{path}")
-    _mount("-t", "proc", "proc", f"{root}/proc")
-    for path, mode in (("/tmp", "1777"), ("/run", "755")):
-        _mount("-t", "tmpfs", "-o", f"mode={mode}", "tmpfs", f"{root}{path}")
+    for path, kind, options in (("/proc", "proc", "nosuid"), ("/tmp", "tmpfs", "mode=1777"), ("/run", "tmpfs", "mode=755")):
+        (root / path[1:]).mkdir(exist_ok=True)
+        _mount("-t", kind, "-o", options, kind, f"{root}{path}")
     _mount("--bind", str(lab.node_state(name)), f"{root}{NODE_STATE}")
     (root / "mnt").mkdir(exist_ok=True)
     subprocess.run(["pivot_root", str(root), str(root / "mnt")], check=True)
@@ -79,12 +80,36 @@ def make_root(lab: Lab, name: str) -> None:
     subprocess.run(["umount", "-l", "/mnt"], check=True)
 
 
+def _lay_overlay(lab: Lab, name: str, root: Path) -> None:
+    upper, work = lab.node(name) / "root-upper", lab.node(name) / "root-work"
+    for folder in (upper, work, upper / NODE_STATE[1:]):
+        folder.mkdir(parents=True, exist_ok=True)
+    _mask(upper, lab.directory)
+    _mount("-t", "overlay", "node-root", "-o", f"lowerdir=/,upperdir={upper},workdir={work}", str(root))
+
+
+def _lay_binds(lab: Lab, root: Path) -> None:
+    """An ordinary user may not overlay / itself (locked mounts, mount_namespaces(7)): a tmpfs with an own /etc, the rest bound."""
+    _mount("-t", "tmpfs", "-o", "mode=755", "node-root", str(root))
+    (root / NODE_STATE[1:]).mkdir()
+    for entry in Path("/").iterdir():
+        place = root / entry.name
+        if entry.is_symlink():
+            place.symlink_to(entry.readlink())
+        elif entry.name == "etc":
+            subprocess.run(["cp", "-a", "--no-preserve=ownership", "/etc", str(place)], check=False, stderr=subprocess.DEVNULL)
+        elif entry.is_dir() and entry.name not in OWN_FOLDERS and os.access(entry, os.X_OK):
+            place.mkdir()
+            _mount("--rbind", str(entry), str(place))
+    hidden = root / str(lab.directory).lstrip("/")
+    _mount("-t", "tmpfs", "-o", "mode=700", "tmpfs", str(hidden))
+
+
 def _mask(upper: Path, hidden: Path) -> None:
     """Hide a folder of the lower root (the lab itself) behind an empty opaque one (overlayfs.rst, "opaque directories")."""
     cover = upper / str(hidden).lstrip("/")
     cover.mkdir(parents=True, exist_ok=True)
-    attribute = "trusted.overlay.opaque" if _in_first_user_namespace() else "user.overlay.opaque"
-    os.setxattr(cover, attribute, b"y")
+    os.setxattr(cover, "trusted.overlay.opaque", b"y")
 
 
 def _in_first_user_namespace() -> bool:
