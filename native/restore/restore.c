@@ -13,6 +13,7 @@
 #include "../pod/root.h"
 #include "../snapshot/barrier.h"
 #include "../snapshot/stop.h"
+#include "leftovers.h"
 #include "load.h"
 #include "sysv_load.h"
 
@@ -144,9 +145,20 @@ static int open_all(const struct restore_options *o, struct image *image, struct
     return tree_board_make(r, e);
 }
 
-int restore_image(const struct restore_options *options, struct err *e)
+static int pod_make(const char *dir, const struct pod_spec *spec, struct restore *r, struct pod *pod, struct err *e)
 {
     static const struct pod_program program = {.fill = fill, .in_pod = in_pod, .act = act};
+    struct err other;
+    if (leftovers_begin(dir, e) < 0)
+        return -1;
+    bool failed = pod_create(spec, &program, r, pod, e) < 0;
+    if (leftovers_end(dir, failed, &other) < 0 && !failed)
+        output_event("warn", "\"message\":\"the mark of the restore cannot be removed\"");
+    return failed ? -1 : 0;
+}
+
+int restore_image(const struct restore_options *options, struct err *e)
+{
     struct restore r = {.stdout_fd = -1, .stderr_fd = -1, .started_ns = clock_ns(CLOCK_MONOTONIC)};
     struct image image = {0};
     struct pod_spec spec;
@@ -154,7 +166,7 @@ int restore_image(const struct restore_options *options, struct err *e)
     int result = open_all(options, &image, &r, e);
     if (result == 0) {
         spec_make(options, &image, &spec);
-        result = pod_create(&spec, &program, &r, &pod, e);
+        result = pod_make(options->pod, &spec, &r, &pod, e);
     }
     if (result == 0) {
         output_event("done", "\"processes\":%zu,\"init_pid\":%d,\"keeper_pid\":%d,\"command_pid\":%lu,\"took_ms\":%.3f", image.tasks_count,

