@@ -63,7 +63,7 @@ static int trees_make(struct pod *pod, struct err *e)
 static int groups_make(struct making *m, struct err *e)
 {
     AUTO_BUF struct buf missing = {0};
-    if (pod_state_save(m->pod, e) < 0)
+    if (pod_state_save(m->pod, e) < 0 || pod_lease_save(m->pod, e) < 0)
         return -1;
     cgroups_make(m->pod->cgroups, m->spec->mem_bytes, &missing);
     if (missing.len) {

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +12,8 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "spare.h"
 
 #define TERM_GRACE_MS 2000
 
@@ -122,7 +125,7 @@ static void exit_write(int dirfd, int status)
     struct err error;
     char text[32];
     int n = snprintf(text, sizeof text, "%d\n", status);
-    if (io_replace(dirfd, "exit", text, (size_t)n, 0600, &error) < 0)
+    if (spare_replace(dirfd, "exit", "exit.spare", text, (size_t)n, &error) < 0)
         fprintf(stderr, "podinit: the exit status %d cannot be kept: %s\n", status, error.message); /* the keeper takes it from our own */
 }
 
@@ -168,6 +171,15 @@ static int reap(int dirfd, pid_t command)
     }
 }
 
+/* What a restore needed is given back, and memory that runs out in the pod shall not cost the pod its first process (where that may be asked for). */
+static void slim_down(void)
+{
+    struct err ignored;
+    malloc_trim(0);
+    if (io_putf(&ignored, "/proc/self/oom_score_adj", "-1000") < 0)
+        return;
+}
+
 int init_main(void *opaque)
 {
     struct pod_init *init = opaque;
@@ -190,5 +202,6 @@ int init_main(void *opaque)
     if (message_send(init->channel, STEP_RUNNING, (uint64_t)command, NULL, &ignored) < 0)
         return E_PROTOCOL;
     all_else_close(dirfd);
+    slim_down();
     return reap(dirfd, command);
 }

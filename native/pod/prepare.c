@@ -14,6 +14,7 @@
 #include "../kernel/namespaces.h"
 #include "../kernel/netdev.h"
 #include "init.h"
+#include "spare.h"
 #include "state.h"
 
 #define ID_MAX 0xfffffffeul
@@ -33,6 +34,8 @@ static int directory_open(const char *dir, struct pod *out, struct err *e)
 {
     if (!dir || !*dir)
         return err_set(e, E_USAGE, "a pod needs a directory (--pod)");
+    if (geteuid() != 0)
+        return err_set(e, E_DENIED, "pods need root, or a user namespace of your own: unshare --user --map-root-user --mount --net --ipc --pid --fork --mount-proc");
     if (io_mkdirs(dir, 0700, e) < 0)
         return -1;
     if (!realpath(dir, out->dir))
@@ -72,6 +75,8 @@ static int identity_make(const struct pod_spec *spec, struct pod *out, struct er
     snprintf(out->host_ifname, sizeof out->host_ifname, "pod%02x%02x%02x%02x", r[32], r[33], r[34], r[35]);
     snprintf(out->cgroup, sizeof out->cgroup, "clusteros-%02x%02x%02x%02x", r[32], r[33], r[34], r[35]);
     machine_boot_id(out->host_boot_id);
+    if (spare_make(out->dirfd, "exit.spare", e) < 0 || spare_make(out->dirfd, "state.spare", e) < 0 || spare_make(out->dirfd, "result.spare", e) < 0)
+        return -1;
     AUTO_FREE char *line = xasprintf("%s\n", f->boot_id);
     return io_replace(out->dirfd, "boot_id", line, strlen(line), 0644, e);
 }

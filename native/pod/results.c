@@ -4,6 +4,7 @@
 #include <time.h>
 
 #include "keeper_parts.h"
+#include "spare.h"
 
 int result_keep(int dirfd, const char *id, const char *verb, const char *args_json, int exit_status, const char *line, struct err *e)
 {
@@ -12,7 +13,7 @@ int result_keep(int dirfd, const char *id, const char *verb, const char *args_js
     AUTO_FREE char *quoted = json_quote(id);
     buf_addf(&b, "{\"id\":%s,\"verb\":\"%s\",\"args\":[%s],\"exit\":%d,\"ended_at_ms\":%lu,\"result\":%s}\n", quoted, verb, args_json, exit_status,
              clock_ns(CLOCK_REALTIME) / 1000000, line);
-    if (io_replace(dirfd, name, b.data, b.len, 0600, e) < 0)
+    if (spare_replace(dirfd, name, "result.spare", b.data, b.len, e) < 0)
         return err_wrap(e, "keep the result of %s", id);
     return 0;
 }

@@ -9,6 +9,7 @@
 
 #include "../kernel/cgroup.h"
 #include "../kernel/netdev.h"
+#include "spare.h"
 
 #define STATE_BYTES_MAX (1u << 20)
 #define LEASE_LINE_BYTES 96
@@ -65,7 +66,7 @@ int pod_state_save(const struct pod *pod, struct err *e)
         line_text(&b, key, pod->cgroups->dir[k]);
     }
     facts_lines(&b, &pod->facts);
-    if (io_replace(pod->dirfd, "state", b.data, b.len, 0600, e) < 0)
+    if (spare_replace(pod->dirfd, "state", "state.spare", b.data, b.len, e) < 0)
         return err_wrap(e, "keep the state of pod %s", pod->dir);
     return 0;
 }

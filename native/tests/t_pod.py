@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -128,6 +129,23 @@ def lease(lab: Lab, name: str, seconds: float, epoch: int = 5) -> dict[str, obje
     return last(native("lease", "--pod", lab.pod(name), "--epoch", epoch, "--until-boottime-ns", max(until_ns, 1)))
 
 
+def full_disk(lab: Lab) -> None:
+    small = lab.pod("full")
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(small)], check=True)
+    try:
+        lab.run("full", "sh", "-c", "dd if=/dev/zero of=/fill bs=64k; dd if=/dev/zero of=/fill2 bs=1; exit 4")
+        ended = lab.wait("full")
+        ok(ended.get("exit_status") == 4, "the exit status is kept on a full disk", ended)
+        native("kill", "--pod", small)
+        ok(leftovers(read_state(small)) == [], "and the pod is cleared away")
+    finally:
+        (small / "upper/fill").unlink(missing_ok=True)
+        native("adopt", "--pod", small)
+        native("kill", "--pod", small)
+        subprocess.run(["umount", "-l", str(small)], check=True)
+
+
 def leases(lab: Lab) -> None:
     lab.run("leased", "sh", "-c", COUNTER)
     ok(lease(lab, "leased", 0.8).get("event") == "done" and moves(lab, "leased"), "a pod with a lease runs")
@@ -171,7 +189,7 @@ def main() -> int:
         print("1..0 # SKIP needs root")
         return 1
     with Lab() as lab:
-        for part in (bad_input, life, the_end_of_all, identity, freezing, leases, keepers):
+        for part in (bad_input, life, the_end_of_all, identity, freezing, full_disk, leases, keepers):
             part(lab)
     return finish()
 
