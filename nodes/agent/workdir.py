@@ -7,6 +7,7 @@ and nothing but regular files is read.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -29,12 +30,21 @@ Download = Callable[[str, BinaryIO, str, int], None]
 # ---- before the start
 
 
+def give(target: Path | int, spec: PodSpec) -> None:
+    """To the job's user. A node service of an ordinary user cannot name that user: its pods show the service's own files as the job's."""
+    try:
+        os.chown(target, spec.uid, spec.gid)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # EINVAL: not mapped in this user namespace, user_namespaces(7)
+            raise
+
+
 def fill(upper: Path, spec: PodSpec, request: dict[str, Any], download: Download) -> list[str] | None:
     """Make the working directory and /etc/clusteros in `upper`. Returns the command of this pod, None for none."""
     if spec.workdir.startswith(tuple(p + "/" for p in PRIVATE)) or spec.workdir in PRIVATE:
         raise bad(f"the working directory {spec.workdir} lies where every pod has its own empty tree")
     workdir = _make_folder(upper, PurePosixPath(spec.workdir))
-    os.chown(workdir, spec.uid, spec.gid)
+    give(workdir, spec)
     workdir.chmod(0o755)
     for entry in _take_files(request.get("files")):
         _fetch(workdir, entry, spec, download)
@@ -75,10 +85,10 @@ def _fetch(workdir: Path, entry: dict[str, Any], spec: PodSpec, download: Downlo
     for part in path.parts[:-1]:
         folder = folder / part
         folder.mkdir(mode=0o755, exist_ok=True)
-        os.chown(folder, spec.uid, spec.gid)
+        give(folder, spec)
     with (folder / path.name).open("wb") as target:
         download(str(entry.get("url")), target, digest, size)
-        os.fchown(target.fileno(), spec.uid, spec.gid)
+        give(target.fileno(), spec)
         os.fchmod(target.fileno(), 0o755 if entry.get("executable") else 0o644)
 
 
@@ -106,7 +116,7 @@ def _command(workdir: Path, spec: PodSpec, request: dict[str, Any]) -> list[str]
 def _write_script(workdir: Path, spec: PodSpec, script: str) -> list[str]:
     path = workdir / SCRIPT
     path.write_text(script if script.endswith("\n") else script + "\n")
-    os.chown(path, spec.uid, spec.gid)
+    give(path, spec)
     path.chmod(0o755)
     return [f"./{SCRIPT}"] if script.startswith("#!") else ["/bin/sh", f"./{SCRIPT}"]
 
