@@ -12,7 +12,7 @@ from checkpoints.json import full_job_json, generation_json, resume_json
 from checkpoints.models import Generation, Resume
 from clusteros.core.idempotency import answer_once
 from clusteros.core.paging import page
-from jobs.services import find_job
+from jobs.services import cancel_job, find_job
 
 router = Router(tags=["generations"])
 
@@ -31,6 +31,11 @@ class PinIn(Schema):
 @router.get("/jobs/{job_id}")
 def job(request: HttpRequest, job_id: str) -> Any:
     return full_job_json(find_job(request.user, job_id))
+
+
+@router.delete("/jobs/{job_id}")
+def cancel(request: HttpRequest, job_id: str) -> Any:
+    return full_job_json(cancel_job(find_job(request.user, job_id), acting_user=request.user))
 
 
 @router.post("/jobs/{job_id}/hold")

@@ -23,6 +23,8 @@ from clusteros.environment import environment
 LOG = logging.getLogger(__name__)
 KEY_LIFE_S = 300
 POLL_S = 0.001
+IDLE_POLL_S = 0.004
+"""While nobody has come to any barrier, and for restores, whose pods come seconds apart."""
 LOOK_AT_RECORD_S = 0.25
 
 
@@ -78,13 +80,14 @@ class Watcher:
     def _watch(self) -> None:
         store = client()
         while barriers := self._current():
+            pause_s = IDLE_POLL_S
             try:
-                self._round(store, barriers)
+                pause_s = POLL_S if self._round(store, barriers) else IDLE_POLL_S
             except Exception as error:  # Redis or PostgreSQL away: the clock starts a new watch if this one ends
                 LOG.warning("the barriers cannot be watched at this moment: %s", error)
                 refresh_connections()
                 time.sleep(0.2)
-            time.sleep(POLL_S)
+            time.sleep(pause_s)
 
     def _current(self) -> list[Barrier]:
         """The barriers under way; with none left the thread ends, under the lock, so that `add` makes a new one."""
@@ -93,16 +96,19 @@ class Watcher:
                 self._thread = None
             return list(self._barriers.values())
 
-    def _round(self, store: redis.Redis, barriers: list[Barrier]) -> None:
+    def _round(self, store: redis.Redis, barriers: list[Barrier]) -> bool:
+        """Look once at each; True when a pause of a job is going on, which every millisecond lengthens."""
         pipeline = store.pipeline(transaction=False)
         for barrier in barriers:
             pipeline.scard(barrier.prefix + barrier.name)
-        for barrier, count in zip(barriers, pipeline.execute(), strict=True):
+        counts = pipeline.execute()
+        for barrier, count in zip(barriers, counts, strict=True):
             verdict = self._judge(barrier, int(count))
             if verdict is not None:
                 set_verdict(store, barrier.prefix, verdict)
                 with self._lock:
                     self._barriers.pop(barrier.prefix, None)
+        return any(count and barrier.name == "captured" for barrier, count in zip(barriers, counts, strict=True))
 
     def _judge(self, barrier: Barrier, count: int) -> str | None:
         now = time.monotonic()

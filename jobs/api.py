@@ -135,11 +135,6 @@ def jobs(
     return page(rows, job_json, key="number", limit=limit, cursor=cursor)
 
 
-@router.delete("/jobs/{job_id}")
-def cancel(request: HttpRequest, job_id: str) -> Any:
-    return job_json(services.cancel_job(services.find_job(request.user, job_id), acting_user=request.user))
-
-
 @router.post("/jobs/{job_id}/signal")
 def signal(request: HttpRequest, job_id: str, payload: SignalIn) -> Any:
     job = services.find_job(request.user, job_id)

@@ -39,7 +39,8 @@ def run_json(run: Run) -> dict[str, Any]:
 
 def pod_json(pod: Pod) -> dict[str, Any]:
     return {
-        "pod": pod.index, "index": pod.index, "ip": pod_ip(pod.index), "node": pod.node.name, "state": pod.state, "pids": pod.pids, "processes": pod.processes,
+        "pod": pod.index, "index": pod.index, "ip": pod_ip(pod.index), "node": pod.node.name,
+        "state": pod.state, "pids": pod.pids, "processes": pod.processes,
         "mem_bytes": pod.mem_bytes, "cpu_s": pod.cpu_s, "exit_status": pod.exit_status, "code": pod.code,
         "message": pod.message, "lease_until": text(pod.lease_until), "checkpointable": pod.checkpointable,
         "obstacles": pod.obstacles, "started_at": text(pod.started_at), "ended_at": text(pod.ended_at),

@@ -53,8 +53,6 @@ def join_node(
     }  # fmt: skip
     node, made = Node.objects.update_or_create(name=name, defaults=values)
     record_event("node.joined", f"{cores} cores, {mem_bytes >> 20} MiB" + ("" if made else " (again)"), node=name)
-    if made:
-        Node.objects.filter(pk=node.pk).update(last_heartbeat=timezone.now())
     wake_scheduler()
     return node
 

@@ -18,6 +18,8 @@ from clusteros.environment import environment
 LOG = logging.getLogger(__name__)
 LEADER_LOCK = 0x636C7573746572
 RETRY_S = 1.0
+GATHER_S = 0.01
+"""Wake-ups that come together make one tick."""
 
 
 def lead(tick: Callable[[], None], stopping: Callable[[], bool], started: Callable[[], None]) -> None:
@@ -48,5 +50,7 @@ def _run(connection: psycopg.Connection, tick: Callable[[], None], stopping: Cal
     while not stopping():
         tick()
         for _ in connection.notifies(timeout=environment().tick_s, stop_after=1):
+            pass
+        for _ in connection.notifies(timeout=GATHER_S):
             pass
         connection.execute("SELECT 1")

@@ -39,6 +39,8 @@ HINT_AGAIN_S = 2.0
 SLOW_EVERY_S = 2.0
 KEEP_HOUSE_EVERY_S = 60.0
 VERDICT_REPEAT_S = 60.0
+FIRST_WORD_S = 120.0
+"""A machine that joined may take this long until its service sends the first heartbeat."""
 
 
 @dataclass
@@ -100,7 +102,8 @@ def lose_silent_nodes(clock: Clock, now: datetime.datetime) -> None:
     if not clock.may_judge(now):
         return
     before = now - datetime.timedelta(seconds=environment().lost_after_s)
-    silent = Node.objects.filter(Q(last_heartbeat__lt=before) | Q(last_heartbeat=None)).exclude(state="lost")
+    never = Q(last_heartbeat=None, joined_at__lt=now - datetime.timedelta(seconds=FIRST_WORD_S))
+    silent = Node.objects.filter(Q(last_heartbeat__lt=before) | never).exclude(state="lost")
     for node in silent:
         silence_s = (now - node.last_heartbeat).total_seconds() if node.last_heartbeat else 0
         lose_node(node, f"no heartbeat for {silence_s:.1f} s")

@@ -114,6 +114,11 @@ def record_image_inventory(node: Node, opened: dict[str, Any], answer: dict[str,
         _complete_waiting(set(confirmed))
 
 
+def ask_replicas_of(digest: str) -> None:
+    """At once, when an image is stored: the generation waits for them."""
+    _ask_for(digest, replicas_wanted(), timezone.now())
+
+
 # ---- passes of the clock
 
 

@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from checkpoints.certificates import make_certificate
 from checkpoints.models import RESUME_OPEN, Generation, Replica, Resume, Snapshot
-from checkpoints.services.replicas import note_replica, replicas_are_enough
+from checkpoints.services.replicas import ask_replicas_of, note_replica, replicas_are_enough
 from clusteros.core.dispatch import send_after_commit, wake_scheduler
 from clusteros.core.events import record_event
 from clusteros.core.problems import Problem, conflict
@@ -154,6 +154,8 @@ def _note_stored(snapshot: Snapshot, body: dict[str, Any]) -> None:
     moved = move_if(snapshot, "stored", digest=digest, log_marks=body.get("log_marks") or {}, **values)
     if moved:
         note_replica(digest, snapshot.node)
+        if snapshot.generation.state in OPEN:
+            ask_replicas_of(digest)
         warnings = [str(w)[:300] for w in body.get("warnings") or []][:50]
         if warnings:
             generation = lock(snapshot.generation)

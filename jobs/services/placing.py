@@ -24,7 +24,7 @@ VNI_MAX = (1 << 24) - 1
 
 def room_of_nodes(*, without_job: Job | None = None, also: tuple[str, ...] = ()) -> list[NodeRoom]:
     """What is free on the nodes that take pods; the pods of `without_job` count as gone. `also`: further states."""
-    nodes = Node.objects.filter(state__in=("up", *also))
+    nodes = Node.objects.filter(state__in=("up", *also)).exclude(last_heartbeat=None)
     live = Pod.objects.filter(state__in=POD_LIVE).exclude(run__job__state__in=("completed", "failed", "cancelled"))
     if without_job is not None:
         live = live.exclude(run__job=without_job)

@@ -11,6 +11,7 @@ import datetime
 from typing import Any
 
 from django.db import transaction
+from django.db.models import F
 from django.utils import timezone
 
 from clusteros.core.dispatch import wake_scheduler
@@ -63,7 +64,8 @@ def _close_commands(pod: Pod, state: str) -> None:
         close(f"thaw_pod:{pod.run_id}:{pod.index}", state)  # type: ignore[attr-defined]
 
 
-def _note_figures(pod: Pod, body: dict[str, Any]) -> None:
+def figures_of(body: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a report that are kept as they are."""
     values: dict[str, Any] = {}
     for field, kind in (("pids", int), ("mem_bytes", int), ("cpu_s", float)):
         if isinstance(body.get(field), int | float):
@@ -71,6 +73,11 @@ def _note_figures(pod: Pod, body: dict[str, Any]) -> None:
     for field in ("checkpointable", "obstacles", "processes", "exit_status"):
         if body.get(field) is not None:
             values[field] = body[field]
+    return values
+
+
+def _note_figures(pod: Pod, body: dict[str, Any]) -> None:
+    values = figures_of(body)
     if values:
         Pod.objects.filter(pk=pod.pk).update(**values)
         for field, value in values.items():
@@ -157,46 +164,50 @@ def follow_suspension(run: Run) -> None:
 
 def record_inventory(node: Node, opened: dict[str, Any], answer: dict[str, Any]) -> None:
     """Take every pod of the inventory, find those that are gone, and answer which leases go on."""
-    body, now = opened["body"], timezone.now()
-    listed: set[tuple[str, int]] = set()
+    reports = {(str(r["run"]), int(r["pod"])): r for r in opened["body"].get("pods") or []}
+    known = _known_pods(node, reports)
     answer |= {"pods": [], "ended": [], "logs": []}
-    for report in body.get("pods") or []:
-        listed.add((str(report["run"]), int(report["pod"])))
-        with transaction.atomic():
-            _take_listed(node, report, float(opened["sent_at"]), now, answer)
-    _miss_unlisted(node, listed)
-    _close_ends(node, listed, now)
-
-
-def _take_listed(
-    node: Node, report: dict[str, Any], sent_at: float, now: datetime.datetime, answer: dict[str, Any]
-) -> None:
-    name = {"run": report["run"], "epoch": report["epoch"], "pod": report["pod"]}
-    pod = _find(node, report)
-    if pod is None:
-        answer["ended"].append(name)
-        return
-    _take(pod, report, sent_at)
-    alive = report["state"] not in ("ended", "failed")
-    Pod.objects.filter(pk=pod.pk).update(in_inventory=True, **({"seen_at": sent_at} if alive else {}))
-    pod.refresh_from_db()
-    _answer_lease(pod, name, now, answer, alive=alive)
-
-
-def _answer_lease(
-    pod: Pod, name: dict[str, Any], now: datetime.datetime, answer: dict[str, Any], *, alive: bool
-) -> None:
-    run = pod.run
-    run.refresh_from_db()
-    if run.epoch < Job.objects.values_list("epoch", flat=True).get(pk=run.job_id) or run.state == "ended":
-        if alive:
+    for key, report in reports.items():
+        name = {"run": report["run"], "epoch": report["epoch"], "pod": report["pod"]}
+        pod = known.get(key)
+        if pod is None or pod.run.epoch != int(report["epoch"]):
             answer["ended"].append(name)
-            _reopen_end(run, pod, now)
-        return
-    if pod.live:
-        lease_s = environment().lease_s
-        Pod.objects.filter(pk=pod.pk).update(lease_until=now + datetime.timedelta(seconds=lease_s))
+        else:
+            _answer_lease(_take_listed(pod, report, float(opened["sent_at"])), name, report, answer)
+    _miss_unlisted(node, set(reports))
+    _close_done(node, reports, timezone.now())
+
+
+def _known_pods(node: Node, reports: dict[tuple[str, int], Any]) -> dict[tuple[str, int], Pod]:
+    pods = Pod.objects.filter(node=node, run_id__in={run for run, _ in reports})
+    return {(str(p.run_id), p.index): p for p in pods.select_related("run__job__owner", "node")}  # type: ignore[attr-defined]
+
+
+def _take_listed(pod: Pod, report: dict[str, Any], sent_at: float) -> Pod:
+    """The quick way is one UPDATE: nothing but figures has changed."""
+    alive = report["state"] not in ("ended", "failed")
+    seen: dict[str, Any] = {"in_inventory": True, **({"seen_at": sent_at} if alive else {})}
+    if pod.state == report["state"] and alive:
+        Pod.objects.filter(pk=pod.pk).update(**figures_of(report), **seen)
+        if report.get("checkpointable") not in (None, pod.checkpointable):
+            _note_checkpointable(pod.run)
+        return pod
+    with transaction.atomic():
+        _take(pod, report, sent_at)
+        Pod.objects.filter(pk=pod.pk).update(**seen)
+    return Pod.objects.select_related("run__job__owner", "node").get(pk=pod.pk)
+
+
+def _answer_lease(pod: Pod, name: dict[str, Any], report: dict[str, Any], answer: dict[str, Any]) -> None:
+    """Renewed is what lives by the record, in the newest run of its job, if that has not ended."""
+    now = timezone.now()
+    current = Pod.objects.filter(pk=pod.pk, run__epoch=F("run__job__epoch")).exclude(run__state="ended")
+    until = now + datetime.timedelta(seconds=environment().lease_s)
+    if current.filter(state__in=POD_LIVE).update(lease_until=until):
         answer["pods"].append(name)
+    elif report["state"] not in ("ended", "failed") and not current.exists():
+        answer["ended"].append(name)
+        _reopen_end(pod.run, pod, now)
     answer["logs"].append({
         "run": name["run"], "pod": pod.index, "stdout": pod.stdout_bytes, "stderr": pod.stderr_bytes,
     })  # fmt: skip
@@ -218,15 +229,27 @@ def _miss_unlisted(node: Node, listed: set[tuple[str, int]]) -> None:
             lose_pod(pod, f"{node.name} does not have it any more")
 
 
-def _close_ends(node: Node, listed: set[tuple[str, int]], now: datetime.datetime) -> None:
-    """An end is done when the pod is not in an inventory that is surely younger than the command."""
+def _close_done(node: Node, reports: dict[tuple[str, int], Any], now: datetime.datetime) -> None:
+    """Commands whose effect this inventory shows; it must surely be younger than the command."""
     before = now - datetime.timedelta(seconds=2 * environment().heartbeat_s)
-    for row in Command.objects.filter(node=node, kind="end_pod", done_at=None, sent_at__lt=before):
-        if (row.body["run"], row.body["pod"]) not in listed:
-            close(row.key, "gone")
-            pod = Pod.objects.filter(run_id=row.body["run"], index=row.body["pod"]).select_related("run__job", "node").first()
-            if pod is not None:
-                move_if(pod, "ended", "removed", ended_at=now)
+    rows = Command.objects.filter(node=node, done_at=None, sent_at__lt=before)
+    for row in rows.filter(kind__in=("end_pod", "freeze_pod", "thaw_pod")):
+        report = reports.get((row.body["run"], row.body["pod"]))
+        if row.kind == "end_pod" and report is None:
+            _note_gone(row, now)
+        elif row.kind != "end_pod" and (report is None or report["state"] == SHOWS[row.kind]):
+            close(row.key, "seen")
+
+
+SHOWS = {"freeze_pod": "suspended", "thaw_pod": "running"}
+
+
+def _note_gone(row: Command, now: datetime.datetime) -> None:
+    close(row.key, "gone")
+    pods = Pod.objects.filter(run_id=row.body["run"], index=row.body["pod"])
+    pod = pods.select_related("run__job", "node").first()
+    if pod is not None:
+        move_if(pod, "ended", "removed", ended_at=now)
 
 
 def record_exec(node: Node, opened: dict[str, Any]) -> None:
