@@ -11,6 +11,7 @@ from nodes.agent.config import NodeConfig
 from nodes.agent.epochs import Epochs
 from nodes.agent.front import FrontEnd
 from nodes.agent.images import Images
+from nodes.agent.logs import LogShipper
 from nodes.agent.network import JobNetworks
 from nodes.agent.outbox import Outbox
 from nodes.agent.records import Records
@@ -27,6 +28,7 @@ class Agent:
     networks: JobNetworks
     images: Images
     front: FrontEnd
+    logs: LogShipper
     runner: Runner = field(default_factory=Runner)
 
     @property

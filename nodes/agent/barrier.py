@@ -7,6 +7,7 @@ deadline. Only the control side sets a verdict; who hears none before its deadli
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import redis
@@ -23,11 +24,16 @@ def connect(url: str) -> redis.Redis:
 class Barrier:
     """One participant of one cut (`cut:GENERATION:EPOCH:`) or restore (`restore:RUN:EPOCH:`)."""
 
-    def __init__(self, client: redis.Redis, prefix: str, member: int, deadline: float) -> None:
+    def __init__(
+        self, client: redis.Redis, prefix: str, member: int, deadline: float, given_up: Callable[[], bool] = lambda: False
+    ) -> None:
+        """`deadline` on the monotonic clock; `given_up` is asked at every poll: the pod is to end, nobody need wait."""
         self._client, self._prefix, self._member, self._deadline = client, prefix, member, deadline
+        self._given_up, self._started = given_up, time.monotonic()
 
     def all_in(self, name: str, size: int) -> bool:
         """Enter the set and wait until `size` are in it: True. False on the verdict `abort` or past the deadline."""
+        self._started = time.monotonic()
         while (left := self._poll(name)) is not None:
             count, verdict = left
             if verdict == b"abort":
@@ -38,6 +44,7 @@ class Barrier:
 
     def verdict(self, name: str) -> bool:
         """Enter the set and wait for the verdict: True for `go`; False for `abort` or past the deadline."""
+        self._started = time.monotonic()
         while (left := self._poll(name)) is not None:
             if left[1] in (b"go", b"abort"):
                 return left[1] == b"go"
@@ -45,15 +52,13 @@ class Barrier:
 
     def _poll(self, name: str) -> tuple[int, bytes | None] | None:
         """Write again and look, then wait a little; None past the deadline."""
-        started = getattr(self, "_started", None) or time.monotonic()
-        self._started = started
-        while time.monotonic() < self._deadline:
+        while time.monotonic() < self._deadline and not self._given_up():
             try:
                 answer = self._ask(name)
             except redis.RedisError:
                 time.sleep(RETRY_S)
                 continue
-            time.sleep(FAST_POLL_S if time.monotonic() - started < FAST_S else SLOW_POLL_S)
+            time.sleep(FAST_POLL_S if time.monotonic() - self._started < FAST_S else SLOW_POLL_S)
             return answer
         return None
 

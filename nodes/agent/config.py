@@ -13,7 +13,7 @@ from pathlib import Path
 from nodes.agent.durable import read_json, write_json
 
 STATE_VARIABLE = "CLUSTEROS_NODE_STATE"
-FOLDERS = ("pods", "records", "images", "store", "net", "outbox", "epochs", "snapshots", "certificates")
+FOLDERS = ("pods", "records", "images", "store", "net", "outbox", "epochs", "snapshots", "certificates", "graves")
 
 
 UNIX_SCHEMES = ("unix://", "redis+socket://")  # redis-py's and Celery's word for the same

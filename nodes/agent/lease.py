@@ -69,7 +69,8 @@ class Leases:
             if record.live.get("state") == "frozen":
                 status.ask_engine(self._agent, record)
         except EngineError as error:
-            log.warning("lease of pod %s: %s", record.key, error)
+            if error.code.name != "CONFLICT":  # it has just ended
+                log.warning("lease of pod %s: %s", record.key, error)
             pods.refresh(self._agent, record)
 
 

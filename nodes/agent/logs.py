@@ -58,16 +58,14 @@ class LogShipper(threading.Thread):
             for stream in STREAMS:
                 self._ship_stream(record, stream)
 
-    def flush(self, record: PodRecord, timeout_s: float = 5.0) -> bool:
-        """Before a pod is forgotten: wait until the control side has all of its log. False when time is up."""
-        deadline = time.monotonic() + timeout_s
-        while not all(self._is_through(record, stream) for stream in STREAMS):
-            if time.monotonic() > deadline:
-                return False
-            with suppress(ConnectionError):
-                self.ship()
-            time.sleep(POLL_S)
-        return True
+    def flush(self, record: PodRecord) -> None:
+        """Before a pod is forgotten: send what was not sent yet, however much is still on its way."""
+        with suppress(ConnectionError):
+            for stream in STREAMS:
+                self._ship_stream(record, stream, window_bytes=1 << 62)
+        with self._lock:
+            for stream in STREAMS:
+                self._progress.pop((record.key, stream), None)
 
     def known(self, entries: list[dict[str, Any]]) -> None:
         """What the lease answer says that the control side has."""
@@ -91,16 +89,12 @@ class LogShipper(threading.Thread):
     def _of(self, record: PodRecord, stream: str) -> Progress:
         return self._progress.setdefault((record.key, stream), Progress())
 
-    def _is_through(self, record: PodRecord, stream: str) -> bool:
-        with self._lock:
-            return self._of(record, stream).known >= _size(record, stream)
-
-    def _ship_stream(self, record: PodRecord, stream: str) -> None:
+    def _ship_stream(self, record: PodRecord, stream: str, window_bytes: int = WINDOW_BYTES) -> None:
         while True:
             with self._lock:
                 progress = self._of(record, stream)
                 offset = progress.sent
-                if offset - progress.known >= WINDOW_BYTES or offset >= _size(record, stream):
+                if offset - progress.known >= window_bytes or offset >= _size(record, stream):
                     return
                 if offset == progress.known:
                     progress.moved_at = time.monotonic()

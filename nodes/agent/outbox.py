@@ -57,7 +57,11 @@ class Outbox:
     def say(self, kind: str, body: dict[str, Any]) -> None:
         """Send something that is worth nothing later: once, without keeping it."""
         with suppress(ConnectionError):
-            self._send(self._seal(kind, body))
+            self.send_now(kind, body)
+
+    def send_now(self, kind: str, body: dict[str, Any]) -> None:
+        """Send without keeping; ConnectionError when it cannot be sent."""
+        self._send(self._seal(kind, body))
 
     def ack(self, ids: Iterable[str]) -> None:
         with self._lock:

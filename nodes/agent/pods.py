@@ -56,7 +56,7 @@ def fail(agent: Agent, record: PodRecord, error: EngineError) -> None:
 def start(agent: Agent, body: dict[str, Any]) -> None:
     """A start_pod: take note of it durably, then start in the background."""
     spec = take_spec(body)
-    end_older(agent, spec, agent.epochs.see(spec.job, spec.epoch))
+    agent.epochs.see(spec.job, spec.epoch)
     record, new = agent.records.make(spec, body, "starting")
     if not new and record.phase != "starting":
         report(agent, record)
@@ -64,17 +64,25 @@ def start(agent: Agent, body: dict[str, Any]) -> None:
     agent.runner.start(f"pod:{record.key}", lambda: run_start(agent, record))
 
 
-def end_older(agent: Agent, spec: PodSpec, newer: bool) -> None:
+def end_older(agent: Agent, spec: PodSpec) -> None:
     """Pods of the job's older epochs end before anything of the newer one begins."""
     for record in agent.records.of_job(spec.job):
-        if record.spec.epoch < spec.epoch or (newer and record.spec.run != spec.run):
+        if record.spec.epoch < spec.epoch:
             end_now(agent, record)
 
 
 def run_start(agent: Agent, record: PodRecord) -> None:
+    """A start, unless the end came first."""
+    with record.lock:
+        if not record.ending and record.phase == "starting":
+            start_steps(agent, record)
+
+
+def start_steps(agent: Agent, record: PodRecord) -> None:
     """The steps of a start. Killed anywhere, they are done again from the first."""
     spec = record.spec
     try:
+        end_older(agent, spec)
         clear_half_made(agent, record)
         net = agent.networks.ensure(spec, agent.config.name)
         command = workdir.fill(record.pod_dir / "upper", spec, record.request, agent.front.download)
@@ -163,6 +171,8 @@ def refresh(agent: Agent, record: PodRecord) -> None:
 
 def note_end(agent: Agent, record: PodRecord, answer: dict[str, Any] | None) -> None:
     """The pod is over: by its command, or it is gone."""
+    if record.ending:
+        return
     with record.lock:
         if record.phase != "running" or record.ending:
             return
@@ -226,18 +236,26 @@ def end(agent: Agent, body: dict[str, Any]) -> None:
     key = pod_key(take_uuid(body, "run"), take_int(body, "pod", 0, 1 << 31))
     epoch, record = take_int(body, "epoch", 0, 1 << 62), agent.records.get(key)
     if record is None:
+        agent.records.bury(key)
         gone = {"run": body["run"], "epoch": epoch, "pod": body["pod"], "state": "ended", "exit_status": None}
         agent.report("pod", {**gone, "code": "OK", "message": "not known here"})
     elif record.spec.epoch > epoch:
         raise EngineError("STALE", f"pod {key} is of epoch {record.spec.epoch}, not {epoch}")
     else:
+        mark_ending(record)
+        agent.runner.start(f"end:{key}", lambda: end_now(agent, record, upload_files=bool(body.get("upload"))))
+
+
+def mark_ending(record: PodRecord) -> None:
+    """From here on nothing begins with this pod, also after a kill of the service."""
+    if not record.ending:
         record.ending = True
         record.save()
-        agent.runner.start(f"end:{key}", lambda: end_now(agent, record, upload_files=bool(body.get("upload"))))
 
 
 def end_now(agent: Agent, record: PodRecord, *, upload_files: bool = False) -> None:
     """Kill the pod, send its files when its command had ended or they are asked for, forget it."""
+    mark_ending(record)
     with record.lock:
         if agent.records.get(record.key) is not record:
             return
@@ -247,6 +265,7 @@ def end_now(agent: Agent, record: PodRecord, *, upload_files: bool = False) -> N
         if record.phase not in ("ended", "failed"):
             record.phase, record.message = "ended", "ended on request"
         report(agent, record)
+        agent.logs.flush(record)
         remove_pod(agent, record)
 
 
@@ -277,6 +296,9 @@ def kill(agent: Agent, record: PodRecord) -> None:
 
 def suspend(agent: Agent, record: PodRecord, suspended: bool) -> None:
     """The owner's own freezer; the lease's is the keeper's business."""
+    if record.phase != "running" or record.ending:
+        report(agent, record)
+        return
     with record.lock:
         if record.phase == "running":
             agent.engine.call("freeze" if suspended else "thaw", "--pod", record.pod_dir, timeout_s=ASK_TIMEOUT_S)
@@ -329,12 +351,13 @@ def recover(agent: Agent) -> None:
 
 def recover_start(agent: Agent, record: PodRecord) -> None:
     """The pod of a start that was killed may run already."""
-    try:
-        answer = status.ask_engine(agent, record)
-    except EngineError as error:
-        give_up_start(agent, record, error)
-        return
-    if answer and answer.get("state") in ("running", "frozen", "ended"):
-        began(agent, record)
-    else:
-        run_start(agent, record)
+    with record.lock:
+        try:
+            answer = status.ask_engine(agent, record)
+        except EngineError as error:
+            give_up_start(agent, record, error)
+            return
+        if answer and answer.get("state") in ("running", "frozen", "ended"):
+            began(agent, record)
+        else:
+            run_start(agent, record)

@@ -8,15 +8,18 @@ elsewhere (pods/KEY); what it says of a living pod is newer than any record.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nodes.agent.durable import read_json, remove, write_json
+from native.engine import EngineError
+from nodes.agent.durable import read_json, remove, sync_dir, write_json
 from nodes.agent.spec import PodSpec, take_spec
 
 STREAMS = ("stdout", "stderr")
+GRAVE_S = 7 * 86400.0
 
 
 @dataclass
@@ -40,6 +43,7 @@ class PodRecord:
     uploaded: bool = False
     ending: bool = False
     lock: threading.RLock = field(default_factory=threading.RLock)
+    """Held while the pod is started, restored or ended: one of them at a time. `ending` makes the others give way."""
     upload_lock: threading.Lock = field(default_factory=threading.Lock)
     live: dict[str, Any] = field(default_factory=dict)
     """What the engine said last (not kept)."""
@@ -56,8 +60,13 @@ class PodRecord:
         return self.folder / stream
 
     def save(self) -> None:
+        """Replace pod.json; a pod that was forgotten meanwhile stays forgotten."""
         kept = {name: getattr(self, name) for name in _KEPT}
-        write_json(self.folder / "pod.json", {**kept, "spec": asdict(self.spec)})
+        try:
+            write_json(self.folder / "pod.json", {**kept, "spec": asdict(self.spec)})
+        except FileNotFoundError:
+            if self.folder.exists():
+                raise
 
 
 _KEPT = (
@@ -67,8 +76,9 @@ _KEPT = (
 
 
 class Records:
-    def __init__(self, folder: Path, pods: Path) -> None:
-        self._folder, self._pods = folder, pods
+    def __init__(self, folder: Path, pods: Path, graves: Path) -> None:
+        self._folder, self._pods, self._graves = folder, pods, graves
+        self._forget_graves()
         self._lock = threading.Lock()
         self._records: dict[str, PodRecord] = {}
         for entry in sorted(folder.iterdir()):
@@ -100,6 +110,8 @@ class Records:
             known = self._records.get(spec.key)
             if known:
                 return known, False
+            if self.is_buried(spec.key):
+                raise EngineError("STALE", f"pod {spec.key} has been here and is over")
             folder = self._folder / spec.key
             folder.mkdir(mode=0o700, exist_ok=True)
             record = PodRecord(folder=folder, pod_dir=self._pods / spec.key, spec=spec, request=request, phase=phase)
@@ -107,8 +119,24 @@ class Records:
             self._records[spec.key] = record
             return record, True
 
+    def bury(self, key: str) -> None:
+        """This pod is over for good: a message that comes late or twice does not start it again."""
+        (self._graves / key).touch(mode=0o600)
+        sync_dir(self._graves)
+
+    def is_buried(self, key: str) -> bool:
+        return (self._graves / key).exists()
+
+    def _forget_graves(self) -> None:
+        """No message lives that long."""
+        oldest = time.time() - GRAVE_S
+        for path in self._graves.iterdir():
+            if path.stat().st_mtime < oldest:
+                remove(path)
+
     def drop(self, record: PodRecord) -> None:
         """Forget a pod: its engine folder first, its record last."""
+        self.bury(record.key)
         with self._lock:
             remove(record.pod_dir)
             remove(record.folder / "pod.json")

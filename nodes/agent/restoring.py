@@ -33,7 +33,7 @@ def restore(agent: Agent, body: Body) -> None:
     """A restore_pod: take note of it durably, then restore in the background."""
     spec = take_spec(body)
     take_digest(body.get("image"))
-    pods.end_older(agent, spec, agent.epochs.see(spec.job, spec.epoch))
+    agent.epochs.see(spec.job, spec.epoch)
     record, new = agent.records.make(spec, body, "restoring")
     if new:
         record.log_base = log_base(body)
@@ -62,9 +62,16 @@ def say(agent: Agent, record: PodRecord, phase: str, took_ms: float, code: str =
 
 
 def run(agent: Agent, record: PodRecord) -> None:
+    """A restore, unless the end came first."""
+    with record.lock:
+        if not record.ending and record.phase == "restoring":
+            restore_steps(agent, record, time.monotonic())
+
+
+def restore_steps(agent: Agent, record: PodRecord, started: float) -> None:
     """The steps of a restore."""
-    started = time.monotonic()
     try:
+        pods.end_older(agent, record.spec)
         prefetching.fetch(agent, take_digest(record.request["image"]), record.request.get("sources") or [])
         pods.clear_half_made(agent, record)
         net = agent.networks.ensure(record.spec, agent.config.name)
@@ -98,9 +105,8 @@ def bring_back(agent: Agent, record: PodRecord, net: str, started: float) -> Non
     """Engine and barrier: `ready`, the verdict, go."""
     deadline_s = min(VERDICT_MAX_S, float(record.request.get("deadline_s") or 120.0))
     spec = record.spec
-    others = barrier.Barrier(
-        barrier.connect(agent.config.barrier_url), f"restore:{spec.run}:{spec.epoch}:", spec.pod, started + deadline_s
-    )
+    client, prefix = barrier.connect(agent.config.barrier_url), f"restore:{spec.run}:{spec.epoch}:"
+    others = barrier.Barrier(client, prefix, spec.pod, started + deadline_s, given_up=lambda: record.ending)
     with agent.engine.start("restore", *arguments(agent, record, net)) as act:
         act.until("ready", timeout_s=READY_TIMEOUT_S)
         rewrite_job_file(agent, record)
@@ -152,14 +158,15 @@ def recover(agent: Agent) -> None:
 
 
 def recover_one(agent: Agent, record: PodRecord) -> None:
-    started = time.monotonic()
-    try:
-        answer = status.ask_engine(agent, record)
-    except EngineError as error:
-        give_up(agent, record, error, started)
-        return
-    if answer and answer.get("state") in ("running", "frozen"):
-        pods.began(agent, record)
-        say(agent, record, "running", 0.0)
-    else:
-        give_up(agent, record, EngineError("ABORTED", "the node service was killed during the restore"), started)
+    with record.lock:
+        started = time.monotonic()
+        try:
+            answer = status.ask_engine(agent, record)
+        except EngineError as error:
+            give_up(agent, record, error, started)
+            return
+        if answer and answer.get("state") in ("running", "frozen"):
+            pods.began(agent, record)
+            say(agent, record, "running", 0.0)
+        else:
+            give_up(agent, record, EngineError("ABORTED", "the node service was killed during the restore"), started)

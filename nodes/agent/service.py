@@ -41,8 +41,7 @@ class Service:
         self.config, self._publish = config, publish
         self._lock_fd = lock_state(config)
         self.agent = make_agent(config, publish, engine or Engine())
-        self.logs = LogShipper(self.agent.records, self._say)
-        self.acts = Acts(self.agent, Leases(self.agent, self.logs.known))
+        self.acts = Acts(self.agent, Leases(self.agent, self.agent.logs.known))
         self.heartbeat = Heartbeat(self.agent, lambda body: self._say("heartbeat", body))
         self.watcher = Watcher(self.agent)
         self.store_server: StoreServer | None = None
@@ -53,7 +52,7 @@ class Service:
         restoring.recover(self.agent)
         snapshots.recover(self.agent)
         self._serve_store()
-        for thread in (self.heartbeat, self.watcher, self.logs):
+        for thread in (self.heartbeat, self.watcher, self.agent.logs):
             thread.start()
         log.info("node %s: %d pods, %d reports not acked", self.config.name, len(list(self.agent.records)), len(self.agent.outbox))
 
@@ -67,7 +66,7 @@ class Service:
 
     def stop(self) -> None:
         """Pods run on; nothing is waited for."""
-        for thread in (self.heartbeat, self.watcher, self.logs):
+        for thread in (self.heartbeat, self.watcher, self.agent.logs):
             thread.stop()
         if self.store_server:
             self.store_server.stop()
@@ -80,15 +79,18 @@ class Service:
 
 
 def make_agent(config: NodeConfig, publish: Publish, engine: Engine) -> Agent:
+    outbox = Outbox(config.folder("outbox"), lambda kind, body: seal(config.name, config.secret, kind, body), publish)
+    records = Records(config.folder("records"), config.folder("pods"), config.folder("graves"))
     return Agent(
         config=config,
         engine=engine,
-        outbox=Outbox(config.folder("outbox"), lambda kind, body: seal(config.name, config.secret, kind, body), publish),
+        outbox=outbox,
         epochs=Epochs(config.folder("epochs")),
-        records=Records(config.folder("records"), config.folder("pods")),
+        records=records,
         networks=JobNetworks(config.folder("net"), config.underlay),
         images=Images(config.folder("images"), config.folder("store")),
         front=FrontEnd(config),
+        logs=LogShipper(records, outbox.send_now),
     )
 
 

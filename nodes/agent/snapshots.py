@@ -79,9 +79,8 @@ def cut(agent: Agent, record: PodRecord, body: Body, key: str) -> Event:
     deadline_s = min(DEADLINE_MAX_S, max(1.0, float(body.get("deadline_s") or 30.0)))
     deadline = time.monotonic() + deadline_s
     generation, epoch, pod = take_uuid(body, "generation"), record.spec.epoch, record.spec.pod
-    others = barrier.Barrier(
-        barrier.connect(agent.config.barrier_url), f"cut:{generation}:{epoch}:", pod, deadline
-    )
+    client, prefix = barrier.connect(agent.config.barrier_url), f"cut:{generation}:{epoch}:"
+    others = barrier.Barrier(client, prefix, pod, deadline, given_up=lambda: record.ending)
     with agent.engine.start("snapshot", *arguments(agent, record, body, key)) as act:
         act.until("prepared", timeout_s=max(PREPARE_MIN_S, deadline_s))
         say_phase(agent, record, generation, "prepared")

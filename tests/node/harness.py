@@ -235,6 +235,21 @@ class TestNode:
         """kill -9 of a process by its number inside the node."""
         subprocess.run(self.holder.command("kill", "-9", str(pid)), check=True, timeout=10)
 
+    def clean(self) -> None:
+        """Between tests: the service runs, no pod, no image, nothing held back."""
+        self.control.acking = self.control.leasing = True
+        if self.service is None or self.service.poll() is not None:
+            self.start_service()
+        wait_for("no pod and no image", self._end_everything, 40)
+
+    def _end_everything(self) -> bool:
+        beat = self.control.heartbeat(20.0)
+        for pod in beat["pods"]:
+            self.control.send("end_pod", {key: pod[key] for key in ("run", "epoch", "pod")})
+        if beat["images"]:
+            self.control.send("remove_images", {"digests": [image["digest"] for image in beat["images"]]})
+        return not beat["pods"] and not beat["images"]
+
     def native(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(self.holder.command(str(self.engine.binary), *arguments), capture_output=True, timeout=30)
 

@@ -6,23 +6,15 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.node.bodies import spec_body
-from tests.node.harness import TestNode, make_node, wait_for
+from tests.node.harness import TestNode, wait_for
 
 pytestmark = [pytest.mark.skipif(os.geteuid() != 0, reason="the namespaces of a node need root"), pytest.mark.timeout(180)]
 COUNTER = "import time\nn = 0\nwhile True:\n    print(n, flush=True)\n    n += 1\n    time.sleep(0.02)\n"
-
-
-@pytest.fixture
-def node(tmp_path: Path) -> Iterator[TestNode]:
-    with make_node(tmp_path) as made:
-        yield made
 
 
 def name(body: dict[str, Any], **more: Any) -> dict[str, Any]:

@@ -6,24 +6,17 @@ import os
 import shutil
 import subprocess
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.node.bodies import spec_body
-from tests.node.harness import TestNode, make_node, wait_for
+from tests.node.harness import TestNode, wait_for
 
 pytestmark = [pytest.mark.skipif(os.geteuid() != 0, reason="the namespaces of a node need root"), pytest.mark.timeout(120)]
 RING = Path(__file__).parent / "ring.c"
 PODS = 3
-
-
-@pytest.fixture
-def node(tmp_path: Path) -> Iterator[TestNode]:
-    with make_node(tmp_path) as made:
-        yield made
 
 
 def launchers() -> list[tuple[str, str]]:

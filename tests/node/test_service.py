@@ -6,22 +6,14 @@ import os
 import signal
 import time
 import uuid
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.node.bodies import spec_body
-from tests.node.harness import TestNode, make_node, wait_for
+from tests.node.harness import TestNode, wait_for
 
 pytestmark = [pytest.mark.skipif(os.geteuid() != 0, reason="the namespaces of a node need root"), pytest.mark.timeout(120)]
-
-
-@pytest.fixture
-def node(tmp_path: Path) -> Iterator[TestNode]:
-    with make_node(tmp_path) as made:
-        yield made
 
 
 def start_body(*command: str, **changes: Any) -> dict[str, Any]:
@@ -51,7 +43,7 @@ def test_a_command_runs_and_its_output_and_status_come_back(node: TestNode) -> N
     assert ended["exit_status"] == 7
     wait_for("the log", lambda: node.control.text(body["run"], 0, "stdout").count(b"\n") == 3)
     assert node.control.text(body["run"], 0, "stdout") == b"out 2\n20000\n/home/someone/job-1\n"
-    assert node.control.text(body["run"], 0, "stderr") == b"err\n"
+    wait_for("the errors", lambda: node.control.text(body["run"], 0, "stderr") == b"err\n")
 
 
 def test_a_command_that_is_not_there_is_a_clear_failure(node: TestNode) -> None:
@@ -108,7 +100,7 @@ def test_an_ended_pod_leaves_nothing_behind(node: TestNode) -> None:
     assert ended["exit_status"] is None
     wait_for("the pod gone", lambda: state_of(node, body) is None)
     assert not node.pod_dir(body).exists()
-    assert list(node.config.folder("net").iterdir()) == []
+    wait_for("the network gone", lambda: not list(node.config.folder("net").iterdir()))
     node.control.send("end_pod", name(body))
     wait_for("a second answer", lambda: len(node.control.reports("pod", run=body["run"], state="ended")) > 1)
 
@@ -238,3 +230,48 @@ def test_heartbeats_tell_what_the_node_is_and_has(node: TestNode) -> None:
     assert first["images"] == []
     assert first["disk_free_bytes"] > 0
     assert node.control.heartbeat()["boottime_ns"] > first["boottime_ns"]
+
+
+def test_what_a_pod_said_last_is_not_lost_when_it_is_ended(node: TestNode) -> None:
+    body = run(node, "sh", "-c", "seq 1 400000; sleep 60")
+    wait_for("some of it", lambda: node.control.text(body["run"], 0, "stdout"))
+    time.sleep(1.0)
+    node.control.send("end_pod", name(body))
+    expected = "".join(f"{n}\n" for n in range(1, 400001)).encode()
+    wait_for("all of it", lambda: node.control.text(body["run"], 0, "stdout") == expected)
+
+
+def test_files_of_the_working_directory_come_back_and_links_do_not(node: TestNode) -> None:
+    script = "#!/bin/sh\nmkdir -p out\necho result > out/a.txt\nln -s /etc/shadow out/link\nmkfifo out/pipe\ncp given.txt copy.txt\n"
+    body = start_body(script=script, command=None, files=[node.offer("given.txt", b"given\n")])
+    node.control.send("start_pod", body)
+    files = node.control.wait_report("files", run=body["run"])["files"]
+    assert {entry["path"] for entry in files} == {"given.txt", "copy.txt", "out/a.txt"}
+    uploaded = node.uploads / body["run"] / "0"
+    assert (uploaded / "out" / "a.txt").read_text() == "result\n"
+    assert (uploaded / "copy.txt").read_text() == "given\n"
+
+
+def test_a_file_that_is_not_what_was_announced_fails_the_start(node: TestNode) -> None:
+    entry = node.offer("data", b"right") | {"sha256": "0" * 64}
+    (node.files / ("0" * 64)).write_bytes(b"wrong")
+    body = run(node, "true", files=[entry | {"url": "/files/" + "0" * 64}])
+    assert node.control.wait_report("pod", run=body["run"], state="failed")["code"] == "BAD_IMAGE"
+
+
+def test_a_signature_is_never_sent_to_another_host(node: TestNode) -> None:
+    entry = node.offer("data", b"right") | {"url": "http://192.0.2.9/steal"}
+    body = run(node, "true", files=[entry])
+    assert node.control.wait_report("pod", run=body["run"], state="failed")["code"] == "USAGE"
+
+
+def test_an_end_in_the_middle_of_a_start_leaves_nothing(node: TestNode) -> None:
+    for delay_s in (0.0, 0.05, 0.1, 0.2):
+        body = start_body("sleep", "60")
+        node.control.send("start_pod", body)
+        time.sleep(delay_s)
+        node.control.send("end_pod", name(body))
+        node.control.wait_report("pod", run=body["run"], state="ended")
+        time.sleep(0.3)
+        assert state_of(node, body) is None
+        assert not node.pod_dir(body).exists()

@@ -104,20 +104,26 @@ def test_an_older_epoch_is_refused_also_after_a_restart(tmp_path: Path) -> None:
 # ---- records
 
 
+def make_records(folder: Path) -> Records:
+    for name in ("records", "graves"):
+        (folder / name).mkdir(exist_ok=True)
+    return Records(folder / "records", folder / "pods", folder / "graves")
+
+
 def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
     spec = take_spec(spec_body())
-    record, new = Records(tmp_path, tmp_path / "pods").make(spec, {"command": ["true"]}, "starting")
+    record, new = make_records(tmp_path).make(spec, {"command": ["true"]}, "starting")
     assert new
     record.phase, record.exit_status, record.log_base["stdout"] = "ended", 3, 17
     record.save()
-    again = Records(tmp_path, tmp_path / "pods").get(spec.key)
+    again = make_records(tmp_path).get(spec.key)
     assert again is not None
     assert (again.spec, again.phase, again.exit_status, again.log_base) == (spec, "ended", 3, {"stdout": 17, "stderr": 0})
     assert again.request == {"command": ["true"]}
 
 
 def test_a_second_make_gives_the_same_record(tmp_path: Path) -> None:
-    records, spec = Records(tmp_path, tmp_path / "pods"), take_spec(spec_body())
+    records, spec = make_records(tmp_path), take_spec(spec_body())
     first, _ = records.make(spec, {}, "starting")
     second, new = records.make(spec, {}, "starting")
     assert second is first
@@ -125,9 +131,22 @@ def test_a_second_make_gives_the_same_record(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_a_record_is_cleared_away(tmp_path: Path) -> None:
-    (tmp_path / "run-0").mkdir()
-    assert list(Records(tmp_path, tmp_path / "pods")) == []
-    assert not (tmp_path / "run-0").exists()
+    (tmp_path / "records" / "run-0").mkdir(parents=True)
+    assert list(make_records(tmp_path)) == []
+    assert not (tmp_path / "records" / "run-0").exists()
+
+
+def test_a_pod_that_is_over_does_not_begin_again_also_after_a_restart(tmp_path: Path) -> None:
+    spec = take_spec(spec_body())
+    records = make_records(tmp_path)
+    record, _ = records.make(spec, {}, "starting")
+    records.drop(record)
+    record.save()
+    for again in (records, make_records(tmp_path)):
+        with pytest.raises(EngineError) as caught:
+            again.make(spec, {}, "starting")
+        assert caught.value.code.name == "STALE"
+        assert list(again) == []
 
 
 # ---- files and configuration
