@@ -1,5 +1,6 @@
 /* See files_load.h and restore.h: the order in which descriptions come to be. */
 #include "files_load.h"
+#include "tcp_kick.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -158,5 +159,8 @@ int files_load_shared(struct restore *r, struct err *e)
 
 int files_load_finish(struct restore *r, struct err *e)
 {
-    return memobjs_seal(r, e) < 0 || tcp_load_finish(r, e) < 0 ? -1 : 0;
+    if (memobjs_seal(r, e) < 0 || tcp_load_finish(r, e) < 0)
+        return -1;
+    tcp_kick_start(r);
+    return 0;
 }
