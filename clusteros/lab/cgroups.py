@@ -18,20 +18,24 @@ def hierarchies() -> list[Path]:
     return [ROOT] if (ROOT / "cgroup.controllers").exists() else []
 
 
-def join(name: str, pid: int, cpu_shares: int = 1024) -> bool:
-    """Make the cgroup `name` everywhere and put `pid` in; False when none could be made (an ordinary user).
-
-    `cpu_shares` is its weight beside its siblings where the cpu controller of cgroups v1 is there (1024 is the usual one).
-    """
+def join(name: str, pid: int) -> bool:
+    """Make the cgroup `name` everywhere and put `pid` in; False when none could be made (an ordinary user)."""
     joined = False
     for hierarchy in hierarchies():
         with contextlib.suppress(OSError):
             (hierarchy / name).mkdir(parents=True, exist_ok=True)
             (hierarchy / name / "cgroup.procs").write_text(str(pid))
-            if cpu_shares != 1024 and (hierarchy / name / "cpu.shares").exists():
-                (hierarchy / name / "cpu.shares").write_text(str(cpu_shares))
             joined = True
     return joined
+
+
+def weigh(name: str, weight: int) -> None:
+    """The weight of a cgroup beside its siblings, in units of an ordinary process (cpu.shares of v1, cpu.weight of v2)."""
+    for hierarchy in hierarchies():
+        for file, unit, most in (("cpu.shares", 1024, 262144), ("cpu.weight", 100, 10000)):
+            with contextlib.suppress(OSError):
+                if (hierarchy / name / file).exists():
+                    (hierarchy / name / file).write_text(str(min(weight * unit, most)))
 
 
 def remove(name: str, timeout_s: float = 5.0) -> list[Path]:

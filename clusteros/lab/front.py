@@ -12,7 +12,8 @@ from pathlib import Path
 from clusteros.lab import cgroups, embedded, network, supervise
 from clusteros.lab.layout import FRONT_ADDRESS, LISTEN_FD, REDIS_PORT, REPOSITORY, Lab, front_environment
 
-FRONT_CPU_SHARES = 8192  # jobs on all cores must not starve what renews their leases
+LAB_WEIGHT = 16  # a whole cluster counts for more than one process of this machine
+FRONT_WEIGHT = 8  # jobs on all cores must not starve what renews their leases
 
 
 def _programs(lab: Lab) -> dict[str, dict[str, str]]:
@@ -44,7 +45,9 @@ def main() -> None:
     logs = lab.front / "log"
     for folder in (logs, lab.front / "state", lab.front / "redis", lab.front / "postgres"):
         folder.mkdir(parents=True, exist_ok=True)
-    cgroups.join(lab.cgroup + "/front", os.getpid(), FRONT_CPU_SHARES)
+    cgroups.join(lab.cgroup + "/front", os.getpid())
+    cgroups.weigh(lab.cgroup, LAB_WEIGHT)
+    cgroups.weigh(lab.cgroup + "/front", FRONT_WEIGHT)
     network.up_front()
     embedded.init_postgres(lab.front / "postgres")
     lab.socket.unlink(missing_ok=True)
