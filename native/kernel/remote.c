@@ -236,6 +236,11 @@ int remote_close(struct victim *v, struct err *e)
     return victim_write(v, v->tail, zeros, v->tail_len, e);
 }
 
+uint64_t remote_exit_address(const struct victim *v)
+{
+    return v->scratch + CODE_EXIT;
+}
+
 static bool is_injected(const struct victim *v, uint64_t rip, uint64_t scratch)
 {
     return (v->tail && rip - v->tail < v->tail_len) || (scratch && rip - scratch < REMOTE_SCRATCH_BYTES);

@@ -88,9 +88,11 @@ static void emit_literals(struct snippet *c, const struct victim *v, size_t thre
 {
     struct user_regs_struct r;
     code_resume_point(&v->threads[thread].regs, &r);
-    uint64_t literals[CODE_START / 8] = {v->threads[thread].sigmask, r.rip, r.eflags};
+    uint64_t literals[CODE_EXIT / 8] = {v->threads[thread].sigmask, r.rip, r.eflags};
+    uint8_t exit_code[CODE_START - CODE_EXIT] = {0xb8, SYS_exit_group, 0, 0, 0, 0x31, 0xff, 0x0f, 0x05};
     c->at = at;
     buf_add(&c->bytes, literals, sizeof literals);
+    buf_add(&c->bytes, exit_code, sizeof exit_code);
 }
 
 void code_batch(struct snippet *c, const struct victim *v, size_t thread, uint64_t scratch)

@@ -5,7 +5,8 @@
 /* Offsets in the scratch area. The gap below CODE_FLAGS is room for a signal frame: while the escape code restores the
  * flags its stack pointer stands there for two instructions. */
 enum {
-    CODE_LITERALS = 0, CODE_START = 64, CODE_FLAGS = 12288 - 64, CODE_TABLE = 12288,
+    CODE_LITERALS = 0, CODE_EXIT = 24, CODE_START = 64, /* CODE_EXIT: exit_group(0), at the same place whatever code is there */
+    CODE_FLAGS = 12288 - 64, CODE_TABLE = 12288,
     CODE_DATA = CODE_TABLE + REMOTE_BATCH_MAX * (int)sizeof(struct remote_call) + 3072,
 };
 

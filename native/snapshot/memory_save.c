@@ -64,49 +64,58 @@ static int vma_scan(int pagemap, const struct vma *vma, struct range_list *out, 
     return 0;
 }
 
-static bool has_private_pages(const struct vma *vma)
+static bool is_wanted(const struct vma *vma, enum memory_part part)
 {
     bool special = vma->kind == VMA_VDSO || vma->kind == VMA_VVAR || vma->kind == VMA_VVAR_CLOCK;
-    return !special && !(vma->flags & VMAF_SHARED);
+    bool copied = !(vma->advice & (ADV_DONTFORK | ADV_WIPEONFORK));
+    if (special || (vma->flags & VMAF_SHARED))
+        return false;
+    return part == MEMORY_ALL || copied == (part == MEMORY_COPIED);
 }
 
-int memory_ranges(const struct victim *v, const struct mm *mm, struct store_range **ranges, size_t *count, struct err *e)
+static int ranges_find(const struct victim *v, const struct mm *mm, enum memory_part part, struct range_list *out, struct err *e)
 {
     AUTO_FREE char *path = xasprintf("/proc/%d/pagemap", v->pid);
     AUTO_CLOSE int pagemap = open(path, O_RDONLY | O_CLOEXEC);
     if (pagemap < 0)
         return err_errno(e, "open %s", path);
-    struct range_list list = {0};
     for (size_t k = 0; k < mm->vmas_count; k++)
-        if (has_private_pages(&mm->vmas[k]) && vma_scan(pagemap, &mm->vmas[k], &list, e) < 0) {
-            free(list.items);
+        if (is_wanted(&mm->vmas[k], part) && vma_scan(pagemap, &mm->vmas[k], out, e) < 0)
             return -1;
-        }
-    *ranges = list.items;
-    *count = list.count;
     return 0;
 }
 
-/* process_vm_readv is the fastest way, but refuses pages that the process itself may not read. */
+/* process_vm_readv is the fastest way, but refuses pages that the process itself may not read, and un-shares the pages of a copy. */
 static int memory_source(void *ctx, uint64_t at, void *out, size_t len, struct err *e)
 {
     const struct victim *v = ctx;
     struct iovec here = {out, len}, there = {(void *)(uintptr_t)at, len};
-    if (process_vm_readv(v->pid, &here, 1, &there, 1, 0) == (ssize_t)len)
+    if (!v->expendable && process_vm_readv(v->pid, &here, 1, &there, 1, 0) == (ssize_t)len)
         return 0;
     return victim_read(v, at, out, len, e);
 }
 
-int memory_save(struct snapshot *s, const struct victim *v, struct mm *mm, struct err *e)
+static int extent_order(const void *a, const void *b)
 {
-    AUTO_FREE struct store_range *ranges = NULL;
-    size_t count = 0;
+    const struct extent *x = a, *y = b;
+    return x->at < y->at ? -1 : x->at > y->at;
+}
+
+int memory_save(struct snapshot *s, const struct victim *v, struct mm *mm, enum memory_part part, struct err *e)
+{
+    struct range_list list = {0};
     uint64_t stored = 0;
-    if (memory_ranges(v, mm, &ranges, &count, e) < 0 ||
-        store_put_ranges(s->store, ranges, count, memory_source, (void *)(uintptr_t)v, &mm->extents, &mm->extents_count, &stored, e) < 0)
+    int result = ranges_find(v, mm, part, &list, e);
+    if (result == 0)
+        result = store_put_ranges(s->store, list.items, list.count, memory_source, (void *)(uintptr_t)v, &mm->extents,
+                                  &mm->extents_count, &stored, e);
+    for (size_t k = 0; result == 0 && k < list.count; k++)
+        s->image.raw_bytes += list.items[k].len;
+    free(list.items);
+    if (result < 0)
         return err_wrap(e, "memory of process %d", v->inner_pid);
-    for (size_t k = 0; k < count; k++)
-        s->image.raw_bytes += ranges[k].len;
     s->image.new_bytes += stored;
+    if (mm->extents_count)
+        qsort(mm->extents, mm->extents_count, sizeof *mm->extents, extent_order);
     return 0;
 }

@@ -10,9 +10,10 @@ MUST_CHECK int tasks_save(struct snapshot *s, struct err *e);
 MUST_CHECK int thread_save(struct snapshot *s, struct victim *v, size_t index, struct thread *out, struct err *e);
 /* vma_save.c: the map of one process, without contents of private pages. */
 MUST_CHECK int vmas_save(struct snapshot *s, struct victim *v, struct task *out, struct err *e);
-/* memory_save.c: contents of the private pages of one process, through `pid`'s memory (the process itself or its copy-on-write child). */
-MUST_CHECK int memory_ranges(const struct victim *v, const struct mm *mm, struct store_range **ranges, size_t *count, struct err *e);
-MUST_CHECK int memory_save(struct snapshot *s, const struct victim *v, struct mm *mm, struct err *e);
+/* memory_save.c: contents of private pages, appended to mm->extents in order. Through the process itself in the pause, or afterwards through
+ * its copy-on-write copy (cow.h); what a fork does not copy (MADV_DONTFORK, MADV_WIPEONFORK) is read in the pause in any case. */
+enum memory_part { MEMORY_ALL, MEMORY_NOT_COPIED, MEMORY_COPIED };
+MUST_CHECK int memory_save(struct snapshot *s, const struct victim *v, struct mm *mm, enum memory_part part, struct err *e);
 /* trees_save.c: directory trees in the pause; files of the host's part of the root after it (content kept, they must not change: checked by ctime). */
 MUST_CHECK int trees_save(struct snapshot *s, struct err *e);
 MUST_CHECK int hostfiles_save(struct snapshot *s, struct err *e);

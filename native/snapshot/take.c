@@ -12,6 +12,7 @@
 #include "../pod/state.h"
 #include "barrier.h"
 #include "check.h"
+#include "cow.h"
 #include "save.h"
 #include "stop.h"
 #include "sysv_save.h"
@@ -27,6 +28,8 @@ struct take {
     struct snapshot s;
     uint64_t started_ns, stopped_ns, released_ns;
     bool stopped, frozen, locked; /* what is to be undone */
+    struct victim *copies;        /* parallel to s.victims: copy-on-write views, pid 0 where there is none */
+    size_t copy_count;
 };
 static const struct pod *journal_pod; /* of the one snapshot that this process takes */
 
@@ -99,10 +102,41 @@ static int stop(struct take *t, struct err *e)
     return tree_stop(&t->pod, &t->s.victims, &t->s.victim_count, e);
 }
 
+/* A copy becomes podinit's child: not where a process of the job collects its descendants. And not where nobody runs on anyway. */
+static bool copies_allowed(const struct take *t)
+{
+    for (size_t k = 0; k < t->s.image.tasks_count; k++)
+        if (t->s.image.tasks[k].child_subreaper)
+            return false;
+    return t->options->live && t->options->then == THEN_RUN;
+}
+
+static int copies_make(struct take *t, struct err *e)
+{
+    if (!copies_allowed(t))
+        return 0;
+    t->copies = xcalloc(t->s.victim_count + 1, sizeof *t->copies);
+    t->copy_count = t->s.victim_count;
+    for (size_t k = 0; k < t->s.victim_count; k++)
+        if (t->s.victims[k].thread_count && cow_make(&t->pod, &t->s.victims[k], &t->copies[k], e) < 0)
+            return -1;
+    return 0;
+}
+
+static void copies_end(struct take *t)
+{
+    for (size_t k = 0; k < t->copy_count; k++)
+        if (t->copies[k].pid)
+            cow_end(&t->copies[k]);
+    free(t->copies);
+    t->copies = NULL;
+    t->copy_count = 0;
+}
+
 /* All that needs calls in the processes; afterwards nothing of ours is left in them. */
 static int ask(struct take *t, struct err *e)
 {
-    if (facts_save(&t->s, e) < 0 || sysv_save(&t->s, e) < 0 || tasks_save(&t->s, e) < 0)
+    if (facts_save(&t->s, e) < 0 || sysv_save(&t->s, e) < 0 || tasks_save(&t->s, e) < 0 || copies_make(t, e) < 0)
         return -1;
     for (size_t k = 0; k < t->s.victim_count; k++)
         if (t->s.victims[k].thread_count && remote_close(&t->s.victims[k], e) < 0)
@@ -127,9 +161,27 @@ static int cut(struct take *t, struct err *e)
 
 static int memory(struct take *t, struct err *e)
 {
-    for (size_t k = 0; k < t->s.victim_count; k++)
-        if (t->s.victims[k].thread_count && memory_save(&t->s, &t->s.victims[k], &t->s.image.tasks[k].mm, e) < 0)
+    for (size_t k = 0; k < t->s.victim_count; k++) {
+        bool copied = t->copies && t->copies[k].pid;
+        if (t->s.victims[k].thread_count &&
+            memory_save(&t->s, &t->s.victims[k], &t->s.image.tasks[k].mm, copied ? MEMORY_NOT_COPIED : MEMORY_ALL, e) < 0)
             return -1;
+    }
+    return 0;
+}
+
+/* After the pause, while the job runs on. Each copy ends as soon as it is read: what it holds back is the job's memory. */
+static int memory_of_copies(struct take *t, struct err *e)
+{
+    for (size_t k = 0; k < t->copy_count; k++) {
+        struct victim *copy = &t->copies[k];
+        if (!copy->pid)
+            continue;
+        if (memory_save(&t->s, copy, &t->s.image.tasks[k].mm, MEMORY_COPIED, e) < 0)
+            return -1;
+        cow_end(copy);
+        copy->pid = 0;
+    }
     return 0;
 }
 
@@ -180,7 +232,7 @@ static int leave_to_end(struct take *t, struct err *e)
 static int write_image(struct take *t, struct digest *digest, struct err *e)
 {
     struct image *image = &t->s.image;
-    if (hostfiles_save(&t->s, e) < 0)
+    if (memory_of_copies(t, e) < 0 || hostfiles_save(&t->s, e) < 0)
         return -1;
     image->pause_ns = t->released_ns - t->stopped_ns;
     image->stored_bytes = image->new_bytes;
@@ -205,6 +257,7 @@ static void report(const struct take *t, const struct digest *digest)
 /* What was seen of the pod is forgotten; what its image follows is not. */
 static void forget(struct take *t)
 {
+    copies_end(t);
     victims_free(t->s.victims, t->s.victim_count);
     t->s.victims = NULL;
     t->s.victim_count = 0;
@@ -270,6 +323,7 @@ int snapshot_take(const struct snapshot_options *options, struct err *e)
         *e = other;
         result = -1;
     }
+    copies_end(&t);
     if (t.s.store)
         store_close(t.s.store);
     victims_free(t.s.victims, t.s.victim_count);

@@ -6,7 +6,10 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 
+#include "../kernel/procfs.h"
 #include "../pod/state.h"
 #include "files_undo.h"
 #include "stop.h"
@@ -32,6 +35,44 @@ static void place_find(char **lines, size_t count, pid_t pid, uint64_t start, st
     }
 }
 
+static bool has_copies(char **lines, size_t count, pid_t pid)
+{
+    int p;
+    for (size_t k = 0; k < count; k++)
+        if (sscanf(lines[k], "cow %d", &p) == 1 && p == pid)
+            return true;
+    return false;
+}
+
+/* Helpers of cow.c are dead by now; nobody but their parent can reap them. The job's own children tell their parent by a signal. */
+static int helpers_reap(struct victim *v, struct err *e)
+{
+    PID_LIST struct pid_list children = {0};
+    if (proc_tree(v->pid, &children, e) < 0)
+        return -1;
+    for (size_t k = 0; k < children.count; k++) {
+        PROC_STATUS struct proc_status s = {0};
+        struct proc_stat stat;
+        struct err gone;
+        int64_t ret;
+        if (proc_status_read(children.items[k], children.items[k], &s, &gone) < 0 || s.ppid != v->pid || s.state != 'Z' ||
+            proc_stat_read(children.items[k], children.items[k], &stat, &gone) < 0 || stat.exit_signal != 0)
+            continue;
+        if (remote_one(v, 0, &ret, SYS_wait4, (uint64_t)s.inner_pid, 0, __WALL | WNOHANG, 0, 0, 0, e) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static int victim_undo(char **lines, size_t count, struct victim *v, const struct place *place, struct err *e)
+{
+    if (remote_undo(v, place->tail, place->tail_len, place->scratch, e) < 0)
+        return -1;
+    if (!has_copies(lines, count, v->pid))
+        return 0;
+    return helpers_reap(v, e) < 0 ? -1 : remote_close(v, e);
+}
+
 /* A process of the job may end meanwhile: then there is nothing left to undo in it. */
 static int injection_undo(char **lines, size_t count, pid_t pid, uint64_t start, struct err *e)
 {
@@ -41,7 +82,7 @@ static int injection_undo(char **lines, size_t count, pid_t pid, uint64_t start,
     if (!is_alive_since(pid, start) || !place.tail)
         return 0;
     int gone = victim_stop(pid, &v, e);
-    int result = gone ? gone : remote_undo(&v, place.tail, place.tail_len, place.scratch, e);
+    int result = gone ? gone : victim_undo(lines, count, &v, &place, e);
     struct err other;
     if (victim_release(&v, &other) < 0 && result == 0) {
         *e = other;
@@ -63,16 +104,6 @@ static int injections_undo(char **lines, size_t count, struct err *e)
     return 0;
 }
 
-static void children_end(char **lines, size_t count)
-{
-    for (size_t k = 0; k < count; k++) {
-        int pid;
-        uint64_t start;
-        if (sscanf(lines[k], "child %d %lu", &pid, &start) == 2 && is_alive_since(pid, start))
-            kill(pid, SIGKILL);
-    }
-}
-
 static bool has_line(char **lines, size_t count, const char *word)
 {
     for (size_t k = 0; k < count; k++)
@@ -85,7 +116,6 @@ int undo_lines(const struct pod *pod, char **lines, size_t count, struct err *e)
 {
     if (!pod_init_alive(pod))
         return 0;
-    children_end(lines, count);
     for (size_t k = count; k-- > 0;)
         if (!files_undo_line(pod, lines[k]))
             continue;

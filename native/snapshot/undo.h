@@ -6,7 +6,7 @@
  *   act NAME PID                        the engine that wrote them
  *   tail PID START ADDRESS LENGTH       code was written into the zero tail of a page (outer pid and its start time)
  *   scratch PID START ADDRESS LENGTH    a work area was mapped
- *   child PID START                     a copy-on-write child of a victim
+ *   cow PID START                       children of ours were made in it (cow.h); they end by themselves, the process reaps them
  *   thaw                                a frozen pod was thawed, to stop it by ptrace
  *   freeze                              the pod was frozen: from here to the end of the cut a dead engine leaves nobody running
  *   lock                                the pod's network was cut

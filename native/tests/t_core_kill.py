@@ -46,7 +46,8 @@ class Target:
 
     def engine(self) -> int:
         try:
-            return int((self.pod / "act").read_text().split()[0])
+            pid = int((self.pod / "act").read_text().split()[0])
+            return pid if b"--direct" in Path(f"/proc/{pid}/cmdline").read_bytes() else 0
         except (OSError, IndexError, ValueError):
             return 0
 
@@ -73,7 +74,7 @@ class Target:
         return client.wait(60) != 0 and killed
 
     def unharmed(self) -> str:
-        settled = until(lambda: not (self.pod / "journal").exists() and not (self.pod / "act").exists(), 20)
+        settled = until(lambda: not (self.pod / "journal").exists() and not self.engine(), 20)
         stat = last(native("stat", "--pod", self.pod))
         if not settled or stat.get("state") != "running" or "FAIL" in self.out.read_text():
             return f"settled {settled}, {stat}, {self.out.read_text()}, {(self.pod / 'log' / 'keeper.log').read_text()[-600:]}"
