@@ -16,8 +16,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "../image/schema.h"
-
 #define DIAG_BUFFER_BYTES (64u * 1024)
 
 int netns_socket(pid_t pid, int family, int type, int protocol, struct err *e)
@@ -231,6 +229,51 @@ int diag_read(pid_t pid, struct diag *out, struct err *e)
     sort(out->inets, out->inets_count, sizeof *out->inets, compare_inet);
     sort(out->others, out->others_count, sizeof *out->others, compare_ino);
     return 0;
+}
+
+/* ---- ending one */
+static bool socket_id_fill(const struct bytes *b, __be32 address[4], __be16 *port, uint8_t *family)
+{
+    struct sockaddr_in v4;
+    struct sockaddr_in6 v6;
+    sa_family_t kind = 0;
+    memcpy(&kind, b->data, b->len < sizeof kind ? 0 : sizeof kind);
+    *family = (uint8_t)kind;
+    if (kind == AF_INET && b->len >= sizeof v4) {
+        memcpy(&v4, b->data, sizeof v4);
+        memcpy(address, &v4.sin_addr, sizeof v4.sin_addr);
+        *port = v4.sin_port;
+        return true;
+    }
+    if (kind != AF_INET6 || b->len < sizeof v6)
+        return false;
+    memcpy(&v6, b->data, sizeof v6);
+    memcpy(address, &v6.sin6_addr, sizeof v6.sin6_addr);
+    *port = v6.sin6_port;
+    return true;
+}
+
+int diag_destroy_tcp(const struct bytes *local, const struct bytes *remote, struct err *e)
+{
+    struct {
+        struct nlmsghdr header;
+        struct inet_diag_req_v2 body;
+    } out = {.header = {.nlmsg_len = sizeof out, .nlmsg_type = SOCK_DESTROY, .nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK},
+             .body = {.sdiag_protocol = IPPROTO_TCP, .idiag_states = ~0u,
+                      .id.idiag_cookie = {INET_DIAG_NOCOOKIE, INET_DIAG_NOCOOKIE}}};
+    struct {
+        struct nlmsghdr header;
+        struct nlmsgerr answer;
+        char more[256];
+    } in;
+    if (!socket_id_fill(local, out.body.id.idiag_src, &out.body.id.idiag_sport, &out.body.sdiag_family) ||
+        !socket_id_fill(remote, out.body.id.idiag_dst, &out.body.id.idiag_dport, &out.body.sdiag_family))
+        return err_set(e, E_BAD_IMAGE, "a TCP connection without addresses");
+    AUTO_CLOSE int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
+    if (fd < 0 || send(fd, &out, sizeof out, 0) < 0 || recv(fd, &in, sizeof in, 0) < (ssize_t)(sizeof in.header + sizeof in.answer))
+        return err_errno(e, "end a TCP connection");
+    errno = -in.answer.error;
+    return errno ? err_errno(e, "end a TCP connection") : 0;
 }
 
 void diag_free(struct diag *d)

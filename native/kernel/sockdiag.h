@@ -4,7 +4,7 @@
 #pragma once
 #include <netinet/in.h>
 
-#include "../base/base.h"
+#include "../image/schema.h"
 
 struct diag_unix {
     uint32_t ino, peer;          /* inode numbers; peer 0 for none */
@@ -37,6 +37,8 @@ struct diag {
 /* A socket in the network namespace of process `pid`; the calling thread's own namespace is as before afterwards. */
 MUST_CHECK int netns_socket(pid_t pid, int family, int type, int protocol, struct err *e);
 MUST_CHECK int diag_read(pid_t pid, struct diag *out, struct err *e);
+/* End a TCP connection of our own network namespace as if it had failed. */
+MUST_CHECK int diag_destroy_tcp(const struct bytes *local, const struct bytes *remote, struct err *e);
 void diag_free(struct diag *d);
 const struct diag_unix *diag_find_unix(const struct diag *d, uint64_t ino);
 const struct diag_inet *diag_find_inet(const struct diag *d, uint64_t ino);

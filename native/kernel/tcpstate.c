@@ -1,6 +1,8 @@
 /* See tcpstate.h. */
 #include "tcpstate.h"
 
+#include <arpa/inet.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -52,4 +54,31 @@ bool tcp_address_equal(const struct bytes *a, const struct bytes *b)
     struct in6_addr x, y;
     uint16_t x_port, y_port;
     return address_parse(a, &x, &x_port) && address_parse(b, &y, &y_port) && x_port == y_port && !memcmp(&x, &y, sizeof x);
+}
+
+bool tcp_address_is_loopback(const struct bytes *address)
+{
+    struct in6_addr a;
+    uint16_t port;
+    return address_parse(address, &a, &port) &&
+           (IN6_IS_ADDR_LOOPBACK(&a) || (IN6_IS_ADDR_V4MAPPED(&a) && a.s6_addr[12] == 127));
+}
+
+bool tcp_address_in(const struct bytes *address, const char *net)
+{
+    struct in6_addr a;
+    struct in_addr wanted;
+    uint32_t found;
+    uint16_t port;
+    char text[64];
+    snprintf(text, sizeof text, "%s", net);
+    char *slash = strchr(text, '/');
+    unsigned long len = slash ? strtoul(slash + 1, NULL, 10) : 32;
+    if (slash)
+        *slash = 0;
+    if (!address_parse(address, &a, &port) || !IN6_IS_ADDR_V4MAPPED(&a) || inet_pton(AF_INET, text, &wanted) != 1 || len > 32)
+        return false;
+    memcpy(&found, &a.s6_addr[12], sizeof found);
+    uint32_t mask = len ? ~0u << (32 - len) : 0;
+    return ((ntohl(found) ^ ntohl(wanted.s_addr)) & mask) == 0;
 }

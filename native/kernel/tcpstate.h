@@ -15,5 +15,8 @@ enum tcp_shutdown { TCP_SHUT_RECEIVE = 1, TCP_SHUT_SEND = 2 };
 uint16_t tcp_port(const struct bytes *address);
 /* A sockaddr_in or sockaddr_in6 of an address in network order. */
 void tcp_address(uint64_t family, const uint8_t raw[16], uint16_t port, struct bytes *out);
+/* The address lies in "A.B.C.D/LEN". */
+bool tcp_address_in(const struct bytes *address, const char *net);
+bool tcp_address_is_loopback(const struct bytes *address);
 /* The same address and port, an IPv4 address mapped into IPv6 being the same as itself. */
 bool tcp_address_equal(const struct bytes *a, const struct bytes *b);

@@ -116,7 +116,7 @@ static bool is_waiting(const struct tcp_socket *t)
     if (t->window.len == sizeof window)
         memcpy(&window, t->window.data, sizeof window);
     bool connected = t->state == TCP_ESTABLISHED || t->state == TCP_FIN_WAIT1 || t->state == TCP_FIN_WAIT2;
-    return connected && !(t->shutdown & TCP_SHUT_RECEIVE) && (t->send_queue.len || window.snd_wnd < t->mss);
+    return connected && !t->outside && !(t->shutdown & TCP_SHUT_RECEIVE) && (t->send_queue.len || window.snd_wnd < t->mss);
 }
 
 static void probe_add(struct kick *k, const struct tcp_socket *t)

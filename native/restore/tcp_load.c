@@ -11,6 +11,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "../kernel/sockdiag.h"
 #include "../kernel/tcpstate.h"
 #include "../snapshot/files_save.h"
 #include "files_load.h"
@@ -176,7 +177,7 @@ static int connection_load(struct restore *r, const struct tcp_socket *t, struct
         sequence_set(fd, TCP_RECV_QUEUE, (uint32_t)t->rcv_seq - (uint32_t)t->receive_queue.len, e) < 0 || local_bind(fd, t, e) < 0)
         return -1;
     if (connect(fd, (const void *)t->remote.data, (socklen_t)t->remote.len) < 0)
-        return err_errno(e, "connect in repair mode");
+        return t->outside ? 0 : err_errno(e, "connect in repair mode"); /* no way out of this pod any more */
     if (negotiated_set(fd, t, e) < 0 || tcp_int(fd, TCP_REPAIR_QUEUE, TCP_RECV_QUEUE, "select a TCP queue", e) < 0 ||
         queue_put(fd, t->receive_queue.data, t->receive_queue.len, "TCP receive queue", e) < 0)
         return -1;
@@ -253,6 +254,19 @@ static int connection_finish(const struct restore *r, int fd, const struct tcp_s
     return 0;
 }
 
+/* The other side knows nothing of the cut: the job sees the connection end (ECONNABORTED), as it would if the machine had lost it. */
+static int outside_finish(int fd, const struct tcp_socket *t, struct err *e)
+{
+    if (tcp_int(fd, TCP_REPAIR, TCP_REPAIR_OFF_NO_WP, "leave TCP repair mode", e) < 0 || reuse_set(fd, t, e) < 0 ||
+        sockbufs_load(fd, t->sndbuf, t->rcvbuf, t->buf_lock, e) < 0)
+        return -1;
+    struct tcp_info info = {0};
+    socklen_t len = sizeof info;
+    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0 && info.tcpi_state != TCP_CLOSE)
+        return diag_destroy_tcp(&t->local, &t->remote, e);
+    return shutdown(fd, SHUT_RDWR) < 0 && errno != ENOTCONN ? err_errno(e, "shut a TCP socket") : 0;
+}
+
 /* Nothing had been exchanged yet: connect anew, without waiting. */
 static int attempt_finish(int fd, const struct tcp_socket *t, struct err *e)
 {
@@ -272,6 +286,11 @@ int tcp_load_finish(struct restore *r, struct err *e)
         if (file_index(r, t->id, &index, e) < 0)
             return -1;
         int fd = r->file_fds[index];
+        if (is_connection(t) && t->outside) {
+            if (outside_finish(fd, t, e) < 0)
+                return err_wrap(e, "TCP socket of port %u", tcp_port(&t->local));
+            continue;
+        }
         if ((is_connection(t) && connection_finish(r, fd, t, e) < 0) || (t->state == TCP_SYN_SENT && attempt_finish(fd, t, e) < 0))
             return err_wrap(e, "TCP socket of port %u", tcp_port(&t->local));
     }

@@ -9,6 +9,7 @@
 #include <linux/tcp.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -208,6 +209,41 @@ static int addresses_save(const struct source *src, const struct diag_inet *d, s
     return 0;
 }
 
+/* ---- connections that leave the job */
+static bool is_own_address(const struct diag *d, const struct tcp_socket *t)
+{
+    for (size_t i = 0; i < d->inets_count; i++) {
+        struct bytes local = {0};
+        tcp_address(d->inets[i].family, d->inets[i].local, d->inets[i].local_port, &local);
+        bool same = d->inets[i].protocol == IPPROTO_TCP && tcp_address_equal(&local, &t->remote);
+        free(local.data);
+        if (same)
+            return true;
+    }
+    return false;
+}
+
+static bool is_outside(const struct saving *v, const struct tcp_socket *t)
+{
+    const struct pod_net *net = &v->s->pod->net;
+    if (!t->remote.len || tcp_address_is_loopback(&t->remote))
+        return false;
+    bool gateway = net->gateway[0] && tcp_address_in(&t->remote, net->gateway);
+    return (gateway || !net->present || !tcp_address_in(&t->remote, net->ip)) && !is_own_address(&v->view.diag, t);
+}
+
+static void outside_note(struct saving *v, const struct source *src, struct tcp_socket *t)
+{
+    t->outside = is_outside(v, t);
+    if (!t->outside)
+        return;
+    AUTO_FREE char *words = xasprintf("process %d: descriptor %d: a TCP connection that leaves the job (port %u there); a restore resets it",
+                                      v->s->victims[src->victim].inner_pid, src->number, tcp_port(&t->remote));
+    struct xattr *warning = LIST_ADD(&v->s->image, warnings);
+    warning->name = xstrdup("tcp");
+    bytes_set(&warning->value, words, strlen(words));
+}
+
 /* A closed socket stands in no list: only poll tells that its halves were shut. */
 static int closed_save(const struct source *src, struct tcp_socket *t, struct err *e)
 {
@@ -266,5 +302,6 @@ int tcp_save(struct saving *v, struct source *src, struct err *e)
     sockopts_save(src->fd, sockopts_internet(false, t->family), &t->options, &t->options_count);
     if (addresses_save(src, d, t, e) < 0 || sockbufs_save(src->fd, &t->sndbuf, &t->rcvbuf, &t->buf_lock, e) < 0)
         return -1;
+    outside_note(v, src, t);
     return state_save(v, src, d, t, &info, e);
 }

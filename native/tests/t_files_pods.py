@@ -146,15 +146,67 @@ def whole_life(lab: Lab, kind: str, program: Path) -> None:
     job.kill()
 
 
+SERVER = """
+import socket
+l = socket.socket(); l.setsockopt(1, 2, 1); l.bind(("198.51.100.1", 5000)); l.listen(5)
+while True:
+    c, _ = l.accept()
+    while c.recv(100): c.sendall(b"answer")
+"""
+CLIENT = """
+import signal, socket, sys, threading
+def ask(*_): raise KeyboardInterrupt
+signal.signal(signal.SIGUSR1, ask)
+s = socket.create_connection(("198.51.100.1", 5000), 10)
+s.sendall(b"x"); s.recv(100); s.settimeout(None); print("ready", flush=True)
+try:
+    s.recv(100)
+    print("FAIL: data", flush=True)
+except KeyboardInterrupt:
+    s.sendall(b"x"); print(s.recv(100).decode(), flush=True)
+except ConnectionError as error:
+    print(type(error).__name__, flush=True)
+    s = socket.create_connection(("198.51.100.1", 5000), 10); s.sendall(b"x"); print(s.recv(100).decode(), flush=True)
+"""
+
+
+def leaving(lab: Lab) -> None:
+    """A connection to a server that is not of the job."""
+    hub = lab.hub()
+    name = Path(hub).name
+    subprocess.run(["ip", "-n", name, "addr", "add", "198.51.100.1/32", "dev", "lo"], check=True)
+    server = subprocess.Popen(["ip", "netns", "exec", name, "python3", "-c", SERVER])
+    out, image, net = lab.dir / "leaving.out", lab.dir / "leaving-image", f"hub={hub},bridge=br0,ip=10.77.0.1/16,gw=10.77.255.254"
+    files = ("--stdout", out, "--stderr", out, "--net", net)
+    try:
+        time.sleep(0.3)
+        last(native("run", "--pod", lab.pod("leaving"), *files, "--", "/usr/bin/python3", "-c", CLIENT))
+        ok(until(lambda: "ready" in out.read_text()), "a job talks to a server outside", out.read_text())
+        answer = last(native("snapshot", "--pod", lab.pod("leaving"), "--image", image, "--store", lab.dir / "store"))
+        text = native("inspect", image).stdout.decode()
+        ok(answer["event"] == "done" and "leaves the job" in text, "the image says that the connection leaves the job", (answer, text[-500:]))
+        native("kill", "--pod", lab.pod("leaving"), "--signal", 10)
+        ok(last(native("wait", "--pod", lab.pod("leaving"), "--timeout", 10)).get("exit_status") == 0 and "answer" in out.read_text(),
+           "it goes on after the snapshot", out.read_text())
+        out.write_text("")
+        last(native("restore", "--image", image, "--store", lab.dir / "store", "--pod", lab.pod("leaving-2"), *files))
+        last(native("wait", "--pod", lab.pod("leaving-2"), "--timeout", 10))
+        ok(out.read_text().splitlines() == ["ConnectionAbortedError", "answer"], "a restore resets it, and the job can connect anew", out.read_text())
+    finally:
+        server.terminate()
+        server.wait()
+
+
 def main() -> int:
     if os.geteuid() != 0:
         print("1..0 # SKIP needs root")
         return 1
-    wanted = sys.argv[1:] or list(LAUNCH)
+    wanted = [kind for kind in sys.argv[1:] or list(LAUNCH) if kind in LAUNCH]
     place = Path(f"/var/tmp/clusteros-pods-{os.getpid()}")
     place.mkdir(mode=0o755)
     try:
         with Lab() as lab:
+            leaving(lab)
             for kind in wanted:
                 compiler = f"mpicc.{kind}"
                 if not ok(shutil.which(compiler) is not None, f"{kind} is installed (apt: libopenmpi-dev, libmpich-dev)"):
