@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "image.h"
+#include "check.h"
 
 #define USER_END 0x7ffffffff000ul
 #define PID_MAX 4194304ul
@@ -160,7 +160,7 @@ static int references_check(const struct image *in, struct checks *c, struct err
 int image_check(const struct image *in, struct err *e)
 {
     struct checks c = {0};
-    int result = pids_check(in, e) || references_check(in, &c, e) ? -1 : 0;
+    int result = pids_check(in, e) || references_check(in, &c, e) || paths_check(in, e) ? -1 : 0;
     free(c.files.items);
     free(c.memobjs.items);
     return result;

@@ -5,7 +5,8 @@
 #include "../store/store.h"
 #include "schema.h"
 
-/* Write durably: temporary name, fsync, rename, fsync of the directory. Chunks must have been committed. */
+/* Write durably: temporary name, fsync, rename, fsync of the directory. Chunks must have been committed.
+ * What image_check would refuse at a restore is refused now: E_UNSUPPORTED. */
 MUST_CHECK int image_write(const char *dir, const struct image *in, struct digest *manifest_digest, struct err *e);
 /* Read and check the trailer digest, decode. E_BAD_IMAGE names the damage. */
 MUST_CHECK int image_read(const char *dir, struct image *out, struct digest *manifest_digest, struct err *e);

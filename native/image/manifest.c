@@ -86,6 +86,9 @@ int image_write(const char *dir, const struct image *in, struct digest *manifest
 {
     CHECK(in->format == IMAGE_FORMAT);
     AUTO_BUF struct buf file = {0};
+    struct err why = {0};
+    if (image_check(in, &why)) /* better no image than one that no restore will take */
+        return err_set(e, E_UNSUPPORTED, "image %s: what was captured could not be brought back: %.900s", dir, why.message);
     image_encode_file(in, &file);
     if (file.len > IMAGE_MANIFEST_MAX)
         return err_set(e, E_UNSUPPORTED, "image %s: a manifest of %zu bytes is too long", dir, file.len);

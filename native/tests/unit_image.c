@@ -322,6 +322,59 @@ static void impossible_images_are_refused(void)
     ok(impossible(&i, "id that comes twice"), "two files of one number");
 }
 
+/* ---- paths that lead somewhere else */
+static struct file *file_with(struct image *i, uint64_t kind, const char *path)
+{
+    struct file *f = LIST_ADD(i, files);
+    *f = (struct file){.id = i->files_count, .kind = kind, .path = xstrdup(path)};
+    return f;
+}
+
+static bool possible(struct image *in)
+{
+    struct err e = {0};
+    int result = image_check(in, &e);
+    if (result)
+        printf("# %s\n", e.message);
+    image_free(in);
+    return result == 0;
+}
+
+static void leading_paths_are_refused(void)
+{
+    static const char *const paths[] = {"relative", "/proc/2/../../etc/shadow", "/a/./b", "/a//b", "/a/", "/..", "/proc/self/fd/7/x", "/proc/thread-self",
+                                        "/proc/2/root/etc/shadow", "/proc/2/task/2/cwd/x", "/proc/2/fd/3", "/proc/2/fd/3/x", "/proc/2/exe", "/proc/2/map_files/1-2"};
+    struct image i = {0};
+    for (size_t k = 0; k < ARRAY_LENGTH(paths); k++) {
+        file_with(&i, FILE_REGULAR, paths[k]);
+        ok(impossible(&i, "none that the kernel gives"), "an open file of the path %s", paths[k]);
+    }
+    struct tree *t = LIST_ADD(&i, trees);
+    t->name = xstrdup("tmp");
+    struct entry *x = LIST_ADD(t, entries);
+    *x = (struct entry){.path = xstrdup("way"), .mode = S_IFLNK | 0777, .target = xstrdup("/proc/self/fd/7")};
+    file_with(&i, FILE_REGULAR, "/tmp/way/x");
+    ok(impossible(&i, "none that the kernel gives"), "an open file behind a link of a captured tree");
+    LIST_ADD(&i, hostfiles)->path = xstrdup("/usr/../x");
+    ok(impossible(&i, "a file of the node"), "a file of the node with ..");
+    LIST_ADD(&i, unix_sockets)->dir = xstrdup("/proc/self/fd/7");
+    ok(impossible(&i, "the directory of a Unix socket"), "a socket's directory behind a descriptor");
+    task_make(&i, 5)->cwd = xstrdup("/proc/5/root");
+    ok(impossible(&i, "a working directory"), "a working directory behind a magic link");
+    *LIST_ADD(&task_make(&i, 5)->mm, vmas) = (struct vma){.start = 0x1000, .end = 0x3000, .kind = VMA_FILE, .path = xstrdup("/lib/../x")};
+    ok(impossible(&i, "a mapped file"), "a mapped file with ..");
+    file_with(&i, FILE_REGULAR, "/");
+    file_with(&i, FILE_REGULAR, "/a/...");
+    file_with(&i, FILE_REGULAR, "/tmp/.hidden/..x");
+    file_with(&i, FILE_PROC, "/proc/2/status");
+    file_with(&i, FILE_DIRECTORY, "/proc/2/fd");
+    file_with(&i, FILE_DIRECTORY, "/proc/2/task/2");
+    file_with(&i, FILE_PATH_ONLY, "/proc/2/exe")->flags = O_PATH | O_NOFOLLOW;
+    file_with(&i, FILE_MEMOBJ, "/memfd:a/../b (deleted)");
+    file_with(&i, FILE_PIPE, "");
+    ok(possible(&i), "paths as the kernel gives them are taken");
+}
+
 /* ---- gc */
 static void gc_keeps_what_images_need(void)
 {
@@ -587,6 +640,7 @@ int main(void)
     a_failed_write_leaves_the_old_image();
     what_is_no_image_is_refused();
     impossible_images_are_refused();
+    leading_paths_are_refused();
     gc_keeps_what_images_need();
     gc_rewrites_wasteful_packs();
     many_small_packs_become_one();
