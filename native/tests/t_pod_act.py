@@ -25,19 +25,24 @@ class Act:
         command = [NATIVE, "snapshot", "--pod", lab.pod(name), "--image", lab.dir / image, "--barrier", *options]
         self.process = subprocess.Popen([str(word) for word in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         self.seen: list[dict[str, Any]] = []
+        self.rest = b""
 
     def event(self, *names: str, seconds: float = 20.0) -> dict[str, Any]:
         """Reads until one of the events comes; the last one read if none does."""
         assert self.process.stdout
         end = time.monotonic() + seconds
-        while time.monotonic() < end and select.select([self.process.stdout], [], [], max(0.0, end - time.monotonic()))[0]:
-            line = self.process.stdout.readline()
-            if not line:
-                break
-            self.seen.append(json.loads(line))
-            if self.seen[-1]["event"] in names:
-                return self.seen[-1]
-        return {"event": "nothing", "seen": self.seen}
+        while True:
+            while b"\n" in self.rest:
+                line, _, self.rest = self.rest.partition(b"\n")
+                self.seen.append(json.loads(line))
+                if self.seen[-1]["event"] in names:
+                    return self.seen[-1]
+            if not select.select([self.process.stdout], [], [], max(0.0, end - time.monotonic()))[0]:
+                return {"event": "nothing", "seen": self.seen}
+            block = os.read(self.process.stdout.fileno(), 65536)
+            if not block:
+                return {"event": "nothing", "seen": self.seen}
+            self.rest += block
 
     def say(self, word: str) -> None:
         assert self.process.stdin
