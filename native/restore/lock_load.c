@@ -2,15 +2,21 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "../snapshot/files_lock.h"
 #include "files_load.h"
 
+static struct flock record_of(const struct file_lock *lock)
+{
+    return (struct flock){.l_type = (short)(lock->type == F_WRLCK ? F_WRLCK : F_RDLCK), .l_whence = SEEK_SET,
+                          .l_start = (off_t)lock->start, .l_len = (off_t)lock->len};
+}
+
 static int record_set(int fd, const struct file_lock *lock, struct err *e)
 {
-    struct flock l = {.l_type = (short)(lock->type == F_WRLCK ? F_WRLCK : F_RDLCK), .l_whence = SEEK_SET,
-                      .l_start = (off_t)lock->start, .l_len = (off_t)lock->len};
+    struct flock l = record_of(lock);
     int command = lock->kind == LOCK_KIND_OFD ? F_OFD_SETLK : F_SETLK;
     return fcntl(fd, command, &l) < 0 ? err_errno(e, "lock of bytes %lu+%lu", lock->start, lock->len) : 0;
 }
@@ -51,6 +57,27 @@ int locks_load_task(struct restore *r, const struct task *task, struct err *e)
             return err_set(e, E_BAD_IMAGE, "process %lu has a lock on a file that it has not open", task->pid);
         if (record_set((int)held->number, lock, e) < 0)
             return err_wrap(e, "process %lu: descriptor %lu", task->pid, held->number);
+    }
+    return 0;
+}
+
+/* Mapping a file and closing it again drops the process's POSIX locks on it: they are set once more by the process itself, from outside,
+ * when its mappings are there. */
+int locks_load_remote(struct restore *r, struct victim *v, const struct task *task, struct err *e)
+{
+    for (size_t i = 0; i < r->image->locks_count; i++) {
+        const struct file_lock *lock = &r->image->locks[i];
+        const struct fd *held = lock->kind == LOCK_KIND_POSIX && lock->pid == task->pid ? task_fd_of(task, lock->file) : NULL;
+        struct flock l = record_of(lock);
+        uint64_t address;
+        int64_t ret = 0;
+        if (!held)
+            continue;
+        if (remote_put(v, 0, &l, sizeof l, &address, e) < 0 || remote_one(v, 0, &ret, SYS_fcntl, held->number, F_SETLK, address, 0, 0, 0, e) < 0)
+            return -1;
+        errno = ret < 0 ? (int)-ret : 0;
+        if (ret < 0)
+            return err_errno(e, "process %lu: lock of descriptor %lu", task->pid, held->number);
     }
     return 0;
 }

@@ -40,6 +40,10 @@ MUST_CHECK int files_load_epolls(struct restore *r, const struct task *task, str
  * still locked, right before the descriptors of podinit are closed. */
 MUST_CHECK int files_load_finish(struct restore *r, struct err *e);
 
+/* ---- outside, by the tracer, after the task's mappings are there (closing a file that was mapped drops the POSIX locks on it): sets them by remote
+ * calls. To be called in victim_fill after vmas_load. */
+MUST_CHECK int locks_load_remote(struct restore *r, struct victim *v, const struct task *task, struct err *e);
+
 /* ---- taking an image back (restore/restore.c) */
 struct restore_options {
     const char *image, *store, *pod, *net, *hostname, *hosts, *lower, *stdout_path, *stderr_path, *cpus;
