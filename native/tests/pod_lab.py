@@ -83,7 +83,9 @@ class Lab:
     def stat(self, name: str) -> dict[str, Any]:
         return last(native("stat", "--pod", self.pod(name)))
 
-    def exec(self, name: str, *command: object, options: tuple[object, ...] = (), stdin: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
+    def exec(
+        self, name: str, *command: object, options: tuple[object, ...] = (), stdin: bytes | None = None
+    ) -> subprocess.CompletedProcess[bytes]:
         return native("exec", "--pod", self.pod(name), *options, "--", *command, stdin=stdin)
 
     def wait(self, name: str) -> dict[str, Any]:

@@ -58,13 +58,30 @@ def bad_input(lab: Lab) -> None:
 
 def life(lab: Lab) -> None:
     (lab.dir / "hello.env").write_bytes(b"PATH=/usr/bin:/bin\0WORD=two words\0")
-    options = ("--hostname", "pod-7", "--uid", 4242, "--gid", 4343, "--env", lab.dir / "hello.env", "--workdir", "/job/work", "--mem", "256M")
+    options = (
+        "--hostname",
+        "pod-7",
+        "--uid",
+        4242,
+        "--gid",
+        4343,
+        "--env",
+        lab.dir / "hello.env",
+        "--workdir",
+        "/job/work",
+        "--mem",
+        "256M",
+    )
     began = lab.run("life", "sh", "-c", 'echo "$WORD"; pwd; id -un; cat; echo problem >&2; touch here; exit 7', options=options)
     ok(began.get("event") == "done" and began.get("command_pid") == 2, "run makes a pod and says so", began)
     ended = lab.wait("life")
     ok(ended.get("exit_status") == 7, "wait gives the exit status of the command", ended)
     log = lab.pod("life") / "log"
-    ok((log / "stdout").read_text() == "two words\n/job/work\nu4242\n", "the output is in the log, the input was empty", (log / "stdout").read_text())
+    ok(
+        (log / "stdout").read_text() == "two words\n/job/work\nu4242\n",
+        "the output is in the log, the input was empty",
+        (log / "stdout").read_text(),
+    )
     ok((log / "stderr").read_text() == "problem\n", "the error output is in its own log")
     ok((lab.pod("life") / "upper/job/work/here").stat().st_uid == 4242, "the working directory can be reached from outside after the end")
     ok(leftovers(read_state(lab.pod("life"))) == [], "nothing of an ended pod is left but its directory")
@@ -94,18 +111,35 @@ def identity(lab: Lab) -> None:
     )
     out = lab.exec("who", "sh", "-c", script).stdout.decode().splitlines()
     state = read_state(lab.pod("who"))
-    ok(out[0] == "pod-0" and out[1] == state["boot_id"] and out[2] == state["machine_id"], "host name, boot id and machine id are the pod's own", out)
+    ok(
+        out[0] == "pod-0" and out[1] == state["boot_id"] and out[2] == state["machine_id"],
+        "host name, boot id and machine id are the pod's own",
+        out,
+    )
     ok(all(int(line.split()[1], 16) == 0 for line in out[3:5]), "a process of the job has no capability and can get none", out)
-    ok(out[5] == "podinit" and out[6] == "lo" and out[7] == "refused", "pid 1 is podinit, the network is loopback alone, /proc/sys is closed", out)
-    ok(out[-1] == "not root" and out[8:] == ["/dev/shm:", "", "/tmp:", "not root"][-len(out[8:]):], "/tmp and /dev/shm are private and empty", out[8:])
-    uring = lab.exec("who", "python3", "-c", "import ctypes,os;l=ctypes.CDLL(None,use_errno=True);print(l.syscall(425,1,0),ctypes.get_errno())")
+    ok(
+        out[5] == "podinit" and out[6] == "lo" and out[7] == "refused",
+        "pid 1 is podinit, the network is loopback alone, /proc/sys is closed",
+        out,
+    )
+    ok(
+        out[-1] == "not root" and out[8:] == ["/dev/shm:", "", "/tmp:", "not root"][-len(out[8:]) :],
+        "/tmp and /dev/shm are private and empty",
+        out[8:],
+    )
+    uring = lab.exec(
+        "who", "python3", "-c", "import ctypes,os;l=ctypes.CDLL(None,use_errno=True);print(l.syscall(425,1,0),ctypes.get_errno())"
+    )
     ok(uring.stdout.split() == [b"-1", b"38"], "io_uring is answered with ENOSYS", uring)
     host_mounts = Path("/proc/self/mountinfo").read_text()
     ok(str(lab.dir) not in host_mounts, "no mount of the pod is seen outside")
     two = lab.stat("who")["command_pid"]
     inner = last(native("pid", "--pod", lab.pod("who"), two, "--inside"))
     ok(last(native("pid", "--pod", lab.pod("who"), inner["pid"])).get("inside") == two, "pid translates there and back", inner)
-    ok(lab.exec("who", "sh", "-c", "exit 9").returncode == 9 and lab.exec("who", "/no/such").returncode == 72, "exec gives the command's exit status")
+    ok(
+        lab.exec("who", "sh", "-c", "exit 9").returncode == 9 and lab.exec("who", "/no/such").returncode == 72,
+        "exec gives the command's exit status",
+    )
     ok(lab.exec("who", "cat", stdin=b"over the pipe").stdout == b"over the pipe", "exec passes standard input and output")
     native("kill", "--pod", lab.pod("who"), "--signal", 15)
     ok(lab.wait("who").get("signal") == 15, "kill --signal reaches the command")
@@ -114,14 +148,23 @@ def identity(lab: Lab) -> None:
 def freezing(lab: Lab) -> None:
     lab.run("cold", "sh", "-c", COUNTER)
     ok(moves(lab, "cold"), "the counter runs")
-    ok(last(native("freeze", "--pod", lab.pod("cold"))).get("event") == "done" and lab.stat("cold").get("state") == "frozen", "freeze says that the pod stands")
+    ok(
+        last(native("freeze", "--pod", lab.pod("cold"))).get("event") == "done" and lab.stat("cold").get("state") == "frozen",
+        "freeze says that the pod stands",
+    )
     ok(stands(lab, "cold"), "a frozen pod does nothing")
     ok(last(native("freeze", "--pod", lab.pod("cold"))).get("event") == "done", "freezing twice is no error")
-    ok(last(native("exec", "--pod", lab.pod("cold"), "--", "true")).get("code") == "CONFLICT", "exec into a frozen pod is refused, not hung")
+    ok(
+        last(native("exec", "--pod", lab.pod("cold"), "--", "true")).get("code") == "CONFLICT",
+        "exec into a frozen pod is refused, not hung",
+    )
     native("thaw", "--pod", lab.pod("cold"))
     ok(moves(lab, "cold"), "thaw lets it run on")
     native("freeze", "--pod", lab.pod("cold"))
-    ok(last(native("kill", "--pod", lab.pod("cold"))).get("event") == "done" and leftovers(read_state(lab.pod("cold"))) == [], "a frozen pod can be ended")
+    ok(
+        last(native("kill", "--pod", lab.pod("cold"))).get("event") == "done" and leftovers(read_state(lab.pod("cold"))) == [],
+        "a frozen pod can be ended",
+    )
 
 
 def lease(lab: Lab, name: str, seconds: float, epoch: int = 5) -> dict[str, object]:
@@ -149,7 +192,10 @@ def full_disk(lab: Lab) -> None:
 def leases(lab: Lab) -> None:
     lab.run("leased", "sh", "-c", COUNTER)
     ok(lease(lab, "leased", 0.8).get("event") == "done" and moves(lab, "leased"), "a pod with a lease runs")
-    ok(until(lambda: lab.stat("leased")["state"] == "frozen", 3.0) and stands(lab, "leased"), "when the lease runs out the keeper freezes the pod")
+    ok(
+        until(lambda: lab.stat("leased")["state"] == "frozen", 3.0) and stands(lab, "leased"),
+        "when the lease runs out the keeper freezes the pod",
+    )
     ok(lease(lab, "leased", 30, epoch=4).get("code") == "STALE" and stands(lab, "leased"), "an older epoch does not thaw it")
     ok(lease(lab, "leased", 30).get("event") == "done" and moves(lab, "leased"), "a renewed lease of the same epoch thaws it")
     native("freeze", "--pod", lab.pod("leased"))
@@ -168,20 +214,35 @@ def keepers(lab: Lab) -> None:
     os.kill(lab.stat("orphan")["keeper_pid"], signal.SIGKILL)
     ok(until(lambda: lab.stat("orphan")["keeper_alive"] is False) and moves(lab, "orphan"), "a pod lives on when its keeper is killed")
     adopted = last(native("adopt", "--pod", lab.pod("orphan")))
-    ok(adopted.get("adopted") is True and lab.stat("orphan")["keeper_alive"] is True and moves(lab, "orphan"), "adopt gives it a new keeper", adopted)
+    ok(
+        adopted.get("adopted") is True and lab.stat("orphan")["keeper_alive"] is True and moves(lab, "orphan"),
+        "adopt gives it a new keeper",
+        adopted,
+    )
     ok(last(native("adopt", "--pod", lab.pod("orphan"))).get("adopted") is False, "adopting twice is no error")
     ok(until(lambda: lab.stat("orphan")["state"] == "frozen", 4.0), "the new keeper holds the old lease")
     os.kill(lab.stat("orphan")["keeper_pid"], signal.SIGKILL)
     ok(lease(lab, "orphan", 30).get("event") == "done" and moves(lab, "orphan"), "whoever asks a dead keeper gets a new one first")
     os.kill(lab.stat("orphan")["keeper_pid"], signal.SIGKILL)
     native("kill", "--pod", lab.pod("orphan"), "--signal", 9)
-    ok(until(lambda: lab.stat("orphan")["state"] == "ended") and lab.stat("orphan").get("signal") == 9, "podinit keeps the exit status when there is no keeper")
+    ok(
+        until(lambda: lab.stat("orphan")["state"] == "ended") and lab.stat("orphan").get("signal") == 9,
+        "podinit keeps the exit status when there is no keeper",
+    )
     native("adopt", "--pod", lab.pod("orphan"))
-    ok(until(lambda: leftovers(read_state(lab.pod("orphan"))) == []), "and adopt clears away what the dead keeper could not", leftovers(read_state(lab.pod("orphan"))))
+    ok(
+        until(lambda: leftovers(read_state(lab.pod("orphan"))) == []),
+        "and adopt clears away what the dead keeper could not",
+        leftovers(read_state(lab.pod("orphan"))),
+    )
     lab.run("lost", "sleep", "1000")
     os.kill(lab.stat("lost")["init_pid"], signal.SIGKILL)
     lost = lab.wait("lost")
-    ok(lost.get("exit_status") is None and "podinit was killed" in str(lost.get("reason")), "a pod whose podinit is killed is lost, and says so", lost)
+    ok(
+        lost.get("exit_status") is None and "podinit was killed" in str(lost.get("reason")),
+        "a pod whose podinit is killed is lost, and says so",
+        lost,
+    )
 
 
 def main() -> int:

@@ -23,7 +23,9 @@ class Act:
 
     def __init__(self, lab: Lab, name: str, image: str, *options: object) -> None:
         command = [NATIVE, "snapshot", "--pod", lab.pod(name), "--image", lab.dir / image, "--barrier", *options]
-        self.process = subprocess.Popen([str(word) for word in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.process = subprocess.Popen(
+            [str(word) for word in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
         self.seen: list[dict[str, Any]] = []
         self.rest = b""
 
@@ -117,7 +119,11 @@ def aborts(lab: Lab) -> None:
                 act.process.kill()
             act.end()
             ok(until(lambda image=image: outcome(lab, "p", image)) and moves(lab, "p"), f"{how} at {step}: the pod runs on", act.seen)
-            ok(outcome(lab, "p", image).get("code") == "ABORTED", f"{how} at {step}: the kept result says ABORTED", outcome(lab, "p", image))
+            ok(
+                outcome(lab, "p", image).get("code") == "ABORTED",
+                f"{how} at {step}: the kept result says ABORTED",
+                outcome(lab, "p", image),
+            )
 
 
 def client_dies_after_go(lab: Lab) -> None:
@@ -130,7 +136,11 @@ def client_dies_after_go(lab: Lab) -> None:
     act.process.kill()
     act.end()
     until(lambda: outcome(lab, "p", "after-go"))
-    ok(outcome(lab, "p", "after-go").get("event") == "done" and moves(lab, "p"), "a client killed after go loses nothing", outcome(lab, "p", "after-go"))
+    ok(
+        outcome(lab, "p", "after-go").get("event") == "done" and moves(lab, "p"),
+        "a client killed after go loses nothing",
+        outcome(lab, "p", "after-go"),
+    )
     ok(native("verify", lab.dir / "after-go").returncode == 0, "and the image is whole")
 
 
@@ -143,7 +153,11 @@ def engine_dies(lab: Lab) -> None:
             act.event("captured")
         os.kill(engine_pid(lab, "p"), signal.SIGKILL)
         failed = act.event("done", "failed")
-        ok(failed["event"] == "failed" and act.end() == 70 and moves(lab, "p"), f"the engine killed at {step}: told as failed, and the pod runs on", act.seen)
+        ok(
+            failed["event"] == "failed" and act.end() == 70 and moves(lab, "p"),
+            f"the engine killed at {step}: told as failed, and the pod runs on",
+            act.seen,
+        )
         ok(outcome(lab, "p", f"engine-{step}").get("event") == "failed", "and kept as failed")
 
 
@@ -159,7 +173,11 @@ def keeper_dies(lab: Lab) -> None:
         ok(failed["event"] == "failed" and act.end() != 0, f"the keeper killed at {step}: the client hears of it", act.seen)
         native("adopt", "--pod", lab.pod("p"))
         ok(moves(lab, "p") and lab.stat("p")["keeper_alive"], "a new keeper, and the pod runs on")
-        ok(until(lambda step=step: outcome(lab, "p", f"keeper-{step}").get("event") == "failed"), "the act is kept as failed", results(lab, "p"))
+        ok(
+            until(lambda step=step: outcome(lab, "p", f"keeper-{step}").get("event") == "failed"),
+            "the act is kept as failed",
+            results(lab, "p"),
+        )
         ok(not (lab.pod("p") / "act").exists() and not (lab.pod("p") / "journal").exists(), "no act and no journal are left")
 
 
@@ -179,19 +197,31 @@ def lease_ends(lab: Lab) -> None:
     act.event("captured")
     act.say("go")
     done = act.event("done", "failed")
-    ok(done["event"] == "done" and act.end() == 0 and lab.stat("p")["state"] == "frozen", "a frozen pod can be captured, and stands frozen afterwards", act.seen)
+    ok(
+        done["event"] == "done" and act.end() == 0 and lab.stat("p")["state"] == "frozen",
+        "a frozen pod can be captured, and stands frozen afterwards",
+        act.seen,
+    )
     native("lease", "--pod", lab.pod("p"), "--epoch", 1, "--until-boottime-ns", until_ns + 60_000_000_000)
     ok(moves(lab, "p"), "a new lease lets it run on")
 
 
 def then_what(lab: Lab) -> None:
     done = last(native("snapshot", "--pod", lab.pod("p"), "--image", lab.dir / "stop", "--then", "stop"))
-    ok(done["event"] == "done" and lab.stat("p")["state"] == "frozen" and lab.stat("p")["suspended"], "--then stop leaves the pod suspended", done)
+    ok(
+        done["event"] == "done" and lab.stat("p")["state"] == "frozen" and lab.stat("p")["suspended"],
+        "--then stop leaves the pod suspended",
+        done,
+    )
     native("thaw", "--pod", lab.pod("p"))
     ok(moves(lab, "p"), "thaw lets it run on")
     done = last(native("snapshot", "--pod", lab.pod("p"), "--image", lab.dir / "kill", "--then", "kill"))
     ended = lab.wait("p")
-    ok(done["event"] == "done" and ended.get("reason") == "ended after its snapshot", "--then kill ends the pod after its image is safe", (done, ended))
+    ok(
+        done["event"] == "done" and ended.get("reason") == "ended after its snapshot",
+        "--then kill ends the pod after its image is safe",
+        (done, ended),
+    )
     ok(outcome(lab, "p", "kill").get("event") == "done", "the result outlives the pod")
 
 

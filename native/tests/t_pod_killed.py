@@ -50,7 +50,14 @@ def one(lab: Lab, number: int, chance: random.Random, hub: str) -> tuple[str, st
 def judge(lab: Lab, number: int, pod: Path) -> str:
     if not (pod / "state").exists() and not until(lambda: (pod / "state").exists(), 0.3):
         return ""
-    until(lambda: not (pod / "state").exists() or lab.stat(f"k{number}").get("state") != "making" or not lab.stat(f"k{number}").get("keeper_alive"), 5)
+    until(
+        lambda: (
+            not (pod / "state").exists()
+            or lab.stat(f"k{number}").get("state") != "making"
+            or not lab.stat(f"k{number}").get("keeper_alive")
+        ),
+        5,
+    )
     if not (pod / "state").exists():
         return ""
     state = read_state(pod)
@@ -66,7 +73,9 @@ def judge(lab: Lab, number: int, pod: Path) -> str:
 
 
 def ports(hub: str) -> list[str]:
-    out = subprocess.run(["ip", "netns", "exec", Path(hub).name, "ip", "-o", "link", "show", "type", "veth"], capture_output=True, check=True)
+    out = subprocess.run(
+        ["ip", "netns", "exec", Path(hub).name, "ip", "-o", "link", "show", "type", "veth"], capture_output=True, check=True
+    )
     return out.stdout.decode().splitlines()
 
 
@@ -88,7 +97,7 @@ def main() -> int:
         ok(not groups, "nor any control group below the one that CLUSTEROS_CGROUP names", groups)
         for top in GROUPS.glob(f"*/{group}"):
             top.rmdir()
-        ok(0 < seen, f"{seen} of the pods had got far enough to leave a state")
+        ok(seen > 0, f"{seen} of the pods had got far enough to leave a state")
     return finish()
 
 

@@ -30,7 +30,12 @@ def outside() -> int:
             os.chown(top / "tmp", NOBODY, NOBODY)
         become = ["setpriv", "--reuid", str(NOBODY), "--regid", str(NOBODY), "--clear-groups"] if os.geteuid() == 0 else []
         spaces = ["unshare", "--user", "--map-root-user", "--mount", "--net", "--ipc", "--pid", "--fork", "--kill-child", "--mount-proc"]
-        env = {"PATH": os.environ.get("PATH", ""), "CLUSTEROS_NATIVE": str(top / "native"), "TMPDIR": str(top / "tmp"), "HOME": str(top / "tmp")}
+        env = {
+            "PATH": os.environ.get("PATH", ""),
+            "CLUSTEROS_NATIVE": str(top / "native"),
+            "TMPDIR": str(top / "tmp"),
+            "HOME": str(top / "tmp"),
+        }
         python = "/usr/bin/python3" if os.access("/usr/bin/python3", os.X_OK) else sys.executable
         if subprocess.run([*become, *spaces, "true"], env=env, capture_output=True).returncode != 0:
             return forbidden([*become, str(top / "native")], env)
@@ -44,23 +49,38 @@ def forbidden(native: list[str], env: dict[str, str]) -> int:
     return 0 if good else 1
 
 
-def pods(lab: "Lab") -> None:
-    made = lab.run("own", "sh", "-c", "id -u; id -un; echo data > /job/file; touch /etc/mine; sleep 1000", options=("--uid", 4242, "--gid", 4343, "--workdir", "/job"))
+def pods(lab: Lab) -> None:
+    made = lab.run(
+        "own",
+        "sh",
+        "-c",
+        "id -u; id -un; echo data > /job/file; touch /etc/mine; sleep 1000",
+        options=("--uid", 4242, "--gid", 4343, "--workdir", "/job"),
+    )
     ok(made.get("event") == "done", "an ordinary user makes a pod whose user has any number", made)
     log = lab.pod("own") / "log" / "stdout"
     ok(until(lambda: log.read_text() == "4242\nu4242\n"), "the job has that number and a name", log.read_text())
     ok(until(lambda: (lab.pod("own") / "upper/job/file").exists()), "what it changes stands in POD/upper")
-    inside = lab.exec("own", "sh", "-c", "id -u; id -g; grep CapBnd /proc/self/status; cat /proc/1/comm; hostname; ls /usr/bin/env; ls -d /tmp/*").stdout.split()
-    ok(inside[:2] == [b"4242", b"4343"] and int(inside[3], 16) == 0 and b"podinit" in inside and b"/usr/bin/env" in inside, "exec enters it, without capabilities", inside)
+    inside = lab.exec(
+        "own", "sh", "-c", "id -u; id -g; grep CapBnd /proc/self/status; cat /proc/1/comm; hostname; ls /usr/bin/env; ls -d /tmp/*"
+    ).stdout.split()
+    ok(
+        inside[:2] == [b"4242", b"4343"] and int(inside[3], 16) == 0 and b"podinit" in inside and b"/usr/bin/env" in inside,
+        "exec enters it, without capabilities",
+        inside,
+    )
     frozen = last(native("freeze", "--pod", lab.pod("own")))
     expected = frozen.get("event") == "done" or frozen.get("code") == "UNSUPPORTED"
     ok(expected, "freezing works, or says that it cannot here", frozen)
-    ok(last(native("kill", "--pod", lab.pod("own"))).get("event") == "done" and leftovers(read_state(lab.pod("own"))) == [], "and it ends without a trace")
+    ok(
+        last(native("kill", "--pod", lab.pod("own"))).get("event") == "done" and leftovers(read_state(lab.pod("own"))) == [],
+        "and it ends without a trace",
+    )
     lab.run("short", "sh", "-c", "exit 5", options=("--uid", 4242, "--gid", 4242))
     ok(lab.wait("short").get("exit_status") == 5, "wait gives the exit status")
 
 
-def network(lab: "Lab") -> None:
+def network(lab: Lab) -> None:
     subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/run"], check=True)
     hub = lab.hub()
     for k in range(2):

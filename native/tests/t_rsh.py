@@ -43,7 +43,22 @@ def pods_make(lab: Lab) -> None:
         for program in lab.dir.glob("ring.*[ih]"):
             shutil.copy(program, work)
         net = f"hub={hub},ip=10.77.0.{k + 1}/16,gw=10.77.255.254,mtu=1450"
-        options = ("--net", net, "--uid", 4242, "--gid", 4242, "--hostname", f"pod-{k}", "--hosts", hosts, "--env", lab.dir / "env", "--workdir", "/job")
+        options = (
+            "--net",
+            net,
+            "--uid",
+            4242,
+            "--gid",
+            4242,
+            "--hostname",
+            f"pod-{k}",
+            "--hosts",
+            hosts,
+            "--env",
+            lab.dir / "env",
+            "--workdir",
+            "/job",
+        )
         ok(lab.run(f"pod-{k}", RSH, "--serve", options=options).get("event") == "done", f"pod-{k} is made")
 
 
@@ -53,12 +68,19 @@ def there(lab: Lab, *words: object, stdin: bytes | None = None) -> subprocess.Co
 
 def basics(lab: Lab) -> None:
     said = there(lab, "clusteros-rsh", "pod-1", "hostname; cat; echo problem >&2; exit 7", stdin=b"through the wire")
-    ok(said.returncode == 7 and said.stdout == b"pod-1\nthrough the wire" and said.stderr == b"problem\n", "input, output, error and exit status pass", said)
+    ok(
+        said.returncode == 7 and said.stdout == b"pod-1\nthrough the wire" and said.stderr == b"problem\n",
+        "input, output, error and exit status pass",
+        said,
+    )
     said = there(lab, "ssh", "-x", "-o", "StrictHostKeyChecking=no", "-l", "somebody", "10.77.0.3", "echo", "$HOME", "'a  b'")
     ok(said.stdout == b"/tmp a  b\n", "as ssh: options are taken, words are joined, the environment is the serving side's", said)
     ok(there(lab, "clusteros-rsh", "pod-2", "kill -9 $$").returncode == 137, "a remote death by signal 9 is 137")
     ok(there(lab, "clusteros-rsh", "-n", "pod-2", "cat", stdin=b"not read").stdout == b"", "-n gives no input")
-    ok(there(lab, "clusteros-rsh", "pod-2", "exec <&-; sleep 0.2; echo done", stdin=b"x" * 300000).stdout == b"done\n", "a command that reads nothing does not block its caller")
+    ok(
+        there(lab, "clusteros-rsh", "pod-2", "exec <&-; sleep 0.2; echo done", stdin=b"x" * 300000).stdout == b"done\n",
+        "a command that reads nothing does not block its caller",
+    )
     ok(there(lab, "clusteros-rsh", "pod-2").returncode == 64, "no command is refused")
     real = there(lab, "sh", "-c", "clusteros-rsh -o ConnectTimeout=1 -o BatchMode=yes 203.0.113.9 true")
     ok(real.returncode == 255, "another host's is left to the real ssh", real)
@@ -68,12 +90,17 @@ def basics(lab: Lab) -> None:
 def bulk(lab: Lab) -> None:
     data = random.Random(7).randbytes(24 << 20)
     back = there(lab, "clusteros-rsh", "pod-2", "tee /dev/stderr", stdin=data)
-    ok(hashlib.sha256(back.stdout).digest() == hashlib.sha256(data).digest() == hashlib.sha256(back.stderr).digest(), "24 MiB there and twice back, whole")
+    ok(
+        hashlib.sha256(back.stdout).digest() == hashlib.sha256(data).digest() == hashlib.sha256(back.stderr).digest(),
+        "24 MiB there and twice back, whole",
+    )
 
 
 def frozen(lab: Lab) -> None:
     result: list[subprocess.CompletedProcess[bytes]] = []
-    talk = threading.Thread(target=lambda: result.append(there(lab, "clusteros-rsh", "pod-1", "for i in 1 2 3 4 5 6; do echo $i; sleep 0.2; done; exit 5")))
+    talk = threading.Thread(
+        target=lambda: result.append(there(lab, "clusteros-rsh", "pod-1", "for i in 1 2 3 4 5 6; do echo $i; sleep 0.2; done; exit 5"))
+    )
     talk.start()
     time.sleep(0.5)
     native("freeze", "--pod", lab.pod("pod-1"))
@@ -85,7 +112,9 @@ def frozen(lab: Lab) -> None:
 
 
 def callers_death(lab: Lab) -> None:
-    process = subprocess.Popen([str(NATIVE), "exec", "--pod", str(lab.pod("pod-0")), "--", "clusteros-rsh", "pod-1", "sleep 54321"], stdin=subprocess.PIPE)
+    process = subprocess.Popen(
+        [str(NATIVE), "exec", "--pod", str(lab.pod("pod-0")), "--", "clusteros-rsh", "pod-1", "sleep 54321"], stdin=subprocess.PIPE
+    )
 
     def sleeps() -> bool:
         return lab.exec("pod-1", "pgrep", "-f", "^sleep 54321").returncode == 0
@@ -98,11 +127,23 @@ def callers_death(lab: Lab) -> None:
 
 def carried_command(lab: Lab) -> None:
     options = ("--uid", 4242, "--gid", 4242)
-    lab.run("carrier", RSH, "--serve", "--", "sh", "-c", "trap 'echo caught; exit 6' USR1; echo up; while :; do sleep 0.05; done", options=options)
+    lab.run(
+        "carrier",
+        RSH,
+        "--serve",
+        "--",
+        "sh",
+        "-c",
+        "trap 'echo caught; exit 6' USR1; echo up; while :; do sleep 0.05; done",
+        options=options,
+    )
     log = lab.pod("carrier") / "log" / "stdout"
     until(lambda: "up" in log.read_text(), 5)
     native("kill", "--pod", lab.pod("carrier"), "--signal", 10)
-    ok(lab.wait("carrier").get("exit_status") == 6 and "caught" in log.read_text(), "--serve -- COMMAND passes signals on and ends with COMMAND's status")
+    ok(
+        lab.wait("carrier").get("exit_status") == 6 and "caught" in log.read_text(),
+        "--serve -- COMMAND passes signals on and ends with COMMAND's status",
+    )
     lab.run("dying", RSH, "--serve", "--", "sh", "-c", "kill -SEGV $$")
     ok(lab.wait("dying").get("signal") == 11, "and dies of the signal that COMMAND died of")
     lab.run("typo", RSH, "--serve", "--", "/no/such/program")
