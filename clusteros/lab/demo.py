@@ -122,7 +122,8 @@ def finish(demo: Demo, job: str) -> dict[str, str]:
     if ended["state"] != "completed":
         log = demo.cluster.log(job, pod=0)
         raise DemoError(f"the job is {ended['state']} with status {ended.get('exit_status')}: {log}")
-    return wait_for("the job's files", lambda: (f := output(demo, job)) and "checksum.txt" in f and f, 30)
+    expected = demo.blocks // 2 + 1  # frames, and the checksum
+    return wait_for("the job's files", lambda: (f := output(demo, job)) and len(f) >= expected and f, 60)
 
 
 def complete(demo: Demo, job: str) -> list[dict[str, Any]]:
