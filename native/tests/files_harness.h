@@ -5,6 +5,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <net/if.h>
+#include <net/route.h>
+#include <netinet/in.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/ioctl.h>
@@ -67,6 +69,13 @@ static inline void loopback_up(void)
     MUST(unshare(CLONE_NEWNET) == 0);
     int fd = socket(AF_INET, SOCK_DGRAM, 0);
     MUST(fd >= 0 && ioctl(fd, SIOCSIFFLAGS, &request) == 0);
+    /* 192.0.2.0/24 leads nowhere, without an answer */
+    struct rtentry route = {.rt_dev = (char[]){"lo"}, .rt_flags = RTF_UP};
+    struct sockaddr_in network = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(0xc0000200)}, mask = network;
+    mask.sin_addr.s_addr = htonl(0xffffff00);
+    memcpy(&route.rt_dst, &network, sizeof network);
+    memcpy(&route.rt_genmask, &mask, sizeof mask);
+    MUST(ioctl(fd, SIOCADDRT, &route) == 0);
     close(fd);
 }
 

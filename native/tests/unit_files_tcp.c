@@ -222,6 +222,23 @@ static void waiting_setup(void)
     MUST(listener(7004, 5) == 3 && socket(AF_INET, SOCK_STREAM, 0) == 4 && connect(4, (void *)&a, sizeof a) == 0);
 }
 
+/* ---- an attempt that nobody answers */
+static void attempt_setup(void)
+{
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(80), .sin_addr.s_addr = htonl(0xc0000201)};
+    MUST(socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0) == 3 && connect(3, (void *)&to, sizeof to) < 0 && errno == EINPROGRESS);
+}
+
+static bool attempt_verify(int which)
+{
+    struct tcp_info info;
+    socklen_t len = sizeof info;
+    struct pollfd state = {.fd = 3, .events = POLLOUT};
+    (void)which;
+    return NEED(getsockopt(3, IPPROTO_TCP, TCP_INFO, &info, &len) == 0 && info.tcpi_state == TCP_SYN_SENT) && NEED(poll(&state, 1, 0) == 0) &&
+           NEED(fcntl(3, F_GETFL) & O_NONBLOCK);
+}
+
 static bool never(int which)
 {
     (void)which;
@@ -296,6 +313,7 @@ int main(void)
         {"TCP with shut halves", halves_setup, halves_verify, NULL},
         {"TCP over IPv6 and mapped addresses", v6_setup, v6_verify, NULL},
         {"a TCP connection that was not accepted", waiting_setup, never, "not accepted"},
+        {"a TCP connection that nobody answers yet", attempt_setup, attempt_verify, NULL},
         {"UDP with waiting datagrams", udp_setup, udp_verify, NULL},
         {"netlink", netlink_setup, netlink_verify, NULL},
     };
