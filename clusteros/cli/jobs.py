@@ -14,6 +14,7 @@ from clusteros.cli.door import JobArgument, JsonFlag, YesFlag, about, ask, clust
 from clusteros.client import Cluster, JobSpec
 from clusteros.words import parse_size, parse_span, size_words
 
+EXEC_TIMEOUT_S = 60
 LIVE = "queued,held,starting,running,suspended,restoring"
 
 
@@ -39,14 +40,10 @@ def submit(
     ranks: Annotated[int, typer.Option("--ranks", "-r", min=1, help="Ranks in each pod.")] = 1,
     cores: Annotated[int, typer.Option("--cores", "-c", min=1, help="Cores for each rank.")] = 1,
     mem: Annotated[int | None, typer.Option("--mem", "-m", parser=_size, metavar="SIZE", help="Memory for each pod: 2G.")] = None,
-    walltime: Annotated[
-        int | None, typer.Option("--walltime", "-t", parser=_span, metavar="TIME", help="End it after: 1h30m.")
-    ] = None,
+    walltime: Annotated[int | None, typer.Option("--walltime", "-t", parser=_span, metavar="TIME", help="End it after: 1h30m.")] = None,
     every: Annotated[int | None, typer.Option("--every", parser=_span, metavar="TIME", help="Take a generation every so often.")] = None,
     keep: Annotated[int | None, typer.Option("--keep", min=1, help="How many generations to keep (pinned ones stay).")] = None,
-    file: Annotated[
-        list[str] | None, typer.Option("--file", "-f", metavar="LOCAL[:NAME]", help="A file; again for more.")
-    ] = None,
+    file: Annotated[list[str] | None, typer.Option("--file", "-f", metavar="LOCAL[:NAME]", help="A file; again for more.")] = None,
     env: Annotated[list[str] | None, typer.Option("--env", "-e", metavar="NAME=VALUE", help="A variable; again for more.")] = None,
     queue: Annotated[str | None, typer.Option("--queue", "-q", help="The queue.")] = None,
     wait: Annotated[bool, typer.Option("--wait", "-w", help="Wait for the end; the job's exit status is the command's.")] = False,
@@ -145,13 +142,13 @@ def exec_in(
     job: JobArgument,
     command: Annotated[list[str], typer.Argument(help="The command, after --.")],
     pod: Annotated[int, typer.Option("--pod", "-p", min=0, help="In which pod.")] = 0,
-    timeout: Annotated[int, typer.Option("--timeout", parser=_span, metavar="TIME")] = 60,  # type: ignore[assignment]
+    timeout: Annotated[int | None, typer.Option("--timeout", parser=_span, metavar="TIME", help="Give up after; 60s.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Run a command inside a pod of a running job."""
     about(job)
     with cluster() as door:
-        answer = door.exec(job, command, pod=pod, timeout_s=timeout)
+        answer = door.exec(job, command, pod=pod, timeout_s=timeout or EXEC_TIMEOUT_S)
     show(answer, as_json, lambda said: out.print(said.get("output", ""), end="", markup=False))
     raise typer.Exit(int(answer.get("exit_status") or 0))
 

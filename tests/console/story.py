@@ -26,7 +26,7 @@ class Story:
         return self.job
 
     def print(self, text: str, *, pod: int = 0, stream: str = "stdout") -> None:
-        """The pod writes to its output, from where its stream is."""
+        """The pod writes to its output, from where its stream is. (The nodes' marks count 10 bytes a generation.)"""
         row = Pod.objects.select_related("run", "node").get(run=self.job.current_run, index=pod)
         offset = getattr(row, f"{stream}_bytes")
         self.nodes.report(row.node.name, "log", log_body(row, offset, text.encode(), stream))
@@ -56,12 +56,12 @@ class Story:
     def told(self) -> Story:
         self.start()
         for step in range(1, 4):
-            self.print(f"step {step * 100}\n")
+            self.print(f"step {step * 100:4}\n")
             if step == 3:
                 self.fail()
             self.generation()
         pin_generation(Generation.objects.get(job=self.job, number=2), True)
         self.roll_back(2)
-        self.print("step 300\n")
+        self.print("step  300\n")
         self.generation()
         return self

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
-from channels.testing import WebsocketCommunicator
+from asgiref.testing import ApplicationCommunicator
+from channels.layers import get_channel_layer
 from django.contrib.auth.models import AnonymousUser, User
 from django.db import connection
 from django.test import Client
@@ -57,7 +59,17 @@ def test_the_job_of_another_does_not_exist(demo: User, other: User, admin: User,
     story.generation()
     number = story.job.number
     client = signed_in(other)
-    for path in ("", "part/head/", "part/tree/", "log/", "log/text/", "cancel/", "files/0/x", "generations/1/rollback/", "generations/1/delete/"):
+    for path in (
+        "",
+        "part/head/",
+        "part/tree/",
+        "log/",
+        "log/text/",
+        "cancel/",
+        "files/0/x",
+        "generations/1/rollback/",
+        "generations/1/delete/",
+    ):
         assert client.get(f"/jobs/{number}/{path}").status_code == 404, path
     for path in ("do/cancel/", "do/hold/", "checkpoint/", "generations/1/rollback/now/", "generations/1/pin/", "generations/1/delete/now/"):
         answer = client.post(f"/jobs/{number}/{path}", headers={"HX-Request": "true"})
@@ -82,7 +94,9 @@ def test_only_an_administrator_makes_join_tokens(demo: User) -> None:
     assert signed_in(demo).post("/nodes/join/").status_code == 403
 
 
-@pytest.mark.parametrize("path", ["/jobs/999999999999/", "/nodes/nowhere/", "/jobs/1/part/nonsense/", "/part/nonsense/", "/jobs/99999999999999999999999/"])
+@pytest.mark.parametrize(
+    "path", ["/jobs/999999999999/", "/nodes/nowhere/", "/jobs/1/part/nonsense/", "/part/nonsense/", "/jobs/99999999999999999999999/"]
+)
 def test_what_is_not_there_is_a_404_with_words(demo: User, path: str) -> None:
     answer = signed_in(demo).get(path)
     assert answer.status_code == 404
@@ -98,7 +112,9 @@ def test_a_bent_address_of_the_log_does_no_harm(demo: User, nodes: Nodes, query:
 
 def test_a_refused_button_without_htmx_comes_back_to_the_page_with_words(demo: User, nodes: Nodes) -> None:
     job = submit_job(demo, request())
-    answer = signed_in(demo).post(f"/jobs/{job.number}/checkpoint/", headers={"Referer": f"http://testserver/jobs/{job.number}/"}, follow=True)
+    answer = signed_in(demo).post(
+        f"/jobs/{job.number}/checkpoint/", headers={"Referer": f"http://testserver/jobs/{job.number}/"}, follow=True
+    )
     assert answer.redirect_chain == [(f"/jobs/{job.number}/", 302)]
     assert b"a generation can be taken of a running job" in answer.content
 
@@ -138,10 +154,10 @@ def test_pages_cost_the_same_number_of_queries_however_much_there_is(admin: User
     client, number = signed_in(admin), story.job.number
     pages = ("/", "/jobs/?state=", f"/jobs/{number}/", "/nodes/")
     before = {path: count(client, path) for path in pages}
+    Story(nodes, admin).start()
     for _ in range(3):
         story.generation()
         submit_job(admin, request())
-    Story(nodes, admin).start()
     assert {path: count(client, path) for path in pages} == before
 
 
@@ -154,23 +170,24 @@ def test_topics_name_what_changed() -> None:
 # ---- the WebSocket
 
 
+def _socket(user: Any, query: str) -> ApplicationCommunicator:
+    scope = {"type": "websocket", "path": "/ws/live/", "query_string": query.encode(), "headers": [], "user": user}
+    return ApplicationCommunicator(LiveConsumer.as_asgi(), scope)
+
+
 async def _listen(user: Any, query: str, messages: list[tuple[str, dict[str, Any]]]) -> list[Any]:
     """What a page of `user` hears when these messages are sent to these groups."""
-    from channels.layers import get_channel_layer
-
-    socket = WebsocketCommunicator(LiveConsumer.as_asgi(), f"/ws/live/?{query}")
-    socket.scope["user"] = user
-    assert (await socket.connect())[0]
+    socket = _socket(user, query)
+    await socket.send_input({"type": "websocket.connect"})
+    assert (await socket.receive_output(5))["type"] == "websocket.accept"
     for group, message in messages:
         await get_channel_layer().group_send(group, message)
     heard = []
-    try:
-        while True:
-            heard.append(await socket.receive_json_from(timeout=1))
-    except TimeoutError:
-        return heard
-    finally:
-        await socket.disconnect()
+    while not await socket.receive_nothing(0.7):
+        heard.append(json.loads((await socket.receive_output(5))["text"]))
+    await socket.send_input({"type": "websocket.disconnect", "code": 1000})
+    await socket.wait(5)
+    return heard
 
 
 def _event(owner: int | None, number: int | None) -> tuple[str, dict[str, Any]]:
@@ -198,10 +215,11 @@ def test_the_log_of_another_is_not_heard(demo: User, other: User, nodes: Nodes) 
 
 
 def test_a_socket_without_login_is_closed_with_a_reason(transactional_db: None) -> None:
-    async def knock() -> Any:
-        socket = WebsocketCommunicator(LiveConsumer.as_asgi(), "/ws/live/")
-        socket.scope["user"] = AnonymousUser()
-        await socket.connect()
-        return await socket.receive_output(timeout=2)
+    async def knock() -> list[Any]:
+        socket = _socket(AnonymousUser(), "")
+        await socket.send_input({"type": "websocket.connect"})
+        return [await socket.receive_output(5), await socket.receive_output(5)]
 
-    assert asyncio.run(knock()) == {"type": "websocket.close", "code": NOT_LOGGED_IN}
+    accepted, closed = asyncio.run(knock())
+    assert accepted["type"] == "websocket.accept"
+    assert (closed["type"], closed["code"]) == ("websocket.close", NOT_LOGGED_IN)

@@ -98,7 +98,7 @@ def test_a_command_with_files_is_submitted_and_its_page_opens(visit: Visit, demo
 
 def test_a_script_is_submitted_as_it_was_written(visit: Visit, demo: User, nodes: Nodes) -> None:
     page = visit(demo).open("/jobs/new/")
-    page.get_by_text("Script", exact=True).click()
+    page.locator(".switch").get_by_text("Script").click()
     page.fill("[name=script]", "no interpreter")
     page.click("main button.primary")
     expect(page.locator(".field.wrong:has([name=script])")).to_contain_text("#!/bin/sh")

@@ -69,7 +69,9 @@ def test_the_picture_of_the_tree_shows_branch_pin_and_failure(visit: Visit, admi
     assert page.locator(f"#g{story.failed.number} circle.failed").count() == 1
     assert "disk full" in page.inner_text(f"#g{story.failed.number}")
     assert page.locator("#tree .branch").count() >= 1
-    heights = page.eval_on_selector_all(".tree > li", "rows => rows.map(r => [r.offsetHeight, r.querySelector('svg').getBoundingClientRect().height])")
+    heights = page.eval_on_selector_all(
+        ".tree > li", "rows => rows.map(r => [r.offsetHeight, r.querySelector('svg').getBoundingClientRect().height])"
+    )
     assert all(abs(row - strip) <= 2 and row < 90 for row, strip in heights), heights
 
 

@@ -43,7 +43,9 @@ def test_every_size_has_words_with_a_unit(size: int) -> None:
     assert float(number) >= 0
 
 
-@pytest.mark.parametrize(("seconds", "said"), [(0, "0 s"), (59, "59 s"), (60, "1 min"), (125, "2 min 5 s"), (11400, "3 h 10 min"), (345600, "4 days")])
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(0, "0 s"), (59, "59 s"), (60, "1 min"), (125, "2 min 5 s"), (11400, "3 h 10 min"), (345600, "4 days")]
+)
 def test_spans_have_at_most_two_units(seconds: int, said: str) -> None:
     assert words.span_words(seconds) == said
 

@@ -9,7 +9,7 @@ from django import template
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
-from django.utils.safestring import SafeString
+from django.utils.safestring import SafeString, mark_safe
 
 from clusteros.words import ago_words, count_words, ms_words, size_words, span_words
 
@@ -40,7 +40,7 @@ def state(value: str) -> SafeString:
 def ago(then: datetime | None) -> SafeString:
     """'40 s ago', kept right by the page; the exact time as its title."""
     if then is None:
-        return format_html("never")
+        return mark_safe("never")
     exact = f"{then:%Y-%m-%d %H:%M:%S} UTC"
     return format_html('<time data-ago datetime="{}" title="{}">{}</time>', then.isoformat(), exact, ago_words(then))
 
@@ -48,7 +48,7 @@ def ago(then: datetime | None) -> SafeString:
 @register.filter
 def clock(then: datetime | None) -> SafeString:
     if then is None:
-        return format_html("–")
+        return mark_safe("–")
     return format_html('<time datetime="{}" title="{} UTC">{}</time>', then.isoformat(), f"{then:%Y-%m-%d %H:%M:%S}", f"{then:%H:%M:%S}")
 
 

@@ -51,6 +51,8 @@ def page(view: View) -> View:
         except Problem as refusal:
             if refusal.code.http == 404:
                 raise Http404(refusal.detail) from refusal
+            if refusal.code.http == 403:
+                raise PermissionDenied(refusal.detail) from refusal
             raise
 
     return login_required(wrapped)

@@ -18,7 +18,7 @@ from jobs.services import submit_job
 from jobs.services.submit import JobRequest
 
 PAGE_JOBS = 50
-FIELD_OF = {"mem_bytes": "mem", "walltime_s": "walltime", "interval_s": "interval", "file": "uploads", "path": "uploads", "files": "uploads"}
+FIELD_OF = {"mem_bytes": "mem", "walltime_s": "walltime", "interval_s": "interval"} | dict.fromkeys(("file", "path", "files"), "uploads")
 
 
 @page
