@@ -43,8 +43,7 @@ def remove(name: str, timeout_s: float = 5.0) -> list[Path]:
     deadline = time.monotonic() + timeout_s
     while True:
         left = []
-        for hierarchy in hierarchies():
-            top = hierarchy / name
+        for top in [ROOT / name, *ROOT.glob(f"*/{name}")]:  # the engine may have used more hierarchies than `join` did
             for folder in sorted((p for p in [top, *top.rglob("*")] if p.is_dir()), key=lambda p: -len(p.parts)):
                 try:
                     folder.rmdir()
