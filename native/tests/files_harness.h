@@ -270,23 +270,31 @@ static inline void case_run(const struct test_case *c)
     }
 }
 
-static inline int cases_run(const struct test_case *cases, size_t count)
+static inline bool harness_begin(void)
 {
     struct err e;
     char store_dir[64];
     sh = mmap(NULL, sizeof *sh, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     MUST(sh != MAP_FAILED && mkdtemp(pod_dir));
     snprintf(store_dir, sizeof store_dir, "%s/store", pod_dir);
-    if (store_open(store_dir, true, &store, &e) < 0) {
-        ok(false, "a store: %s", e.message);
-        return done_testing();
-    }
-    const char *only = getenv("ONLY");
-    for (size_t i = 0; i < count; i++)
-        if (!only || strstr(cases[i].name, only))
-            case_run(&cases[i]);
+    return store_open(store_dir, true, &store, &e) == 0 || ok(false, "a store: %s", e.message);
+}
+
+static inline void harness_end(void)
+{
     store_close(store);
     AUTO_FREE char *command = xasprintf("rm -rf %s", pod_dir);
     ok(system(command) == 0, "the test's directory is gone again");
+}
+
+static inline int cases_run(const struct test_case *cases, size_t count)
+{
+    const char *only = getenv("ONLY");
+    if (!harness_begin())
+        return done_testing();
+    for (size_t i = 0; i < count; i++)
+        if (!only || strstr(cases[i].name, only))
+            case_run(&cases[i]);
+    harness_end();
     return done_testing();
 }
