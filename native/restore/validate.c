@@ -69,7 +69,7 @@ static int extents_validate(uint64_t pid, const struct mm *mm, struct err *e)
     uint64_t after = 0;
     for (size_t k = 0; k < mm->extents_count; k++) {
         const struct extent *x = &mm->extents[k];
-        if (x->at < after || x->at % PAGE_BYTES || x->len % PAGE_BYTES || !x->len || x->len > CHUNK_MAX)
+        if (x->at < after || x->at >= USER_END || x->at % PAGE_BYTES || x->len % PAGE_BYTES || !x->len || x->len > CHUNK_MAX)
             return bad(e, "contents out of order", pid, x->at);
         after = x->at + x->len;
         for (uint64_t at = x->at; at < after;) {
