@@ -70,7 +70,8 @@ static int alone_make(struct making *m, size_t i, struct err *e)
         return -1;
     if (u->name.len && name_bind(&m->names, m->fds[i], u, e) < 0)
         return -1;
-    if (u->state == TCP_LISTEN && listen(m->fds[i], BACKLOG_WHILE_MAKING) < 0)
+    struct maker maker = maker_of(m->r, u);
+    if (u->state == TCP_LISTEN && maker_listen(&maker, m->fds[i], BACKLOG_WHILE_MAKING) < 0)
         return err_errno(e, "listen on a Unix socket");
     return 0;
 }
@@ -78,7 +79,8 @@ static int alone_make(struct making *m, size_t i, struct err *e)
 static int pair_make(struct making *m, size_t i, const size_t *other, struct err *e)
 {
     int pair[2];
-    if (socketpair(AF_UNIX, (int)m->items[i].type | SOCK_CLOEXEC, 0, pair) < 0)
+    struct maker maker = maker_of(m->r, &m->items[i]);
+    if (maker_pair(&maker, (int)m->items[i].type, pair) < 0)
         return err_errno(e, "a pair of Unix sockets");
     if (item_place(m, i, pair[0], e) < 0)
         return -1;
@@ -145,12 +147,13 @@ static bool has_listener(const struct making *m, const struct unix_socket *u, si
 }
 
 /* A listener for the moment, where the one that accepted is gone. Its node is nobody's: what stood there comes back. */
-static int listener_borrow(struct making *m, const struct unix_socket *u, struct err *e)
+static int listener_borrow(struct making *m, const struct unix_socket *u, const struct unix_socket *client, struct err *e)
 {
+    struct maker maker = client ? maker_of(m->r, client) : (struct maker){0};
     struct unix_socket nameless_node = *u;
     nameless_node.mode = 0;
     int fd = socket_make(u, e);
-    if (fd >= 0 && (name_bind(&m->names, fd, &nameless_node, e) < 0 || listen(fd, 8) < 0)) {
+    if (fd >= 0 && (name_bind(&m->names, fd, &nameless_node, e) < 0 || maker_listen(&maker, fd, 8) < 0)) {
         close(fd);
         return -1;
     }
@@ -163,13 +166,14 @@ static int accepted_make(struct making *m, size_t server, const size_t *client, 
     const struct unix_socket *u = &m->items[server];
     size_t listener = 0;
     bool found = has_listener(m, u, &listener);
-    AUTO_CLOSE int borrowed = found ? -1 : listener_borrow(m, u, e);
+    struct maker connector = maker_of(m->r, u);
+    AUTO_CLOSE int borrowed = found ? -1 : listener_borrow(m, u, client ? &m->items[*client] : NULL, e);
     int from = socket_make(u, e);
     if ((!found && borrowed < 0) || from < 0)
         return -1;
     if (client && m->items[*client].name.len && name_bind(&m->names, from, &m->items[*client], e) < 0)
         return -1;
-    if (name_connect(from, found ? &m->items[listener] : u, e) < 0)
+    if (name_connect(from, found ? &m->items[listener] : u, &connector, e) < 0)
         return -1;
     int to = accept4(found ? m->fds[listener] : borrowed, NULL, NULL, SOCK_CLOEXEC);
     if (to < 0)
@@ -295,7 +299,7 @@ static int datagrams_connect(struct making *m, struct err *e)
         size_t other = 0;
         if (m->items[i].type != SOCK_DGRAM || !m->items[i].peer || is_datagram_pair(m, i, &other))
             continue;
-        if (item_find(m, m->items[i].peer, &other, e) < 0 || name_connect(m->fds[i], &m->items[other], e) < 0)
+        if (item_find(m, m->items[i].peer, &other, e) < 0 || name_connect(m->fds[i], &m->items[other], NULL, e) < 0)
             return -1;
     }
     return 0;
@@ -314,7 +318,7 @@ static int pendings_connect(struct making *m, struct err *e)
                 continue;
             int fd = socket_make(u, e);
             if (fd < 0 || item_place(m, i, fd, e) < 0 || item_find(m, u->pending_on, &listener, e) < 0 ||
-                (u->name.len && name_bind(&m->names, m->fds[i], u, e) < 0) || name_connect(m->fds[i], &m->items[listener], e) < 0)
+                (u->name.len && name_bind(&m->names, m->fds[i], u, e) < 0) || name_connect(m->fds[i], &m->items[listener], NULL, e) < 0)
                 return -1;
         }
     }
@@ -339,7 +343,8 @@ static int item_finish(struct making *m, size_t i, struct err *e)
     if (m->fds[i] < 0)
         return err_set(e, E_BAD_IMAGE, "Unix socket %lu waits for a listener that is not there", u->id);
     cleanup_close(&m->far[i]);
-    if (u->state == TCP_LISTEN && listen(m->fds[i], u->backlog > INT32_MAX ? INT32_MAX : (int)u->backlog) < 0)
+    struct maker maker = maker_of(m->r, u); /* each listen(2) remembers its caller anew */
+    if (u->state == TCP_LISTEN && maker_listen(&maker, m->fds[i], u->backlog > INT32_MAX ? INT32_MAX : (int)u->backlog) < 0)
         return err_errno(e, "listen on a Unix socket");
     if (sockopts_load(m->fds[i], OPT_UNIX, u->options, u->options_count, e) < 0 ||
         sockbufs_load(m->fds[i], u->sndbuf, u->rcvbuf, u->buf_lock, e) < 0 || file_index(m->r, u->id, &index, e) < 0)

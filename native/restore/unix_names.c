@@ -79,12 +79,14 @@ int name_bind(struct names *n, int fd, const struct unix_socket *u, struct err *
     return result;
 }
 
-int name_connect(int fd, const struct unix_socket *u, struct err *e)
+int name_connect(int fd, const struct unix_socket *u, const struct maker *maker, struct err *e)
 {
     struct sockaddr_un address;
     if (address_of(u, &address, e) < 0 || dir_enter(u, &address, e) < 0)
         return -1;
-    int result = connect(fd, (struct sockaddr *)&address, (socklen_t)u->name.len) < 0 ? err_errno(e, "connect a Unix socket") : 0;
+    int result = maker ? maker_connect(maker, fd, &address, u->name.len) : connect(fd, (struct sockaddr *)&address, (socklen_t)u->name.len);
+    if (result < 0)
+        (void)err_errno(e, "connect a Unix socket");
     dir_leave();
     return result;
 }

@@ -2,6 +2,7 @@
  * already hold the node, another socket's node, or nothing at that place. Afterwards the place is as the tree had it. */
 #pragma once
 #include "files_load.h"
+#include "unix_maker.h"
 
 struct borrowed {            /* a place to be put right at the end */
     char *dir, *path, *aside; /* aside: where what stood there waits, NULL if nothing did */
@@ -12,8 +13,8 @@ struct names {
 };
 
 MUST_CHECK int name_bind(struct names *n, int fd, const struct unix_socket *u, struct err *e);
-/* connect(2) to the name of u. */
-MUST_CHECK int name_connect(int fd, const struct unix_socket *u, struct err *e);
+/* connect(2) to the name of u, by `maker` (NULL: it does not matter). */
+MUST_CHECK int name_connect(int fd, const struct unix_socket *u, const struct maker *maker, struct err *e);
 bool name_equal(const struct bytes *a, const struct bytes *b);
 MUST_CHECK int names_finish(struct names *n, struct err *e);
 void names_free(struct names *n);

@@ -52,6 +52,14 @@ static bool passes(int from, int to, const char *text)
     return NEED(send(from, text, strlen(text), MSG_DONTWAIT | MSG_NOSIGNAL) == (ssize_t)strlen(text)) && takes(to, text);
 }
 
+static struct ucred maker(int fd)
+{
+    struct ucred creds = {0};
+    socklen_t len = sizeof creds;
+    getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &creds, &len);
+    return creds;
+}
+
 /* ---- pairs */
 static void pairs_setup(void)
 {
@@ -63,6 +71,7 @@ static void pairs_setup(void)
     MUST(socketpair(AF_UNIX, SOCK_STREAM, 0, p) == 0 && send(10, "last words", 10, 0) == 10 && close(10) == 0); /* 9 */
     MUST(socketpair(AF_UNIX, SOCK_STREAM, 0, p) == 0 && p[0] == 10 && shutdown(10, SHUT_WR) == 0 && send(11, "half", 4, 0) == 4);
     MUST(setsockopt(10, SOL_SOCKET, SO_RCVBUF, &small, sizeof small) == 0);
+    sh->numbers[0] = (uint64_t)getpid();
     extra_start(NULL);
 }
 
@@ -82,6 +91,8 @@ static bool pairs_verify(int which)
     if (!takes(9, "last words") || !NEED(recv(9, got, 8, MSG_DONTWAIT) == 0) || !NEED(send(9, "x", 1, MSG_NOSIGNAL) < 0 && errno == EPIPE))
         return false;
     if (!takes(10, "half") || !NEED(recv(11, got, 8, MSG_DONTWAIT) == 0) || !NEED(send(10, "x", 1, MSG_NOSIGNAL) < 0) || !passes(11, 10, "on"))
+        return false;
+    if (!NEED((uint64_t)maker(3).pid == sh->numbers[0] && (uint64_t)maker(8).pid == sh->numbers[0] && maker(3).uid == 0))
         return false;
     return NEED(getsockopt(10, SOL_SOCKET, SO_RCVBUF, &size, &len) == 0 && size == 16384);
 }
@@ -110,6 +121,7 @@ static void streams_setup(void)
     MUST(gone == 13);
     MUST(chdir("/tmp") == 0 && named(SOCK_STREAM, "unit-relative.sock") == 14 && listen(14, 1) == 0 && chdir("/") == 0);
     MUST(chdir("/tmp") == 0);
+    sh->numbers[0] = (uint64_t)getpid();
 }
 
 static bool streams_verify(int which)
@@ -117,6 +129,9 @@ static bool streams_verify(int which)
     struct stat st;
     struct pollfd state = {.fd = 3, .events = POLLIN};
     (void)which;
+    for (int fd = 3; fd < 8; fd++)
+        if (!NEED((uint64_t)maker(fd).pid == sh->numbers[0]))
+            return false;
     if (!takes(5, "to server") || !takes(4, "to client") || !passes(4, 5, "more") || !has_name(5, "/tmp/unit-files.sock", false) ||
         !has_name(4, "/tmp/unit-files.sock", true))
         return false;
