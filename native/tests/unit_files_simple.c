@@ -4,6 +4,7 @@
 #include <sys/eventfd.h>
 #include <sys/file.h>
 #include <sys/inotify.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/timerfd.h>
 
@@ -19,6 +20,8 @@ static void regular_setup(void)
     MUST(open(path_a, O_WRONLY | O_APPEND | O_NONBLOCK | O_CLOEXEC) == 4 && dup2(3, 100) == 100);
     MUST(open("/tmp", O_RDONLY | O_DIRECTORY) == 5 && open("/tmp", O_PATH) == 6);
     MUST(open("/dev/zero", O_RDONLY) == 7 && open("/proc/meminfo", O_RDONLY) == 8);
+    struct rlimit limit = {10000, 10000};
+    MUST(setrlimit(RLIMIT_NOFILE, &limit) == 0 && dup2(4, 6000) == 6000); /* above where a restore begins to put its own */
 }
 
 static bool regular_verify(int which)
@@ -33,6 +36,8 @@ static bool regular_verify(int which)
         return false;
     struct stat a, b;
     if (!NEED(fstat(5, &a) == 0 && stat("/tmp", &b) == 0 && a.st_ino == b.st_ino) || !NEED(fcntl(6, F_GETFL) & O_PATH))
+        return false;
+    if (!NEED(fcntl(6000, F_GETFL) & O_APPEND) || !NEED(lseek(6000, 0, SEEK_CUR) == 12))
         return false;
     return NEED(read(7, text, 4) == 4 && text[0] == 0) && NEED(read(8, text, 8) == 8 && !memcmp(text, "MemTotal", 8)) &&
            NEED(fcntl(9, F_GETFD) < 0);
