@@ -62,7 +62,7 @@ static void number_line(const char *line, size_t key_len, const char *value, str
         {"ShdPnd", &s->shared_pending, 16},  {"SigBlk", &s->blocked, 16},       {"SigIgn", &s->ignored, 16},
         {"SigCgt", &s->caught, 16},          {"Umask", &s->umask, 8},           {"NoNewPrivs", &s->no_new_privs, 10},
         {"Seccomp", &s->seccomp, 10},        {"Seccomp_filters", &s->seccomp_filters, 10}, {"Threads", &s->threads, 10},
-        {"THP_enabled", &s->thp_enabled, 10},
+        {"THP_enabled", &s->thp_enabled, 10}, {"RssAnon", &s->rss_anon_kib, 10},
     };
     for (size_t k = 0; k < ARRAY_LENGTH(table); k++)
         if (strlen(table[k].key) == key_len && memcmp(line, table[k].key, key_len) == 0)

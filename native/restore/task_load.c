@@ -117,10 +117,22 @@ static int memobjs_close(struct call_list *l, const struct restore *r, struct er
     return 0;
 }
 
+/* From outside; it may be raised by anybody, and is never lowered below what the pod has. */
+static void oom_load(const struct victim *v, const struct task *t)
+{
+    struct err ignored;
+    AUTO_FREE char *path = xasprintf("/proc/%d/oom_score_adj", v->pid);
+    AUTO_BUF struct buf now = {0};
+    if (io_slurpf(&now, 64, &ignored, "%s", path) == 0 && t->oom_score_adj > atol((char *)now.data) &&
+        io_putf(&ignored, path, "%ld", t->oom_score_adj) < 0)
+        return; /* it only tells whom the kernel ends first */
+}
+
 int task_load(struct restore *r, struct victim *v, const struct task *task, struct err *e)
 {
     AUTO_FREE struct call_list *l = xcalloc(1, sizeof *l);
     *l = (struct call_list){.v = v, .what = "set up the process"};
+    oom_load(v, task);
     if (mm_load(l, r, &task->mm, lowest_free(task, r), e) < 0 || memobjs_close(l, r, e) < 0 || sigactions_load(l, task, e) < 0 ||
         directories_load(l, r, task, e) < 0 || oddities_load(l, task, e) < 0 || call_flush(l, e) < 0)
         return -1;

@@ -56,6 +56,9 @@ static int sched_load(pid_t tid, const struct sched *s, struct err *e)
         return err_errno(e, "scheduling");
     if (s->affinity.len) /* processors that this node or pod has not: it may run on all that the pod has */
         (void)syscall(SYS_sched_setaffinity, tid, s->affinity.len, s->affinity.data);
+    uint64_t class = s->ioprio >> 13;
+    if (class == 2 || class == 3) /* best effort, idle; real time is not an ordinary user's */
+        (void)syscall(SYS_ioprio_set, 1, tid, s->ioprio & 0xffff);
     return 0;
 }
 

@@ -232,6 +232,11 @@ static int advice_load(struct call_list *l, const struct vma *v, struct err *e)
                 return -1;
             l->may_fail[l->count - 1] = true; /* advice that this kernel does not know */
         }
+    if (v->advice & ADV_LOCKED) {
+        if (CALL(l, e, SYS_mlock2, v->start, len, v->advice & ADV_LOCKONFAULT ? MLOCK_ONFAULT : 0, 0, 0, 0) < 0)
+            return -1;
+        l->may_fail[l->count - 1] = true; /* more than this node's limit: it works all the same */
+    }
     if (v->kind != VMA_ANON || strncmp(v->path, "[anon:", 6) != 0)
         return 0;
     AUTO_FREE char *text = xstrdup(v->path + 6);

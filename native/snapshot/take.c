@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 
 #include "../kernel/procfs.h"
@@ -30,6 +31,7 @@ struct take {
     bool stopped, frozen, locked; /* what is to be undone */
     struct victim *copies;        /* parallel to s.victims: copy-on-write views, pid 0 where there is none */
     size_t copy_count;
+    double step_ms[6];            /* stop, ask, cut, descriptors, memory, trees */
 };
 static const struct pod *journal_pod; /* of the one snapshot that this process takes */
 
@@ -93,6 +95,7 @@ static int prepare(struct take *t, struct err *e)
 
 static int stop(struct take *t, struct err *e)
 {
+    setpriority(PRIO_PROCESS, 0, -20); /* the job waits for us; if that is not allowed it waits a little longer */
     t->stopped_ns = clock_ns(CLOCK_MONOTONIC);
     if (journal_begin(&t->pod, "snapshot", e) < 0)
         return -1;
@@ -102,13 +105,36 @@ static int stop(struct take *t, struct err *e)
     return tree_stop(&t->pod, &t->s.victims, &t->s.victim_count, e);
 }
 
+static uint64_t available_bytes(void)
+{
+    AUTO_BUF struct buf text = {0};
+    struct err ignored;
+    if (io_slurpf(&text, 65536, &ignored, "/proc/meminfo") < 0)
+        return 0;
+    const char *line = strstr((char *)text.data, "MemAvailable:");
+    return line ? strtoul(line + strlen("MemAvailable:"), NULL, 10) * 1024 : 0;
+}
+
+/* While a copy lives, every page that the job writes exists twice: a pod near its limit would be killed for it. */
+static bool has_room_for_copies(const struct take *t)
+{
+    uint64_t anonymous = 0, limit = t->pod.facts.mem_bytes;
+    for (size_t k = 0; k < t->s.victim_count; k++) {
+        PROC_STATUS struct proc_status s = {0};
+        struct err gone;
+        if (t->s.victims[k].thread_count && proc_status_read(t->s.victims[k].pid, t->s.victims[k].pid, &s, &gone) == 0)
+            anonymous += s.rss_anon_kib * 1024;
+    }
+    return anonymous + anonymous / 8 < available_bytes() && (!limit || 2 * anonymous + anonymous / 8 < limit);
+}
+
 /* A copy becomes podinit's child: not where a process of the job collects its descendants. And not where nobody runs on anyway. */
 static bool copies_allowed(const struct take *t)
 {
     for (size_t k = 0; k < t->s.image.tasks_count; k++)
         if (t->s.image.tasks[k].child_subreaper)
             return false;
-    return t->options->live && t->options->then == THEN_RUN;
+    return t->options->live && t->options->then == THEN_RUN && has_room_for_copies(t);
 }
 
 static int copies_make(struct take *t, struct err *e)
@@ -185,10 +211,28 @@ static int memory_of_copies(struct take *t, struct err *e)
     return 0;
 }
 
+static int descriptors(struct take *t, struct err *e)
+{
+    return files_save(&t->s, e);
+}
+
+static int trees(struct take *t, struct err *e)
+{
+    return trees_save(&t->s, e);
+}
+
 static int capture(struct take *t, struct err *e)
 {
-    if (stop(t, e) < 0 || ask(t, e) < 0 || cut(t, e) < 0 || files_save(&t->s, e) < 0 || memory(t, e) < 0 || trees_save(&t->s, e) < 0)
-        return err_wrap(e, "capture");
+    static const struct {
+        const char *name;
+        int (*step)(struct take *t, struct err *e);
+    } steps[] = {{"stop", stop}, {"ask", ask}, {"cut", cut}, {"descriptors", descriptors}, {"memory", memory}, {"trees", trees}};
+    for (size_t k = 0; k < ARRAY_LENGTH(steps); k++) {
+        uint64_t began_ns = clock_ns(CLOCK_MONOTONIC);
+        if (steps[k].step(t, e) < 0)
+            return err_wrap(e, "capture");
+        t->step_ms[k] = (double)(clock_ns(CLOCK_MONOTONIC) - began_ns) / 1e6;
+    }
     return 0;
 }
 
@@ -215,6 +259,7 @@ static int run_on(struct take *t, bool stay_frozen, struct err *e)
     keep_first(&result, tree_release(&t->pod, t->s.victims, t->s.victim_count, stay_frozen, &other), e, &other);
     keep_first(&result, journal_end(&t->pod, &other), e, &other);
     t->released_ns = clock_ns(CLOCK_MONOTONIC);
+    setpriority(PRIO_PROCESS, 0, 0);
     t->stopped = t->locked = t->frozen = false;
     return result;
 }
@@ -287,7 +332,9 @@ static int cut_and_decide(struct take *t, struct err *e)
 {
     if (capture_patiently(t, e) < 0)
         return -1;
-    output_event("captured", "\"processes\":%zu", t->s.image.tasks_count);
+    const double *ms = t->step_ms;
+    output_event("captured", "\"processes\":%zu,\"stop_ms\":%.3f,\"ask_ms\":%.3f,\"cut_ms\":%.3f,\"descriptors_ms\":%.3f,\"memory_ms\":%.3f,\"trees_ms\":%.3f",
+                 t->s.image.tasks_count, ms[0], ms[1], ms[2], ms[3], ms[4], ms[5]);
     return t->options->barrier ? barrier_wait("go", e) : 0;
 }
 

@@ -4,6 +4,7 @@
 #include <stdatomic.h>
 #include <stdint.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -55,6 +56,7 @@ int main(void)
     mprotect(private, 8192, PROT_NONE);
     struct sigaction a = {.sa_handler = victim_ask};
     sigaction(SIGUSR1, &a, NULL);
+    MUST(prctl(PR_SET_CHILD_SUBREAPER, 1) == 0);
     pid_t child = fork();
     if (child == 0) {
         count(1);
@@ -71,6 +73,8 @@ int main(void)
         for (uint64_t n = top - 1; n > 0 && n + 1000 > top; n--)
             MUST(areas[k][1 + n % 1000] == n);
     }
+    int subreaper = 0;
+    MUST(prctl(PR_GET_CHILD_SUBREAPER, &subreaper) == 0 && subreaper == 1);
     struct stat s, m;
     uint64_t first;
     MUST(pread(memfd, &first, 8, 0) == 8 && first == areas[1][0] && fcntl(memfd, F_GET_SEALS) == F_SEAL_SHRINK);
