@@ -73,7 +73,8 @@ static void bytes_change(struct buf *b)
     size_t changes = 1 + (size_t)(random_next() % CHANGES_MAX);
     for (size_t i = 0; i < changes; i++) {
         uint8_t *at = &b->data[random_next() % b->len];
-        *at = random_next() % 2 ? (uint8_t)(*at ^ 1u << random_next() % 8) : (uint8_t)random_next();
+        unsigned flipped = *at ^ 1u << random_next() % 8;
+        *at = (uint8_t)(random_next() % 2 ? flipped : random_next());
     }
 }
 
