@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.http import HttpRequest
-from ninja import Router, Schema
+from ninja import Router, Schema, Status
 
 from checkpoints import services
 from checkpoints.json import full_job_json, generation_json, resume_json
@@ -52,7 +52,7 @@ def take(request: HttpRequest, job_id: str) -> Any:
     def effect() -> dict[str, Any]:
         return generation_json(services.take_generation(found, acting_user=request.user))
 
-    return 202, answer_once(request, effect)
+    return Status(202, answer_once(request, effect))
 
 
 @router.get("/jobs/{job_id}/generations")
@@ -91,7 +91,7 @@ def rollback(request: HttpRequest, job_id: str, payload: RollbackIn) -> Any:
     wanted = services.find_generation(found, payload.generation)
     plan = services.plan_resume(found, wanted, payload.placement)
     if payload.dry_run:
-        return 200, plan.as_json() | {"dry_run": True}
+        return Status(200, plan.as_json() | {"dry_run": True})
 
     def effect() -> dict[str, Any]:
         begun = services.resume_run(
@@ -100,7 +100,7 @@ def rollback(request: HttpRequest, job_id: str, payload: RollbackIn) -> Any:
         )  # fmt: skip
         return {"resume": resume_json(begun), "plan": plan.as_json()}
 
-    return 202, answer_once(request, effect)
+    return Status(202, answer_once(request, effect))
 
 
 @router.get("/jobs/{job_id}/resumes")

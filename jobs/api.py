@@ -10,7 +10,7 @@ from typing import Any
 
 from django.db.models import QuerySet
 from django.http import FileResponse, HttpRequest, StreamingHttpResponse
-from ninja import Router, Schema
+from ninja import Router, Schema, Status
 from pydantic import Field
 
 from clusteros.core.events import as_json, events_after
@@ -59,6 +59,10 @@ class JobIn(Schema):
     hold: bool = False
 
 
+class CopyIn(JobIn):
+    """What shall be different; the rest is as it was."""
+
+
 class SignalIn(Schema):
     signal: str | int
 
@@ -99,7 +103,7 @@ def submit(request: HttpRequest, payload: JobIn) -> Any:
     def effect() -> dict[str, Any]:
         return job_json(services.submit_job(request.user, request_of(payload)))
 
-    return 201, answer_once(request, effect)
+    return Status(201, answer_once(request, effect))
 
 
 @router.post("/jobs/bulk", response={201: dict})
@@ -115,7 +119,7 @@ def submit_many(request: HttpRequest, payload: list[JobIn]) -> Any:
             made = [services.submit_job(request.user, request_of(item)) for item in payload]
         return {"items": [job_json(job) for job in made]}
 
-    return 201, answer_once(request, effect)
+    return Status(201, answer_once(request, effect))
 
 
 @router.get("/jobs")
@@ -157,12 +161,11 @@ def resume(request: HttpRequest, job_id: str) -> Any:
 
 
 @router.post("/jobs/{job_id}/copy", response={201: dict})
-def copy(request: HttpRequest, job_id: str, payload: dict[str, Any]) -> Any:
+def copy(request: HttpRequest, job_id: str, payload: CopyIn) -> Any:
     """The same job once more from its start; the body may change what was asked for."""
     job = services.find_job(request.user, job_id)
-    checked = JobIn(**{"command": ["x"], **payload}).dict(exclude={"files"})
-    changes = {name: checked[name] for name in payload if name in checked}
-    return 201, job_json(services.copy_job(job, changes, acting_user=request.user))
+    changes = payload.dict(exclude={"files"}, exclude_unset=True)
+    return Status(201, job_json(services.copy_job(job, changes, acting_user=request.user)))
 
 
 @router.post("/jobs/{job_id}/exec")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from django.http import HttpRequest
-from ninja import Router, Schema
+from ninja import Router, Schema, Status
 
-from clusteros.core.auth import admin_only
+from clusteros.core.auth import require_admin
 from clusteros.core.paging import page
 from clusteros.environment import environment
 from nodes import services
@@ -54,11 +54,11 @@ def nodes(request: HttpRequest, limit: int = 200, cursor: str | None = None) -> 
 
 
 @router.post("/nodes/tokens", response={201: dict})
-@admin_only
 def make_join_token(request: HttpRequest, payload: JoinTokenIn) -> Any:
     """The answer's `token` is shown this once."""
+    require_admin(request)
     row, text = services.make_join_token(acting_user=request.user, hours=payload.hours)
-    return 201, {"id": row.pk, "token": text, "expires_at": row.expires_at.isoformat()}
+    return Status(201, {"id": row.pk, "token": text, "expires_at": row.expires_at.isoformat()})
 
 
 @router.post("/nodes/join", auth=None)
@@ -79,12 +79,12 @@ def node(request: HttpRequest, name: str) -> Any:
 
 
 @router.post("/nodes/{name}/drain")
-@admin_only
 def drain(request: HttpRequest, name: str) -> Any:
+    require_admin(request)
     return node_json(services.drain_node(name, acting_user=request.user))
 
 
 @router.post("/nodes/{name}/undrain")
-@admin_only
 def undrain(request: HttpRequest, name: str) -> Any:
+    require_admin(request)
     return node_json(services.undrain_node(name, acting_user=request.user))

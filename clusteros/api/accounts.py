@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.http import HttpRequest
-from ninja import Router, Schema
+from ninja import Router, Schema, Status
 
 from clusteros.accounts import services
 from clusteros.accounts.models import ApiToken
@@ -50,10 +50,10 @@ def make_token(request: HttpRequest, payload: TokenIn) -> Any:
     row, text = services.make_token(
         request.user, payload.name, scopes=payload.scopes, days=payload.days, acting_scopes=scopes
     )
-    return 201, token_json(row) | {"token": text}
+    return Status(201, token_json(row) | {"token": text})
 
 
 @router.delete("/tokens/{token_id}", response={204: None})
 def revoke_token(request: HttpRequest, token_id: int) -> Any:
     services.revoke_token(request.user, token_id)
-    return 204, None
+    return Status(204, None)

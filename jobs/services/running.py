@@ -8,6 +8,7 @@ its own pod and nothing else. A pod that an inventory has listed and a later one
 from __future__ import annotations
 
 import datetime
+import uuid
 from typing import Any
 
 from django.db import transaction
@@ -171,7 +172,8 @@ def record_inventory(node: Node, opened: dict[str, Any], answer: dict[str, Any])
         name = {"run": report["run"], "epoch": report["epoch"], "pod": report["pod"]}
         pod = known.get(key)
         if pod is None or pod.run.epoch != int(report["epoch"]):
-            answer["ended"].append(name)
+            if _is_outdated(report):
+                answer["ended"].append(name)
         else:
             _answer_lease(_take_listed(pod, report, float(opened["sent_at"])), name, report, answer)
     _miss_unlisted(node, set(reports))
@@ -181,6 +183,13 @@ def record_inventory(node: Node, opened: dict[str, Any], answer: dict[str, Any])
 def _known_pods(node: Node, reports: dict[tuple[str, int], Any]) -> dict[tuple[str, int], Pod]:
     pods = Pod.objects.filter(node=node, run_id__in={run for run, _ in reports})
     return {(str(p.run_id), p.index): p for p in pods.select_related("run__job__owner", "node")}  # type: ignore[attr-defined]
+
+
+def _is_outdated(report: dict[str, Any]) -> bool:
+    """A pod that the record does not have ends only on word of a newer epoch, or when its job is over. Without that it
+    gets no lease and waits frozen: the record may be the one that forgot."""
+    job = Job.objects.filter(pk=uuid.UUID(str(report.get("job")))).first() if report.get("job") else None
+    return job is not None and (job.epoch > int(report["epoch"]) or job.over)
 
 
 def _take_listed(pod: Pod, report: dict[str, Any], sent_at: float) -> Pod:

@@ -1,0 +1,135 @@
+"""Barriers on a real Redis: the watcher decides once all have come, survives an emptied Redis, gives up in time; and the
+record made anew from certificates."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from checkpoints.barriers import Barrier, Watcher, client, cut_prefix, set_verdict
+from checkpoints.certificates import check_certificate
+from checkpoints.clock.passes import repeat_verdicts
+from checkpoints.models import Generation, Resume, Snapshot
+from checkpoints.services import take_generation
+from checkpoints.services.rebuilding import rebuild_from
+from clusteros.core.models import Event
+from jobs.models import Job, LogChunk, Pod, Run
+from jobs.services import release_job
+from nodes.models import Command
+from tests.control.cluster import Nodes, digest_of
+
+
+@pytest.fixture
+def store(servers: None) -> Iterator[redis.Redis]:
+    found = client()
+    found.flushall()
+    yield found
+    found.close()
+
+
+def barrier(decided: list[str], *, seconds: float = 20, prefix: str = "cut:x:1:") -> Barrier:
+    def decide(wish: str) -> str:
+        decided.append(wish)
+        return wish
+
+    return Barrier(prefix, "captured", 2, time.monotonic() + seconds, decide, lambda: None)
+
+
+def verdict(store: redis.Redis, prefix: str = "cut:x:1:", seconds: float = 10) -> bytes | None:
+    deadline = time.monotonic() + seconds
+    while (found := store.get(prefix + "verdict")) is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return found  # type: ignore[return-value]
+
+
+@pytest.mark.django_db
+def test_the_decision_is_written_before_the_verdict_and_only_when_all_have_come(store: redis.Redis) -> None:
+    decided: list[str] = []
+    watcher = Watcher()
+    assert watcher.add(barrier(decided))
+    assert not watcher.add(barrier(decided)), "it is watched already"
+    store.sadd("cut:x:1:captured", 0)
+    store.sadd("cut:x:1:captured", 0)
+    time.sleep(0.2)
+    assert decided == [], "the same pod twice is one pod"
+    store.sadd("cut:x:1:captured", 1)
+    assert verdict(store) == b"go"
+    assert decided == ["go"]
+    assert 0 < store.ttl("cut:x:1:verdict") <= 300
+
+
+@pytest.mark.django_db
+def test_an_emptied_redis_heals_when_the_pods_write_again(store: redis.Redis) -> None:
+    decided: list[str] = []
+    Watcher().add(barrier(decided))
+    store.sadd("cut:x:1:captured", 0)
+    store.flushall()
+    store.sadd("cut:x:1:captured", 0, 1)
+    assert verdict(store) == b"go"
+
+
+@pytest.mark.django_db
+def test_a_barrier_that_not_all_reach_is_given_up_at_its_deadline(store: redis.Redis) -> None:
+    decided: list[str] = []
+    Watcher().add(barrier(decided, seconds=0.3))
+    store.sadd("cut:x:1:captured", 0)
+    assert verdict(store) == b"abort"
+
+
+@pytest.mark.django_db
+def test_a_verdict_that_was_lost_with_redis_is_said_again(store: redis.Redis, nodes: Nodes) -> None:
+    from django.utils import timezone
+
+    generation = take_generation(nodes.run_job())
+    nodes.go(generation)
+    prefix = cut_prefix(generation.pk, generation.epoch)
+    set_verdict(store, prefix, "go")
+    store.flushall()
+    repeat_verdicts(nodes.clock, timezone.now())
+    assert store.get(prefix + "verdict") == b"go"
+
+
+# ---- certificates
+
+
+def forget_everything() -> None:
+    """The database is lost; nodes have joined again."""
+    for model in (Resume, Snapshot, Generation, LogChunk, Pod, Run, Command, Event, Job):
+        model.objects.all().delete()
+
+
+@pytest.mark.django_db
+def test_the_record_is_made_anew_from_certificates_and_the_job_comes_back(nodes: Nodes) -> None:
+    job = nodes.run_job(interval_s=60)
+    made = [nodes.generation(job) for _ in range(2)]
+    found = {"node1": [Generation.objects.get(pk=g.pk).certificate for g in made]}
+    assert Command.objects.filter(kind="keep_certificate").exists()
+    forget_everything()
+    for pods in nodes.pods.values():
+        pods.clear()
+    assert rebuild_from(found) == {"jobs": 1, "generations": 2, "refused": 0}
+    assert rebuild_from(found) == {"jobs": 0, "generations": 0, "refused": 0}, "twice changes nothing"
+    again = Job.objects.get(number=job.number)
+    assert (again.pk, again.state, again.resume_from, again.epoch, again.interval_s) == (job.pk, "held", 2, 1, 60)
+    assert Generation.objects.get(job=again, number=2).parent.number == 1  # type: ignore[union-attr]
+    assert Snapshot.objects.get(generation=made[1].pk, pod=1).digest == digest_of(made[1], 1)
+    nodes.beat()
+    release_job(again)
+    nodes.tick()
+    nodes.finish(Resume.objects.get(job=again))
+    again.refresh_from_db()
+    assert (again.state, again.epoch) == ("running", 2)
+
+
+@pytest.mark.django_db
+def test_a_changed_certificate_is_refused(nodes: Nodes) -> None:
+    generation = nodes.generation(nodes.run_job())
+    certificate = Generation.objects.get(pk=generation.pk).certificate
+    assert check_certificate(certificate)["generation"]["number"] == 1
+    for changed in ({**certificate, "job": {**certificate["job"], "owner": "mallory"}}, {}, None, {"signature": "00"}):
+        with pytest.raises(ValueError, match="signature|certificate"):
+            check_certificate(changed)
+    assert rebuild_from({"node1": [{**certificate, "pods": []}]})["refused"] == 1
