@@ -30,7 +30,7 @@ doctor: native ## what this kernel and these privileges allow
 	native/build/native doctor
 
 bench: setup-dev ## speed and memory beside their physical limits
-	$(BIN)/python benches/run.py
+	$(BIN)/python benches/run.py && $(BIN)/python benches/run.py --job
 
 native: ## build the engine
 	@if ! $(MAKE) -s -C native; then echo "the engine needs gcc, make and the C headers (Debian: apt-get install build-essential)"; exit 1; fi

@@ -129,7 +129,7 @@ def finish(demo: Demo, job: str) -> dict[str, str]:
 def complete(demo: Demo, job: str) -> list[dict[str, Any]]:
     """The complete generations, oldest first."""
     found = [g for g in demo.cluster.generations(job) if g["state"] == "complete"]
-    return sorted(found, key=lambda g: g["number"])  # type: ignore[return-value]
+    return sorted((dict(g) for g in found), key=lambda g: g["number"])
 
 
 def the_run(demo: Demo, job: str) -> dict[str, Any]:
