@@ -1,4 +1,4 @@
-"""The demonstration's MPI job, measured (`make bench`): pause of all pods together, time until a generation is stored and complete, a rollback.
+"""The demonstration's MPI job, measured (`make bench`): pause of all pods together, time until stored and complete, a rollback.
 
 Every figure is a median over a few generations of one run, beside a memcpy of as many bytes on the same machine in the same minute.
 """
@@ -55,7 +55,8 @@ def _measure(show: demo.Demo) -> tuple[list[dict[str, Any]], float]:
 def _print(screen: Console, generations: list[dict[str, Any]], rollback_s: float, memcpy_s: Callable[[int], float]) -> None:
     size = int(statistics.median(g["bytes"] for g in generations))
     limit = memcpy_s(max(1, size >> 20))
-    table = Table(title=f"The demonstration's job: 6 ranks on 3 pods, {size / 1e6:.0f} MB; median of {len(generations)}", title_justify="left")
+    title = f"The demonstration's job: 6 ranks on 3 pods, {size / 1e6:.0f} MB; median of {len(generations)}"
+    table = Table(title=title, title_justify="left")
     for heading in ("", "seconds", "times a memcpy"):
         table.add_column(heading, justify="right" if heading else "left")
     rows = {
