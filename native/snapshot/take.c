@@ -19,7 +19,7 @@
 #include "sysv_save.h"
 
 #define CHECK_TRIES 10
-#define CAPTURE_TRIES 30
+#define PATIENCE_NS 5000000000ul
 
 struct take {
     const struct snapshot_options *options;
@@ -314,16 +314,17 @@ static void forget(struct take *t)
  * may be cut already: whatever this pod sends them is lost and sent again. */
 static int capture_patiently(struct take *t, struct err *e)
 {
+    uint64_t give_up_ns = clock_ns(CLOCK_MONOTONIC) + PATIENCE_NS;
     for (int tries = 1;; tries++) {
         if (capture(t, e) == 0)
             return 0;
         struct err other;
-        if (e->code != E_BUSY || tries == CAPTURE_TRIES)
+        if (e->code != E_BUSY || clock_ns(CLOCK_MONOTONIC) > give_up_ns)
             return -1;
         if (run_on(t, false, &other) < 0)
             return *e = other, -1;
         forget(t);
-        struct timespec nap = {0, 2000000L * tries};
+        struct timespec nap = {0, 2000000L * (tries < 100 ? tries : 100)};
         nanosleep(&nap, NULL);
     }
 }
