@@ -62,6 +62,8 @@ enum sockopt_family { OPT_UNIX = 1, OPT_TCP = 2, OPT_UDP = 4, OPT_NETLINK = 8, O
 /* All that holds for a TCP or UDP socket of that family. */
 unsigned sockopts_internet(bool udp, uint64_t family);
 void sockopts_save(int fd, unsigned families, struct sockopt **options, size_t *count);
+/* The socket's filter, before its options. */
+MUST_CHECK int sockfilter_save(int fd, struct sockopt **options, size_t *count, struct err *e);
 /* Sets what differs from what the socket has. */
 MUST_CHECK int sockopts_load(int fd, unsigned families, const struct sockopt *options, size_t count, struct err *e);
 MUST_CHECK int sockbufs_save(int fd, uint64_t *sndbuf, uint64_t *rcvbuf, uint64_t *lock, struct err *e);

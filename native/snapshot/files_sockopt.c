@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <linux/filter.h>
 #include <linux/netlink.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -80,7 +81,19 @@ static const struct known_option {
     {OPT_NETLINK, SOL_NETLINK, NETLINK_CAP_ACK, 4},
     {OPT_NETLINK, SOL_NETLINK, NETLINK_EXT_ACK, 4},
     {OPT_NETLINK, SOL_NETLINK, NETLINK_GET_STRICT_CHK, 4},
+    {OPT_IP, SOL_SOCKET, SO_ZEROCOPY, 4},
+    {OPT_IP, SOL_SOCKET, SO_TIMESTAMPING, 4},
+    {OPT_IP, SOL_SOCKET, SO_MAX_PACING_RATE, 8},
+    {OPT_V4, IPPROTO_IP, IP_RECVORIGDSTADDR, 4},
+    {OPT_V4, IPPROTO_IP, IP_MINTTL, 4},
+    {OPT_UDP4, IPPROTO_IP, IP_MULTICAST_IF, 4},
+    {OPT_UDP4, IPPROTO_IP, IP_MULTICAST_ALL, 4},
+    {OPT_V6, IPPROTO_IPV6, IPV6_MTU_DISCOVER, 4},
+    {OPT_V6, IPPROTO_IPV6, IPV6_RECVHOPLIMIT, 4},
+    {OPT_V6, IPPROTO_IPV6, IPV6_RECVTCLASS, 4},
+    {OPT_UDP6, IPPROTO_IPV6, IPV6_MULTICAST_IF, 4},
     {OPT_UNIX | OPT_UDP, SOL_SOCKET, SO_PEEK_OFF, 4},
+    {OPT_ALL, SOL_SOCKET, SO_LOCK_FILTER, 4}, /* last: afterwards the filter cannot be set */
 };
 
 unsigned sockopts_internet(bool udp, uint64_t family)
@@ -89,6 +102,37 @@ unsigned sockopts_internet(bool udp, uint64_t family)
     return (udp ? OPT_UDP | (v4 ? OPT_UDP4 : OPT_UDP6) : OPT_TCP) | (v4 ? OPT_V4 : OPT_V6);
 }
 
+/* ---- packet filters (classic BPF): the length is counted in instructions both ways */
+#define FILTER_INSTRUCTIONS_MAX 4096u
+
+int sockfilter_save(int fd, struct sockopt **options, size_t *count, struct err *e)
+{
+    socklen_t instructions = 0;
+    if (getsockopt(fd, SOL_SOCKET, SO_GET_FILTER, NULL, &instructions) < 0)
+        return errno == EACCES ? err_set(e, E_UNSUPPORTED, "a socket with an eBPF filter") : err_errno(e, "filter of a socket");
+    if (instructions == 0)
+        return 0;
+    if (instructions > FILTER_INSTRUCTIONS_MAX)
+        return err_set(e, E_UNSUPPORTED, "a socket with a filter of %u instructions", instructions);
+    struct sock_filter program[FILTER_INSTRUCTIONS_MAX];
+    if (getsockopt(fd, SOL_SOCKET, SO_GET_FILTER, program, &instructions) < 0)
+        return err_errno(e, "filter of a socket");
+    struct sockopt *o = list_add((void **)options, count, sizeof *o);
+    o->level = SOL_SOCKET;
+    o->name = SO_ATTACH_FILTER;
+    bytes_set(&o->value, program, instructions * sizeof *program);
+    return 0;
+}
+
+static int filter_load(int fd, const struct sockopt *o, struct err *e)
+{
+    struct sock_fprog program = {.len = (unsigned short)(o->value.len / sizeof(struct sock_filter)), .filter = (void *)o->value.data};
+    if (o->value.len % sizeof(struct sock_filter) || o->value.len / sizeof(struct sock_filter) > FILTER_INSTRUCTIONS_MAX)
+        return err_set(e, E_BAD_IMAGE, "a socket filter of %zu bytes", o->value.len);
+    return setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) < 0 ? err_errno(e, "filter of a socket") : 0;
+}
+
+/* ---- the table */
 void sockopts_save(int fd, unsigned families, struct sockopt **options, size_t *count)
 {
     for (size_t i = 0; i < ARRAY_LENGTH(known_options); i++) {
@@ -118,6 +162,11 @@ int sockopts_load(int fd, unsigned families, const struct sockopt *options, size
 {
     for (size_t i = 0; i < count; i++) {
         const struct sockopt *o = &options[i];
+        if (o->level == SOL_SOCKET && o->name == SO_ATTACH_FILTER) {
+            if (filter_load(fd, o, e) < 0)
+                return -1;
+            continue;
+        }
         const struct known_option *k = option_known(families, o);
         if (!k)
             return err_set(e, E_BAD_IMAGE, "socket option %lu/%lu is not one that images carry", o->level, o->name);

@@ -44,6 +44,8 @@ int netlink_save(struct saving *v, struct source *src, struct err *e)
     n->protocol = (uint64_t)protocol;
     if (getsockopt(src->fd, SOL_NETLINK, NETLINK_LIST_MEMBERSHIPS, groups, &groups_len) == 0 && groups_len <= sizeof groups)
         bytes_set(&n->memberships, groups, groups_len);
+    if (sockfilter_save(src->fd, &n->options, &n->options_count, e) < 0)
+        return source_refuse(v, src, e, "%s", e->message);
     sockopts_save(src->fd, OPT_NETLINK, &n->options, &n->options_count);
     if (addresses_save(src, n, e) < 0)
         return -1;

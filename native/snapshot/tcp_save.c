@@ -299,6 +299,8 @@ int tcp_save(struct saving *v, struct source *src, struct err *e)
     t->id = src->file->ref = src->file->id;
     t->family = (uint64_t)family;
     t->state = info.tcpi_state;
+    if (sockfilter_save(src->fd, &t->options, &t->options_count, e) < 0)
+        return source_refuse(v, src, e, "%s", e->message);
     sockopts_save(src->fd, sockopts_internet(false, t->family), &t->options, &t->options_count);
     if (addresses_save(src, d, t, e) < 0 || sockbufs_save(src->fd, &t->sndbuf, &t->rcvbuf, &t->buf_lock, e) < 0)
         return -1;

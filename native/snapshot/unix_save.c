@@ -205,6 +205,8 @@ int unix_save(struct saving *v, struct source *src, struct err *e)
         return -1;
     if (d->state == TCP_LISTEN && d->receive_len != d->pending_count)
         return source_busy(v, src, e, "a Unix connection that was not accepted and whose maker is gone");
+    if (sockfilter_save(src->fd, &u->options, &u->options_count, e) < 0)
+        return source_refuse(v, src, e, "%s", e->message);
     sockopts_save(src->fd, OPT_UNIX, &u->options, &u->options_count);
     return queue_save(v, src, u, e);
 }

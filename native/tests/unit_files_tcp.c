@@ -1,5 +1,6 @@
 /* TCP over loopback with both ends in the pod (as much in flight as fits, halves shut, listeners, attempts), UDP with waiting
  * datagrams, netlink, options of sockets. */
+#include <linux/filter.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
 #include <netinet/in.h>
@@ -281,6 +282,33 @@ static bool udp_verify(int which)
            udp_takes(3, 1, 7102) && NEED(option(4, SOL_SOCKET, SO_BROADCAST) == 1);
 }
 
+static void multicast_setup(void)
+{
+    struct ip_mreqn group = {.imr_multiaddr.s_addr = htonl(0xe0010203), .imr_ifindex = 1};
+    MUST(socket(AF_INET, SOCK_DGRAM, 0) == 3 && setsockopt(3, IPPROTO_IP, IP_ADD_MEMBERSHIP, &group, sizeof group) == 0);
+}
+
+/* ---- filters */
+static void filter_setup(void)
+{
+    struct sock_filter nothing[] = {{BPF_RET | BPF_K, 0, 0, 0}};
+    struct sock_fprog program = {1, nothing};
+    struct sockaddr_in a = at_port(7110);
+    MUST(socket(AF_INET, SOCK_DGRAM, 0) == 3 && bind(3, (void *)&a, sizeof a) == 0);
+    MUST(setsockopt(3, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) == 0);
+    option_set(3, SOL_SOCKET, SO_LOCK_FILTER, 1);
+    MUST(socket(AF_INET, SOCK_DGRAM, 0) == 4);
+}
+
+static bool filter_verify(int which)
+{
+    struct sockaddr_in a = at_port(7110);
+    struct pollfd state = {.fd = 3, .events = POLLIN};
+    (void)which;
+    return NEED(sendto(4, "dropped", 7, 0, (void *)&a, sizeof a) == 7) && NEED(poll(&state, 1, 50) == 0) &&
+           NEED(option(3, SOL_SOCKET, SO_LOCK_FILTER) == 1);
+}
+
 /* ---- netlink */
 static void netlink_setup(void)
 {
@@ -315,6 +343,8 @@ int main(void)
         {"a TCP connection that was not accepted", waiting_setup, never, "not accepted"},
         {"a TCP connection that nobody answers yet", attempt_setup, attempt_verify, NULL},
         {"UDP with waiting datagrams", udp_setup, udp_verify, NULL},
+        {"a multicast group", multicast_setup, never, "multicast"},
+        {"a socket with a packet filter", filter_setup, filter_verify, NULL},
         {"netlink", netlink_setup, netlink_verify, NULL},
     };
     return cases_run(cases, ARRAY_LENGTH(cases));
