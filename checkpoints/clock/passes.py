@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from django.db import transaction
-from django.db.models import F, Max, Q
+from django.db.models import Count, F, Max, Q
 from django.utils import timezone
 
 from checkpoints.barriers import client, cut_prefix, restore_prefix, set_verdict
@@ -230,8 +230,6 @@ def repeat_verdicts(clock: Clock, now: datetime.datetime) -> None:
 
 
 def retain(clock: Clock, now: datetime.datetime) -> None:
-    from django.db.models import Count
-
     jobs = Job.objects.filter(generations__state="complete").annotate(n=Count("generations"))
     for job in jobs.filter(n__gt=F("keep")):
         apply_retention(job)
@@ -243,7 +241,14 @@ def look_after_images(clock: Clock, now: datetime.datetime) -> None:
 
 
 def fetch_replicas(clock: Clock, now: datetime.datetime) -> None:
-    ask_missing_replicas(now)
+    """For generations that wait for them to be complete."""
+    if Generation.objects.filter(state="storing").exists():
+        ask_missing_replicas(now, "storing")
+
+
+def renew_replicas(clock: Clock, now: datetime.datetime) -> None:
+    """Those that were lost with a node are made again."""
+    ask_missing_replicas(now, "complete")
 
 
 # ---- messages and house
@@ -270,4 +275,4 @@ EVERY_TICK: tuple[Pass, ...] = (
     recover_broken, settle_holds, advance_resumes, watch_restores, repeat_verdicts, start_placed, place_jobs,
     take_due_generations, fetch_replicas, enforce_walltime, resend_commands, end_pods_after_files,
 )  # fmt: skip
-SLOW: tuple[Pass, ...] = (retain, look_after_images, advance_drains)
+SLOW: tuple[Pass, ...] = (retain, look_after_images, renew_replicas, advance_drains)

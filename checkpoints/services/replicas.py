@@ -122,10 +122,10 @@ def ask_replicas_of(digest: str) -> None:
 # ---- passes of the clock
 
 
-def ask_missing_replicas(now: datetime.datetime) -> int:
-    """Ask nodes to fetch images that have fewer replicas than wanted."""
+def ask_missing_replicas(now: datetime.datetime, *states: str) -> int:
+    """Ask nodes to fetch images of generations in these states that have fewer replicas than wanted."""
     wanted = replicas_wanted()
-    needed = Snapshot.objects.filter(generation__state__in=("storing", "complete"), state="stored")
+    needed = Snapshot.objects.filter(generation__state__in=states, state="stored")
     digests = set(needed.values_list("digest", flat=True))
     return sum(_ask_for(digest, wanted, now) for digest in _short_of(digests, wanted))
 
@@ -174,13 +174,12 @@ def forget_lost_fetches() -> None:
 def remove_unneeded_images() -> int:
     """Ask nodes to remove images that only failed or deleted generations name."""
     gone = Snapshot.objects.filter(generation__state__in=("failed", "deleted")).exclude(digest="")
+    needed = Snapshot.objects.filter(generation__state__in=NEEDED).exclude(digest="")
     candidates = Replica.objects.filter(digest__in=gone.values("digest"), node__state__in=ALIVE)
-    candidates = candidates.exclude(failed_words=REMOVED)
-    needed = set(Snapshot.objects.filter(generation__state__in=NEEDED).exclude(digest="").values_list("digest", flat=True))
+    candidates = candidates.exclude(failed_words=REMOVED).exclude(digest__in=needed.values("digest"))
     by_node: dict[int, list[str]] = {}
     for row in candidates:
-        if row.digest not in needed:
-            by_node.setdefault(row.node_id, []).append(row.digest)  # type: ignore[attr-defined]
+        by_node.setdefault(row.node_id, []).append(row.digest)  # type: ignore[attr-defined]
     for node in Node.objects.filter(pk__in=by_node):
         _remove(node, by_node[node.pk])
     return len(by_node)

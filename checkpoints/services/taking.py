@@ -88,7 +88,9 @@ def _make_rows(job: Job, run: Run, cause: str, then: str) -> Generation:
 def _parent(job: Job, run: Run) -> Generation | None:
     """The newest complete generation of this run, else the one it grew from."""
     own = Generation.objects.filter(job=job, run=run, state="complete").order_by("-number").first()
-    return own or Generation.objects.filter(job=job, number=run.from_generation).first()
+    if own is not None or run.from_generation is None:
+        return own
+    return Generation.objects.filter(job=job, number=run.from_generation).first()
 
 
 def _ask_pods(generation: Generation, run: Run) -> None:
@@ -149,7 +151,7 @@ def _note_stored(snapshot: Snapshot, body: dict[str, Any]) -> None:
     digest = str(body["digest"])
     if len(digest) != 64 or set(digest) - set("0123456789abcdef"):
         raise ValueError("the digest is not one")
-    values = {name: body.get(name) for name in ("pause_ms", "took_ms")}
+    values: dict[str, Any] = {name: body.get(name) for name in ("pause_ms", "took_ms")}
     values |= {name: int(body.get(name) or 0) for name in ("bytes", "bytes_new")}
     moved = move_if(snapshot, "stored", digest=digest, log_marks=body.get("log_marks") or {}, **values)
     if moved:

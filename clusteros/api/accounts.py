@@ -40,7 +40,7 @@ def me(request: HttpRequest) -> Any:
 
 @router.get("/tokens")
 def tokens(request: HttpRequest) -> Any:
-    return {"items": [token_json(row) for row in ApiToken.objects.filter(user=request.user)], "next": None}
+    return {"items": [token_json(row) for row in ApiToken.objects.filter(user_id=request.user.pk)], "next": None}
 
 
 @router.post("/tokens", response={201: dict})

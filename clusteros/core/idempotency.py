@@ -25,7 +25,7 @@ def answer_once(request: HttpRequest, effect: Callable[[], dict[str, Any]]) -> d
         raise invalid("Idempotency-Key", "at most 200 printable characters")
     digest = hashlib.sha256(f"{request.method} {request.path}\n".encode() + request.body).hexdigest()
     with transaction.atomic():
-        row, made = IdempotencyKey.objects.get_or_create(user=request.user, key=key, defaults={"request": digest})
+        row, made = IdempotencyKey.objects.get_or_create(user_id=request.user.pk, key=key, defaults={"request": digest})
         if not made:
             return _former_answer(row, digest)
         answer = effect()

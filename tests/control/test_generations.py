@@ -37,7 +37,7 @@ def test_a_generation_is_complete_when_all_pods_and_a_second_replica_of_each_are
 def test_a_second_generation_at_once_is_refused_by_name(nodes: Nodes) -> None:
     job = nodes.run_job()
     take_generation(job)
-    with pytest.raises(Problem, match="generation 1 of job .* is being taken") as refused:
+    with pytest.raises(Problem, match=r"generation 1 of job .* is being taken") as refused:
         take_generation(job)
     assert refused.value.code.name == "CONFLICT"
 
