@@ -16,7 +16,7 @@ import pytest
 import uvicorn
 from django.contrib.auth.models import User
 from django.test import Client
-from playwright.sync_api import BrowserContext, ConsoleMessage, Page
+from playwright.sync_api import BrowserContext, ConsoleMessage, Page, expect
 
 from clusteros.accounts.services import ensure_user
 from tests.control.cluster import Nodes
@@ -34,6 +34,8 @@ FLAGS = [
 WIDE = {"width": 1440, "height": 900}
 NARROW = {"width": 390, "height": 844}
 START_S = 20.0
+PATIENCE_MS = 20_000
+expect.set_options(timeout=PATIENCE_MS)
 
 
 @pytest.fixture(scope="session")
@@ -121,7 +123,7 @@ def visit(console_url: str, context: BrowserContext) -> Iterator[Callable[..., V
             context.add_cookies([_session(user, console_url)])
         page = context.new_page()
         page.set_viewport_size(size)  # type: ignore[arg-type]
-        page.set_default_timeout(8000)
+        page.set_default_timeout(PATIENCE_MS)
         visitor = Visitor(page, console_url, [])
         page.on("console", lambda message: _note(visitor, message))
         page.on("pageerror", lambda error: visitor.complaints.append(str(error)))
