@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """The consistent cut, without any of the control side: an MPI job over three pods is captured with barriers while messages are in flight,
-runs on; is aborted at each barrier and runs on; all pods are killed; it comes back in new pods on a new network and ends right."""
+runs on; is aborted at each barrier and runs on; loses an engine and runs on; all pods are killed; it comes back in new pods on a new network and ends right."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -84,7 +85,10 @@ class Job:
             good &= last(native("run", "--pod", self.pod(k), *options, "--", *command)).get("event") == "done"
         return good and until(lambda: "ready" in self.log(), 30)
 
-    def cut(self, generation: int, abort_at: str = "") -> tuple[bool, str]:
+    def engine_kill(self, k: int) -> None:
+        os.kill(int((self.pod(k) / "act").read_text().split()[0]), signal.SIGKILL)
+
+    def cut(self, generation: int, abort_at: str = "", kill_at: str = "") -> tuple[bool, str]:
         parent = [("--parent", self.image(generation - 1, k)) if (self.image(generation - 1, k) / "manifest").exists() else () for k in range(PODS)]
         acts = [Act("snapshot", "--barrier", "--pod", self.pod(k), "--image", self.image(generation, k), "--store", self.store, *parent[k]) for k in range(PODS)]
         for phase, word in (("prepared", "stop"), ("captured", "go")):
@@ -92,8 +96,10 @@ class Job:
                 for a in acts:
                     a.say("abort")
                 break
+            if kill_at == phase:
+                self.engine_kill(1)
             for a in acts:
-                a.say("abort" if abort_at == phase else word)
+                a.say("abort" if phase in (abort_at, kill_at) else word)
         done = [a.until("done") for a in acts]
         for a in acts:
             a.process.wait(30)
@@ -145,9 +151,13 @@ def whole(lab: Lab, kind: str) -> None:
     for barrier in ("prepared", "captured"):
         good, why = job.cut(9, abort_at=barrier)
         ok(not good and "ABORTED" in why, f"{kind}: aborted at the barrier `{barrier}`", why)
+    for barrier in ("prepared", "captured"):
+        good, why = job.cut(9, kill_at=barrier)
+        ok(not good and "signal 9" in why and "ABORTED" in why, f"{kind}: one engine killed at the barrier `{barrier}`, the others aborted", why)
+    ok(*reorder(job.cut(4), f"{kind}: the job did not notice and is captured again"))
     time.sleep(0.5)
     job.kill()
-    for generation in (2, 3):
+    for generation in (2, 4):
         ok(*reorder(job.restore(generation), f"{kind}: all pods killed, generation {generation} comes back on a new network"))
         if generation == 2:
             time.sleep(1)
