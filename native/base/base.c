@@ -250,6 +250,17 @@ int io_replace(int dirfd, const char *name, const void *data, size_t len, mode_t
     return 0;
 }
 
+int io_chown(int dirfd, const char *name, uint64_t uid, uint64_t gid, int flags)
+{
+    const uint64_t ids[][2] = {{uid, UINT32_MAX}, {UINT32_MAX, gid}};
+    if (fchownat(dirfd, name, (uid_t)uid, (gid_t)gid, flags) == 0)
+        return 0;
+    for (size_t k = 0; errno == EINVAL && k < ARRAY_LENGTH(ids); k++)
+        if (fchownat(dirfd, name, (uid_t)ids[k][0], (gid_t)ids[k][1], flags) < 0 && errno != EINVAL)
+            return -1;
+    return errno == EINVAL ? 0 : -1;
+}
+
 int io_mkdirs(const char *path, mode_t mode, struct err *e)
 {
     AUTO_FREE char *copy = xstrdup(path);

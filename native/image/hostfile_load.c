@@ -71,7 +71,7 @@ static int folder_enter(int parentfd, const char *name, int lowerfd, const char 
         return errno == ELOOP || errno == ENOTDIR ? err_set(e, E_BAD_IMAGE, "%s is no directory in the pod", path)
                                                   : err_errno(e, "make %s in the pod", path);
     (void)lower_stat(lowerfd, path, &st);
-    if (!made || (fchown(fd, st.st_uid, st.st_gid) == 0 && fchmod(fd, st.st_mode & 01777) == 0))
+    if (!made || (io_chown(fd, "", st.st_uid, st.st_gid, AT_EMPTY_PATH) == 0 && fchmod(fd, st.st_mode & 01777) == 0))
         return fd;
     err_errno(e, "make %s in the pod", path);
     close(fd);
@@ -102,7 +102,7 @@ static int content_load(int fd, const struct hostfile *in, struct store *store, 
         return err_set(e, E_BAD_IMAGE, "an impossible owner or time");
     if (store_get_file(store, fd, in->size, in->extents, in->extents_count, e))
         return -1;
-    if (fchown(fd, (uid_t)in->uid, (gid_t)in->gid) < 0 || fchmod(fd, (mode_t)in->mode & 0777) < 0 || futimens(fd, times) < 0)
+    if (io_chown(fd, "", in->uid, in->gid, AT_EMPTY_PATH) < 0 || fchmod(fd, (mode_t)in->mode & 0777) < 0 || futimens(fd, times) < 0)
         return err_errno(e, "owner, mode and time");
     return 0;
 }

@@ -130,7 +130,7 @@ static int facts_load(int dirfd, const char *name, const struct entry *in, struc
     AUTO_FREE char *at = xasprintf("/proc/self/fd/%d/%s", dirfd, name);
     if (in->uid >= UINT32_MAX || in->gid >= UINT32_MAX)
         return err_set(e, E_BAD_IMAGE, "an impossible owner");
-    if (fchownat(dirfd, name, (uid_t)in->uid, (gid_t)in->gid, AT_SYMLINK_NOFOLLOW) < 0)
+    if (io_chown(dirfd, name, in->uid, in->gid, AT_SYMLINK_NOFOLLOW) < 0)
         return err_errno(e, "owner %lu:%lu", in->uid, in->gid);
     if (!S_ISLNK((mode_t)in->mode) && fchmodat(dirfd, name, (mode_t)in->mode & 07777, 0) < 0)
         return err_errno(e, "mode %lo", in->mode);

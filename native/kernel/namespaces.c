@@ -103,12 +103,44 @@ int namespaces_spawn(const struct namespaces_new *spec, int (*child)(void *ctx),
     return 0;
 }
 
-static bool same_user_namespace(pid_t pid)
+bool has_own_user_namespace(pid_t pid)
 {
     char path[64];
     struct stat own, other;
     snprintf(path, sizeof path, "/proc/%d/ns/user", pid);
-    return stat("/proc/self/ns/user", &own) < 0 || stat(path, &other) < 0 || own.st_ino == other.st_ino;
+    return stat("/proc/self/ns/user", &own) == 0 && stat(path, &other) == 0 && own.st_ino != other.st_ino;
+}
+
+int namespaces_join_user(pid_t pid, struct err *e)
+{
+    if (!has_own_user_namespace(pid))
+        return 0;
+    AUTO_CLOSE int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+    if (pidfd < 0 || setns(pidfd, CLONE_NEWUSER | CLONE_NEWNET | CLONE_NEWIPC) < 0)
+        return err_errno(e, "enter the user namespace of %d", pid);
+    return 0;
+}
+
+bool groups_are_settable(pid_t pid)
+{
+    struct err ignored;
+    AUTO_BUF struct buf text = {0};
+    return io_slurpf(&text, 64, &ignored, "/proc/%d/setgroups", pid) < 0 || !text.data || strncmp((char *)text.data, "deny", 4) != 0;
+}
+
+void groups_drop_nameless(struct buf *groups)
+{
+    const uint32_t overflow = 65534;
+    size_t kept = 0;
+    if (map_has("/proc/self/gid_map", overflow))
+        return;
+    for (size_t at = 0; at + sizeof overflow <= groups->len; at += sizeof overflow) {
+        if (memcmp(groups->data + at, &overflow, sizeof overflow) == 0)
+            continue;
+        memmove(groups->data + kept, groups->data + at, sizeof overflow);
+        kept += sizeof overflow;
+    }
+    groups->len = kept;
 }
 
 int namespaces_join(pid_t pid, struct err *e)
@@ -117,7 +149,7 @@ int namespaces_join(pid_t pid, struct err *e)
     if (pidfd < 0)
         return err_errno(e, "pidfd of %d", pid);
     int flags = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP | CLONE_NEWTIME;
-    if (!same_user_namespace(pid)) /* joining one's own is an error */
+    if (has_own_user_namespace(pid)) /* joining one's own is an error */
         flags |= CLONE_NEWUSER;
     if (setns(pidfd, flags) < 0)
         return err_errno(e, "enter the namespaces of %d", pid);

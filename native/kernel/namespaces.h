@@ -14,5 +14,14 @@ bool ids_are_mapped(uint64_t uid, uint64_t gid);
 MUST_CHECK int namespaces_spawn(const struct namespaces_new *spec, int (*child)(void *ctx), void *ctx, pid_t *pid, struct err *e);
 /* Enter every namespace of `pid` (the pid namespace: for children of the caller). */
 MUST_CHECK int namespaces_join(pid_t pid, struct err *e);
+/* Whether `pid` lives in another user namespace than we do (an ordinary user's pod: its user has a name only in there). */
+bool has_own_user_namespace(pid_t pid);
+/* Enter for good the user, network and ipc namespace of `pid` if its user namespace is not ours: users then have the names that the
+ * process itself sees. Nothing is lost that could be reached before: files are still ours. The caller must be single-threaded. */
+MUST_CHECK int namespaces_join_user(pid_t pid, struct err *e);
+/* Whether `pid` may change its groups (in an ordinary user's user namespace nobody may). */
+bool groups_are_settable(pid_t pid);
+/* Take out of a list of group ids (uint32_t) those that our user namespace has no name for: nobody in it can set or leave them. */
+void groups_drop_nameless(struct buf *groups);
 /* The pid of a process in its own (innermost) pid namespace; 0 if there is no such process. */
 pid_t inside_pid(pid_t pid);

@@ -81,7 +81,7 @@ static int parents_make(int upper, int lower, const char *path, struct err *e)
         bool made = mkdirat(upper, copy, s.st_mode & 07777) == 0;
         if (!made && errno != EEXIST)
             return err_errno(e, "make %s in the pod", copy);
-        if (made && (fchownat(upper, copy, s.st_uid, s.st_gid, AT_SYMLINK_NOFOLLOW) < 0 || fchmodat(upper, copy, s.st_mode & 07777, 0) < 0))
+        if (made && (io_chown(upper, copy, s.st_uid, s.st_gid, AT_SYMLINK_NOFOLLOW) < 0 || fchmodat(upper, copy, s.st_mode & 07777, 0) < 0))
             return err_errno(e, "make %s in the pod", copy);
         *slash = '/';
     }
@@ -99,7 +99,7 @@ static int put_in_upper(struct restore *r, int upper, int lower, const struct ho
     if (store_get_file(r->store, fd, h->size, h->extents, h->extents_count, e) < 0)
         return err_wrap(e, "%s", h->path);
     struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, {h->mtime_s, (long)h->mtime_ns}};
-    if (fchown(fd, (uid_t)h->uid, (gid_t)h->gid) < 0 || fchmod(fd, h->mode & 0777) < 0 || futimens(fd, times) < 0)
+    if (io_chown(fd, "", h->uid, h->gid, AT_EMPTY_PATH) < 0 || fchmod(fd, h->mode & 0777) < 0 || futimens(fd, times) < 0)
         return err_errno(e, "put %s into the pod", h->path);
     return 0;
 }

@@ -58,7 +58,7 @@ static int unlinked_make(const struct restore *r, const struct memobj *m, struct
 static int attributes_set(const struct restore *r, int fd, const struct memobj *m, struct err *e)
 {
     bool own = r->pod->facts.uid == 0 || m->uid == r->pod->facts.uid;
-    if (own && fchown(fd, (uid_t)m->uid, (gid_t)m->gid) < 0)
+    if (own && io_chown(fd, "", m->uid, m->gid, AT_EMPTY_PATH) < 0)
         return err_errno(e, "owner of %s", m->name);
     if (fchmod(fd, (mode_t)(m->mode & 0777)) < 0)
         return err_errno(e, "mode of %s", m->name);

@@ -39,7 +39,7 @@ static int node_load(const struct pty *pty, struct err *e)
 {
     char path[32];
     snprintf(path, sizeof path, "/dev/pts/%lu", pty->index);
-    if (lchown(path, (uid_t)pty->uid, (gid_t)pty->gid) < 0 || chmod(path, (mode_t)pty->mode & 0777) < 0)
+    if (io_chown(AT_FDCWD, path, pty->uid, pty->gid, AT_SYMLINK_NOFOLLOW) < 0 || chmod(path, (mode_t)pty->mode & 0777) < 0)
         return err_errno(e, "owner of %s", path);
     return 0;
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/ipc.h>
 #include <sys/shm.h>
+#include <unistd.h>
 
 #include "sysv_load.h"
 
@@ -54,7 +55,7 @@ static int segment_load(struct restore *r, const struct sysv_segment *s, struct 
     if (content_load(r, shmid, m, e) < 0)
         return -1;
     bool own = s->uid == r->image->pod.uid;
-    struct shmid_ds ds = {.shm_perm = {.uid = own ? (uid_t)s->uid : 0, .gid = (gid_t)(own ? r->image->pod.gid : 0), .mode = s->mode & 0777}};
+    struct shmid_ds ds = {.shm_perm = {.uid = own ? (uid_t)s->uid : getuid(), .gid = own ? (gid_t)r->image->pod.gid : getgid(), .mode = s->mode & 0777}};
     return shmctl(shmid, IPC_SET, &ds) < 0 ? err_errno(e, "set its owner") : 0;
 }
 

@@ -12,6 +12,7 @@
 #include <sys/time.h>
 #include <unistd.h>
 
+#include "../kernel/namespaces.h"
 #include "../kernel/trace.h"
 #include "load.h"
 
@@ -94,9 +95,11 @@ static int rights_load(struct call_list *l, const struct restore *r, const struc
         l->may_fail[l->count - 1] = true; /* a number that this kernel does not know */
     }
     if (call_data(l, &header, sizeof header, &header_at, e) < 0 || call_data(l, none, sizeof none, &none_at, e) < 0 ||
-        call_data(l, &group, sizeof group, &groups_at, e) < 0 ||
-        CALL(l, e, SYS_setgroups, t->creds.groups.len ? 1 : 0, groups_at, 0, 0, 0, 0) < 0 ||
-        CALL(l, e, SYS_setresgid, gid, gid, gid, 0, 0, 0) < 0 || CALL(l, e, SYS_setresuid, uid, uid, uid, 0, 0, 0) < 0 ||
+        call_data(l, &group, sizeof group, &groups_at, e) < 0)
+        return -1;
+    if (groups_are_settable(l->v->pid) && CALL(l, e, SYS_setgroups, t->creds.groups.len ? 1 : 0, groups_at, 0, 0, 0, 0) < 0)
+        return -1;
+    if (CALL(l, e, SYS_setresgid, gid, gid, gid, 0, 0, 0) < 0 || CALL(l, e, SYS_setresuid, uid, uid, uid, 0, 0, 0) < 0 ||
         CALL(l, e, SYS_capset, header_at, none_at, 0, 0, 0, 0) < 0)
         return -1;
     if (t->creds.no_new_privs && CALL(l, e, SYS_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, 0) < 0)

@@ -58,7 +58,7 @@ static int place_clear(struct names *n, const struct unix_socket *u, const char 
 
 static int node_describe(const struct unix_socket *u, const char *path, struct err *e)
 {
-    if (u->mode && (lchown(path, (uid_t)u->uid, (gid_t)u->gid) < 0 || chmod(path, (mode_t)(u->mode & 0777)) < 0))
+    if (u->mode && (io_chown(AT_FDCWD, path, u->uid, u->gid, AT_SYMLINK_NOFOLLOW) < 0 || chmod(path, (mode_t)(u->mode & 0777)) < 0))
         return err_errno(e, "owner and mode of %s", path);
     return 0;
 }

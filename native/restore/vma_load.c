@@ -8,6 +8,7 @@
 #include <sys/shm.h>
 #include <sys/syscall.h>
 
+#include "../kernel/namespaces.h"
 #include "../kernel/procfs.h"
 #include "../kernel/trace.h"
 #include "load.h"
@@ -250,7 +251,9 @@ static int advice_load(struct call_list *l, const struct vma *v, struct err *e)
 
 static int rights(struct call_list *l, uint64_t uid, uint64_t gid, struct err *e)
 {
-    if (CALL(l, e, SYS_setgroups, 0, 0, 0, 0, 0, 0) < 0 || CALL(l, e, SYS_setfsgid, gid, 0, 0, 0, 0, 0) < 0)
+    if (groups_are_settable(l->v->pid) && CALL(l, e, SYS_setgroups, 0, 0, 0, 0, 0, 0) < 0)
+        return -1;
+    if (CALL(l, e, SYS_setfsgid, gid, 0, 0, 0, 0, 0) < 0)
         return -1;
     return CALL(l, e, SYS_setfsuid, uid, 0, 0, 0, 0, 0);
 }

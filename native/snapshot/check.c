@@ -8,6 +8,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "../kernel/namespaces.h"
 #include "../kernel/procfs.h"
 #include "sysv_save.h"
 
@@ -110,6 +111,7 @@ static void process_check(const struct pod *pod, pid_t pid, struct refusals *out
         }
     if (s.cap_inheritable | s.cap_permitted | s.cap_effective | s.cap_bounding | s.cap_ambient)
         refuse(out, inner, -1, 0, "it holds capabilities");
+    groups_drop_nameless(&s.groups);
     if (s.groups.len > sizeof(uint32_t))
         refuse(out, inner, -1, 0, "it is in more groups than the pod");
     if (stat.tty)
@@ -124,7 +126,7 @@ int snapshot_check(const struct pod *pod, struct refusals *out, struct err *e)
 {
     AUTO_FREE pid_t *pids = NULL;
     size_t count;
-    if (pod_pids(pod, &pids, &count, e) < 0)
+    if (namespaces_join_user(pod->init_pid, e) < 0 || pod_pids(pod, &pids, &count, e) < 0)
         return -1;
     for (size_t k = 0; k < count; k++)
         process_check(pod, pids[k], out);

@@ -1,4 +1,5 @@
-/* Can this pod be captured? Looks from outside, touches nothing. */
+/* Can this pod be captured? Looks from outside, touches nothing. Where the pod has a user namespace of its own (an ordinary user's), the
+ * calling process enters it for good, so that users have their names; it must be single-threaded. */
 #pragma once
 #include "snapshot.h"
 

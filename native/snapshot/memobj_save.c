@@ -11,12 +11,14 @@
 #define F_GET_SEALS 1034
 #endif
 
-static struct memobj *memobj_find(struct image *image, const struct stat *st)
+bool memobj_is_saved(const struct snapshot *s, dev_t dev, ino_t ino, uint64_t *id)
 {
-    for (size_t i = 0; i < image->memobjs_count; i++)
-        if (image->memobjs[i].dev == st->st_dev && image->memobjs[i].ino == st->st_ino)
-            return &image->memobjs[i];
-    return NULL;
+    for (size_t i = 0; i < s->image.memobjs_count; i++)
+        if (s->image.memobjs[i].dev == dev && s->image.memobjs[i].ino == ino) {
+            *id = s->image.memobjs[i].id;
+            return true;
+        }
+    return false;
 }
 
 /* "/memfd:name (deleted)" -> "name", "/tmp/x (deleted)" -> "/tmp/x" */
@@ -49,20 +51,22 @@ int memobj_save(struct snapshot *s, int fd, uint64_t kind, const char *name, uin
     struct stat st;
     if (fstat(fd, &st) < 0)
         return err_errno(e, "shared memory %s", name);
-    struct memobj *m = memobj_find(&s->image, &st);
-    if (m) {
-        *id = m->id;
+    return memobj_save_as(s, fd, &st, kind, name, id, e);
+}
+
+int memobj_save_as(struct snapshot *s, int fd, const struct stat *as, uint64_t kind, const char *name, uint64_t *id, struct err *e)
+{
+    if (memobj_is_saved(s, as->st_dev, as->st_ino, id))
         return 0;
-    }
     /* Read through a description of our own: store_put_file moves the offset, which the victim shares. */
     AUTO_CLOSE int reader = source_reopen(fd, O_RDONLY, e);
     if (reader < 0)
         return err_wrap(e, "shared memory %s", name);
-    m = LIST_ADD(&s->image, memobjs);
+    struct memobj *m = LIST_ADD(&s->image, memobjs);
     m->id = *id = s->image.memobjs_count;
     m->kind = kind;
     m->name = memobj_name(kind, name);
-    memobj_describe(m, fd, &st);
+    memobj_describe(m, fd, as);
     uint64_t stored = 0;
     if (store_put_file(s->store, reader, m->size, &m->extents, &m->extents_count, &stored, e) < 0)
         return err_wrap(e, "content of %s", name);

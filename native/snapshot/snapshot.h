@@ -1,6 +1,8 @@
 /* One snapshot of one pod while it is being taken. Rooms: stop.c (the tree), task_save.c, memory_save.c, thread_save.c,
  * files_save.c and one file per kind of descriptor; restore/ mirrors each as *_load. */
 #pragma once
+#include <sys/stat.h>
+
 #include "../kernel/remote.h"
 #include "../pod/pod.h"
 
@@ -37,6 +39,9 @@ MUST_CHECK int files_save(struct snapshot *s, struct err *e);
 /* A shared memory object by its inode (mapped shared anonymous, memfd, unlinked file): the id of the memobj with its
  * content saved once, made on first sight. `fd` is any descriptor of it (memfd, /proc/PID/map_files entry). */
 MUST_CHECK int memobj_save(struct snapshot *s, int fd, uint64_t kind, const char *name, uint64_t *id, struct err *e);
+/* The same with content from a copy: `fd` holds the content, `as` says which object it is. */
+MUST_CHECK int memobj_save_as(struct snapshot *s, int fd, const struct stat *as, uint64_t kind, const char *name, uint64_t *id, struct err *e);
+bool memobj_is_saved(const struct snapshot *s, dev_t dev, ino_t ino, uint64_t *id);
 
 /* ---- taking one (snapshot/take.c) */
 enum then { THEN_RUN, THEN_STOP, THEN_KILL };

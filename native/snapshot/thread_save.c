@@ -7,6 +7,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "../kernel/namespaces.h"
 #include "../kernel/procfs.h"
 #include "../kernel/trace.h"
 #include "save.h"
@@ -66,10 +67,11 @@ static int sched_save(pid_t tid, struct sched *out, struct err *e)
     return 0;
 }
 
-static void creds_save(const struct proc_status *s, struct creds *out)
+static void creds_save(struct proc_status *s, struct creds *out)
 {
     out->ruid = s->uid[0], out->euid = s->uid[1], out->suid = s->uid[2], out->fsuid = s->uid[3];
     out->rgid = s->gid[0], out->egid = s->gid[1], out->sgid = s->gid[2], out->fsgid = s->gid[3];
+    groups_drop_nameless(&s->groups);
     bytes_set(&out->groups, s->groups.data, s->groups.len);
     out->cap_inheritable = s->cap_inheritable;
     out->cap_permitted = s->cap_permitted;

@@ -1,5 +1,6 @@
 /* The map of one stopped process. What a mapping shows must be found again at a restore: private memory by content, shared memory
  * as a memobj, files by path. Mirrored by restore/vma_load.c. */
+#include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,7 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "../kernel/procfs.h"
+#include "mapped.h"
 #include "save.h"
 #include "sysv_save.h"
 
@@ -51,13 +52,14 @@ static int memobj_of(struct snapshot *s, const struct victim *v, const struct pr
     AUTO_CLOSE int fd = open(path, (m->shared && proc_map_has(m, "mw") ? O_RDWR : O_RDONLY) | O_CLOEXEC);
     if (fd < 0)
         fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
+    if (fd < 0 && errno != EPERM)
         return err_errno(e, "open mapping at 0x%lx (%s)", m->start, m->path);
     uint64_t kind = strcmp(m->path, "/dev/zero") == 0 || m->path[0] == '[' ? MEMOBJ_SHARED_ANON
                     : strncmp(m->path, "/memfd:", 7) == 0 ? MEMOBJ_MEMFD
                                                                 : MEMOBJ_UNLINKED;
     out->kind = VMA_MEMOBJ;
-    return memobj_save(s, fd, kind, kind == MEMOBJ_MEMFD ? m->path + 7 : m->path, &out->memobj, e);
+    const char *name = kind == MEMOBJ_MEMFD ? m->path + 7 : m->path;
+    return fd < 0 ? mapped_save(s, m, kind, name, &out->memobj, e) : memobj_save(s, fd, kind, name, &out->memobj, e);
 }
 
 static int segment_of(struct snapshot *s, const struct proc_map *m, struct vma *out, struct err *e)
@@ -67,12 +69,11 @@ static int segment_of(struct snapshot *s, const struct proc_map *m, struct vma *
     return out->memobj ? 0 : err_set(e, E_CONFLICT, "mapping at 0x%lx of %s, which is not there", m->start, m->path);
 }
 
-static int file_of(const struct victim *v, const struct proc_map *m, struct vma *out, struct err *e)
+static int file_of(const struct snapshot *s, const struct victim *v, const struct proc_map *m, struct vma *out, struct err *e)
 {
-    AUTO_FREE char *path = xasprintf("/proc/%d/map_files/%lx-%lx", v->pid, m->start, m->end);
     struct stat at;
-    if (stat(path, &at) < 0)
-        return err_errno(e, "mapping at 0x%lx of %s", m->start, m->path);
+    if (mapped_stat(s->pod, v->pid, m, &at, e) < 0)
+        return -1;
     if (!S_ISREG(at.st_mode))
         return err_set(e, E_UNSUPPORTED, "mapping at 0x%lx of the device %s", m->start, m->path);
     out->kind = VMA_FILE;
@@ -115,7 +116,7 @@ static int vma_save(struct snapshot *s, const struct victim *v, const struct pro
     else if (strncmp(m->path, "/SYSV", 5) == 0)
         return segment_of(s, m, out, e);
     else if (m->path[0] == '/' || strncmp(m->path, "[anon_shmem:", 12) == 0)
-        return m->deleted || m->path[0] == '[' ? memobj_of(s, v, m, out, e) : file_of(v, m, out, e);
+        return m->deleted || m->path[0] == '[' ? memobj_of(s, v, m, out, e) : file_of(s, v, m, out, e);
     else if (m->path[0])
         return err_set(e, E_UNSUPPORTED, "mapping at 0x%lx of %s", m->start, m->path);
     return 0;
