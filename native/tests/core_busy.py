@@ -63,7 +63,12 @@ async def echo() -> None:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGUSR1, ask)
-    child = subprocess.Popen([sys.executable, "-uc", "import sys\nfor l in sys.stdin: print(int(l) ** 2)"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    child = subprocess.Popen(
+        [sys.executable, "-uc", "import sys\nfor l in sys.stdin: print(int(l) ** 2)"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     threads = [threading.Thread(target=compute), threading.Thread(target=converse, args=(child,))]
     for thread in threads:
         thread.start()

@@ -19,8 +19,14 @@ from pod_lab import HERE, NATIVE, Lab, finish, last, native, ok, until
 RSH = "/opt/clusteros/bin/clusteros-rsh"
 PODS = 3
 HOSTS = [f"pod-{k}" for k in range(PODS)]
-ENV = {"PATH": "/opt/clusteros/bin/shims:/opt/clusteros/bin:/usr/bin:/bin", "HOME": "/tmp", "OMPI_MCA_plm_rsh_agent": RSH,
-       "HYDRA_LAUNCHER": "rsh", "HYDRA_LAUNCHER_EXEC": RSH, "CLUSTEROS_RSH_WAIT_S": "5"}
+ENV = {
+    "PATH": "/opt/clusteros/bin/shims:/opt/clusteros/bin:/usr/bin:/bin",
+    "HOME": "/tmp",
+    "OMPI_MCA_plm_rsh_agent": RSH,
+    "HYDRA_LAUNCHER": "rsh",
+    "HYDRA_LAUNCHER_EXEC": RSH,
+    "CLUSTEROS_RSH_WAIT_S": "5",
+}
 LAUNCH = {
     "openmpi": ("mpicc.openmpi", ["mpirun.openmpi", "--oversubscribe", "--host", ",".join(f"{h}:2" for h in HOSTS)]),
     "mpich": ("mpicc.mpich", ["mpiexec.mpich", "-hosts", ",".join(HOSTS), "-n", str(2 * PODS)]),
@@ -80,8 +86,22 @@ class Job:
             work.mkdir(parents=True)
             shutil.copy(self.program, work / "ring")
             command = [RSH, "--serve"] + (["--", *LAUNCH[self.kind][1], "./ring", "/tmp/stop"] if k == 0 else [])
-            options = ("--net", self.net(k), "--uid", 4242, "--gid", 4242, "--hostname", HOSTS[k], "--hosts", self.lab.dir / "hosts",
-                       "--env", self.lab.dir / "env", "--workdir", "/job")
+            options = (
+                "--net",
+                self.net(k),
+                "--uid",
+                4242,
+                "--gid",
+                4242,
+                "--hostname",
+                HOSTS[k],
+                "--hosts",
+                self.lab.dir / "hosts",
+                "--env",
+                self.lab.dir / "env",
+                "--workdir",
+                "/job",
+            )
             good &= last(native("run", "--pod", self.pod(k), *options, "--", *command)).get("event") == "done"
         return good and until(lambda: "ready" in self.log(), 30)
 
@@ -89,8 +109,14 @@ class Job:
         os.kill(int((self.pod(k) / "act").read_text().split()[0]), signal.SIGKILL)
 
     def cut(self, generation: int, abort_at: str = "", kill_at: str = "") -> tuple[bool, str]:
-        parent = [("--parent", self.image(generation - 1, k)) if (self.image(generation - 1, k) / "manifest").exists() else () for k in range(PODS)]
-        acts = [Act("snapshot", "--barrier", "--pod", self.pod(k), "--image", self.image(generation, k), "--store", self.store, *parent[k]) for k in range(PODS)]
+        parent = [
+            ("--parent", self.image(generation - 1, k)) if (self.image(generation - 1, k) / "manifest").exists() else ()
+            for k in range(PODS)
+        ]
+        acts = [
+            Act("snapshot", "--barrier", "--pod", self.pod(k), "--image", self.image(generation, k), "--store", self.store, *parent[k])
+            for k in range(PODS)
+        ]
         for phase, word in (("prepared", "stop"), ("captured", "go")):
             if not all([a.until(phase) for a in acts]):
                 for a in acts:
@@ -112,8 +138,23 @@ class Job:
     def restore(self, generation: int) -> tuple[bool, str]:
         self.incarnation += 1
         self.hub = self.lab.hub()
-        acts = [Act("restore", "--barrier", "--pod", self.pod(k), "--image", self.image(generation, k), "--store", self.store, "--net", self.net(k),
-                    "--hosts", self.lab.dir / "hosts") for k in range(PODS)]
+        acts = [
+            Act(
+                "restore",
+                "--barrier",
+                "--pod",
+                self.pod(k),
+                "--image",
+                self.image(generation, k),
+                "--store",
+                self.store,
+                "--net",
+                self.net(k),
+                "--hosts",
+                self.lab.dir / "hosts",
+            )
+            for k in range(PODS)
+        ]
         ready = all([a.until("ready") for a in acts])
         for a in acts:
             a.say("go" if ready else "abort")
@@ -153,7 +194,11 @@ def whole(lab: Lab, kind: str) -> None:
         ok(not good and "ABORTED" in why, f"{kind}: aborted at the barrier `{barrier}`", why)
     for barrier in ("prepared", "captured"):
         good, why = job.cut(9, kill_at=barrier)
-        ok(not good and "signal 9" in why and "ABORTED" in why, f"{kind}: one engine killed at the barrier `{barrier}`, the others aborted", why)
+        ok(
+            not good and "signal 9" in why and "ABORTED" in why,
+            f"{kind}: one engine killed at the barrier `{barrier}`, the others aborted",
+            why,
+        )
     ok(*reorder(job.cut(4), f"{kind}: the job did not notice and is captured again"))
     time.sleep(0.5)
     job.kill()

@@ -23,7 +23,9 @@ class Target:
         self.lab, self.name = lab, name
         self.pod, self.out, self.store = lab.pod(name), lab.dir / f"{name}.out", lab.dir / "store"
         shutil.copy(NATIVE.parent / "victims" / name, place)
-        answer = last(native("run", "--pod", self.pod, "--uid", 1000, "--gid", 1000, "--stdout", self.out, "--stderr", self.out, "--", place / name))
+        answer = last(
+            native("run", "--pod", self.pod, "--uid", 1000, "--gid", 1000, "--stdout", self.out, "--stderr", self.out, "--", place / name)
+        )
         self.started = answer["event"] == "done" and until(lambda: "ready" in self.out.read_text(), 20)
         self.took_s, self.images = 0.1, 0
 

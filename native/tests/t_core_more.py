@@ -84,7 +84,10 @@ def exit_status(lab: Lab) -> None:
     t.take(0, 1, "--then", "kill")
     t.restore(1, 1)
     native("kill", "--pod", t.pod(1), "--signal", 10)
-    ok(last(native("wait", "--pod", t.pod(1), "--timeout", 20)).get("exit_status") == 37, "the exit status of COMMAND is told after a restore")
+    ok(
+        last(native("wait", "--pod", t.pod(1), "--timeout", 20)).get("exit_status") == 37,
+        "the exit status of COMMAND is told after a restore",
+    )
 
 
 def aborts(lab: Lab) -> None:
@@ -100,7 +103,11 @@ def aborts(lab: Lab) -> None:
         act.process.stdin.close()
         act.until("done")
         act.process.wait(20)
-        ok(reached and act.last.get("code") == "ABORTED" and state(t, 0) == "running", f"end of file at `{phase}` is an abort, and the pod runs on", act.last)
+        ok(
+            reached and act.last.get("code") == "ABORTED" and state(t, 0) == "running",
+            f"end of file at `{phase}` is an abort, and the pod runs on",
+            act.last,
+        )
     act = Act("restore", "--barrier", "--image", t.image(1), "--store", t.store, "--pod", t.pod(1), *t.files())
     reached = act.until("ready")
     act.say("abort")
@@ -113,13 +120,22 @@ def aborts(lab: Lab) -> None:
 
 
 def refusals(lab: Lab) -> None:
-    t = Script(lab, "refused", "/usr/bin/python3", "-c",
-               "import ctypes, time\nl = ctypes.CDLL(None)\nassert l.syscall(323, 1 | 0o2000000) >= 0\nprint('ready', flush=True)\ntime.sleep(100)")
+    t = Script(
+        lab,
+        "refused",
+        "/usr/bin/python3",
+        "-c",
+        "import ctypes, time\nl = ctypes.CDLL(None)\nassert l.syscall(323, 1 | 0o2000000) >= 0\nprint('ready', flush=True)\ntime.sleep(100)",
+    )
     why = t.start()
     answer = last(native("check", "--pod", t.pod(0)))
     ok(not why and answer.get("checkpointable") is False and "userfault" in str(answer), "check names a userfaultfd", (why, answer))
     answer = t.take(0, 1)
-    ok(answer.get("code") == "UNSUPPORTED" and "process 2" in str(answer) and not (t.image(1) / "manifest").exists(), "snapshot refuses it by name", answer)
+    ok(
+        answer.get("code") == "UNSUPPORTED" and "process 2" in str(answer) and not (t.image(1) / "manifest").exists(),
+        "snapshot refuses it by name",
+        answer,
+    )
     ok(state(t, 0) == "running", "and nothing was touched")
     s = loop(lab, "sealed")
     s.start()
@@ -149,8 +165,11 @@ def restore_killed(lab: Lab, seed: int) -> None:
     left = ""
     for number in range(30):
         pod = lab.pod(f"killed-again-{number}")
-        process = subprocess.Popen([str(NATIVE), "restore", "--image", str(t.image(1)), "--store", str(t.store), "--pod", str(pod)], stdout=subprocess.DEVNULL,
-                                   stdin=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            [str(NATIVE), "restore", "--image", str(t.image(1)), "--store", str(t.store), "--pod", str(pod)],
+            stdout=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL,
+        )
         time.sleep(rng.uniform(0, 0.12))
         act = [p for p in children(process.pid, pod) if rng.random() < 0.7] or [process.pid]
         for pid in act[:1]:

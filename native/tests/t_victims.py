@@ -51,7 +51,9 @@ class Trial:
 
     def restore(self, generation: int, incarnation: int) -> str:
         self.out.write_text("")
-        answer = last(native("restore", "--image", self.image(generation), "--store", self.store, "--pod", self.pod(incarnation), *self.files()))
+        answer = last(
+            native("restore", "--image", self.image(generation), "--store", self.store, "--pod", self.pod(incarnation), *self.files())
+        )
         return "" if answer["event"] == "done" else f"restore: {answer}"
 
     def verify(self, incarnation: int) -> str:

@@ -78,6 +78,16 @@ __attribute__((target("avx2"))) static void *vectors(void *x)
     }
     return x ? x : leave(5);
 }
+static void *scalars(void *x)
+{
+    enter(5);
+    volatile double a = 1, b = 1;
+    while (!ending) {
+        a = a * 1.0000001 + 1e-9, b = b * 1.0000001 + 1e-9;
+        MUST(a == b);
+    }
+    return x ? x : leave(5);
+}
 static void *owner(void *x)
 {
     char c;
@@ -93,7 +103,7 @@ static void *late(void *x)
 
 int main(void)
 {
-    void *(*const bodies[])(void *) = {sleeper, waiter, poller, reader, vectors, owner};
+    void *(*const bodies[])(void *) = {sleeper, waiter, poller, reader, __builtin_cpu_supports("avx2") ? vectors : scalars, owner};
     pthread_t threads[6], one;
     pthread_mutexattr_t attr;
     pthread_mutexattr_init(&attr);
