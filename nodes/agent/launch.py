@@ -62,7 +62,6 @@ def _launchers(spec: PodSpec) -> dict[str, str]:
         "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
     }
     hydra = {"HYDRA_LAUNCHER": "rsh", "HYDRA_LAUNCHER_EXEC": AGENT, "HYDRA_HOST_FILE": HYDRA_HOSTFILE}
-    hydra["UCX_NET_DEVICES"] = "eth0"  # UCX takes loopback for a way to other pods, now and then: the same address is in each
     return open_mpi_4 | prrte | hydra
 
 

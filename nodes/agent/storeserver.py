@@ -13,6 +13,7 @@ import re
 import shutil
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
 from typing import Any
 
 from clusteros.envelope import EnvelopeError, check_ticket
@@ -43,6 +44,11 @@ class StoreServer(ThreadingHTTPServer):
     def __init__(self, agent: Agent) -> None:
         self.agent = agent
         super().__init__((agent.config.address, agent.config.store_port), Handler)
+
+    def server_bind(self) -> None:
+        """Without HTTPServer's question for our name: where no name server answers it takes many seconds."""
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = self.agent.config.address, self.server_address[1]
 
     def start(self) -> None:
         threading.Thread(target=self.serve_forever, name="store-server", daemon=True).start()

@@ -8,8 +8,10 @@ leases unless a test holds them back.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import hashlib
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -35,7 +37,7 @@ TTL_S = 8.0
 T = TypeVar("T")
 
 
-def wait_for(what: str, found: Callable[[], T | None], timeout_s: float = 20.0) -> T:
+def wait_for(what: str, found: Callable[[], T | None], timeout_s: float = 60.0) -> T:
     """The first answer that is true."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
@@ -46,12 +48,18 @@ def wait_for(what: str, found: Callable[[], T | None], timeout_s: float = 20.0) 
     raise AssertionError(f"{what}: not within {timeout_s} s")
 
 
+def die_with_parent() -> None:
+    """For preexec_fn: a test that is killed leaves nothing."""
+    ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGKILL, 0, 0, 0)
+
+
 class Holder:
     """The node's namespaces."""
 
     def __init__(self) -> None:
         command = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child=SIGKILL", "--mount-proc"]
-        self._process = subprocess.Popen([*command, "sh", "-c", "ip link set lo up; echo ready; exec sleep 3600"], stdout=subprocess.PIPE)
+        command += ["sh", "-c", "ip link set lo up; echo ready; exec sleep 3600"]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, preexec_fn=die_with_parent)
         assert self._process.stdout
         self._process.stdout.readline()
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
@@ -147,13 +155,13 @@ class Control(threading.Thread):
             bodies = [report["body"] for report in self._reports if report["kind"] == kind]
         return [body for body in bodies if all(body.get(key) == value for key, value in fields.items())]
 
-    def wait_report(self, kind: str, timeout_s: float = 20.0, **fields: Any) -> dict[str, Any]:
+    def wait_report(self, kind: str, timeout_s: float = 60.0, **fields: Any) -> dict[str, Any]:
         def found() -> dict[str, Any] | None:
             return next(iter(self.reports(kind, **fields)[::-1]), None)
 
         return wait_for(f"report {kind} {fields}", found, timeout_s)
 
-    def heartbeat(self, timeout_s: float = 10.0) -> dict[str, Any]:
+    def heartbeat(self, timeout_s: float = 60.0) -> dict[str, Any]:
         """The body of a heartbeat sent after this call."""
         now = time.time()
         return wait_for("a heartbeat", lambda: self._newer(now), timeout_s)
@@ -173,7 +181,7 @@ class TestNode:
     __test__ = False
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder, self.engine = folder, Engine()
         self.redis = start_redis(folder / "redis")
         socket = folder / "redis" / "redis.sock"
         self.config = NodeConfig(
@@ -190,7 +198,6 @@ class TestNode:
         front = [sys.executable, "-m", "tests.node.front_server", str(self.files), str(self.uploads), NAME, SECRET, str(FRONT_PORT)]
         self.front = subprocess.Popen(self.holder.command(*front), cwd=ROOT)
         self.control = Control(self.config.redis_url)
-        self.engine = Engine()
         self.service: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> TestNode:
@@ -240,10 +247,10 @@ class TestNode:
         self.control.acking = self.control.leasing = True
         if self.service is None or self.service.poll() is not None:
             self.start_service()
-        wait_for("no pod and no image", self._end_everything, 40)
+        wait_for("no pod and no image", self._end_everything, 90)
 
     def _end_everything(self) -> bool:
-        beat = self.control.heartbeat(20.0)
+        beat = self.control.heartbeat()
         for pod in beat["pods"]:
             self.control.send("end_pod", {key: pod[key] for key in ("run", "epoch", "pod")})
         if beat["images"]:

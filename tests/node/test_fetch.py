@@ -23,7 +23,7 @@ from nodes.agent.service import make_agent
 from nodes.agent.storeserver import StoreServer
 
 FAR_FUTURE = 4_000_000_000.0
-pytestmark = [pytest.mark.skipif(os.geteuid() != 0, reason="making a pod needs root"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.skipif(os.geteuid() != 0, reason="making a pod needs root"), pytest.mark.timeout(240)]
 
 
 class Peer:

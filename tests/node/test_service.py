@@ -13,7 +13,7 @@ import pytest
 from tests.node.bodies import spec_body
 from tests.node.harness import TestNode, wait_for
 
-pytestmark = [pytest.mark.skipif(os.geteuid() != 0, reason="the namespaces of a node need root"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.skipif(os.geteuid() != 0, reason="the namespaces of a node need root"), pytest.mark.timeout(240)]
 
 
 def start_body(*command: str, **changes: Any) -> dict[str, Any]:
