@@ -40,7 +40,8 @@ def me(request: HttpRequest) -> Any:
 
 @router.get("/tokens")
 def tokens(request: HttpRequest) -> Any:
-    return {"items": [token_json(row) for row in ApiToken.objects.filter(user_id=request.user.pk)], "next": None}
+    user: Any = request.user
+    return {"items": [token_json(row) for row in ApiToken.objects.filter(user=user)], "next": None}
 
 
 @router.post("/tokens", response={201: dict})

@@ -24,8 +24,9 @@ def answer_once(request: HttpRequest, effect: Callable[[], dict[str, Any]]) -> d
     if len(key) > 200 or not key.isprintable():
         raise invalid("Idempotency-Key", "at most 200 printable characters")
     digest = hashlib.sha256(f"{request.method} {request.path}\n".encode() + request.body).hexdigest()
+    user: Any = request.user
     with transaction.atomic():
-        row, made = IdempotencyKey.objects.get_or_create(user_id=request.user.pk, key=key, defaults={"request": digest})
+        row, made = IdempotencyKey.objects.get_or_create(user=user, key=key, defaults={"request": digest})
         if not made:
             return _former_answer(row, digest)
         answer = effect()
