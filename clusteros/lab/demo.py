@@ -189,10 +189,9 @@ def lose_redis_content(demo: Demo, job: str) -> None:
     lose(demo, job, "the whole content of Redis", lambda: (client.flushall(), None)[1], lambda t: heartbeats_after(demo, t + 0.5))
 
 
-def identity(demo: Demo, job: str) -> dict[int, dict[str, Any]]:
-    """What must be the same after every recovery, per pod: address and pids inside the pod."""
-    pods = the_run(demo, job)["pods"]
-    return {int(p["index"]): {"ip": p["ip"]} for p in pods}
+def pids(run: dict[str, Any]) -> dict[int, list[tuple[int, str]]]:
+    """Per pod, the numbers and names of its processes as they see them themselves, as the last heartbeat told."""
+    return {p["index"]: sorted((q["pid"], q["comm"]) for q in p["processes"]) for p in run["pods"]}
 
 
 def lose_node(demo: Demo, job: str) -> None:
@@ -206,7 +205,7 @@ def lose_node(demo: Demo, job: str) -> None:
     took = time.monotonic() - clock
     after = the_run(demo, job)
     where = ", ".join(f"pod {p['index']} on {p['node']}" for p in sorted(after["pods"], key=lambda p: p["index"]))
-    same_addresses(before, after)
+    same_identity(demo, job, before)
     demo.losses.append(Loss(f"{victim} for good, with its disk", clock - demo.started, took, f"back from generation {after['generation']}"))
     demo.say(f"back after {took:.1f} s from generation {after['generation']} (the last complete before was {generation}): {where}")
 
@@ -216,11 +215,15 @@ def resumed(demo: Demo, job: str, old_epoch: int) -> bool:
     return demo.cluster.job(job)["state"] == "running" and the_run(demo, job)["epoch"] > old_epoch
 
 
-def same_addresses(before: dict[str, Any], after: dict[str, Any]) -> None:
-    """Addresses are the same in every run."""
-    old, new = ({p["index"]: p["ip"] for p in run["pods"]} for run in (before, after))
+def same_identity(demo: Demo, job: str, before: dict[str, Any]) -> None:
+    """Addresses and pids are the same in every run."""
+    old, new = ({p["index"]: p["ip"] for p in run["pods"]} for run in (before, the_run(demo, job)))
     if old != new:
         raise DemoError(f"addresses changed: {old} before, {new} after")
+    known = pids(before)
+    wait_for(f"the same pids ({known})", lambda: pids(the_run(demo, job)) == known, 15)
+    count = sum(len(found) for found in known.values())
+    demo.say(f"the same {len(new)} addresses and the same {count} pids as before")
 
 
 # ---- the steps
@@ -269,7 +272,7 @@ def step_rollback(demo: Demo, job: str) -> None:
     demo.cluster.rollback(job, target, placement=placement)
     wait_for("the job rolled back", lambda: resumed(demo, job, before["epoch"]), BACK_TIMEOUT_S)
     took, after = time.monotonic() - clock, the_run(demo, job)
-    same_addresses(before, after)
+    same_identity(demo, job, before)
     if [p["node"] for p in sorted(after["pods"], key=lambda p: p["index"])] != placement:
         raise DemoError("the placement is not the one asked for")
     demo.losses.append(Loss(f"(rolled back to generation {target})", clock - demo.started, took, f"runs on from generation {target}"))
@@ -291,15 +294,19 @@ def show_tables(demo: Demo, job: str) -> None:
     for loss in demo.losses:
         losses.add_row(loss.what, f"{loss.at_s:.0f} s", f"{loss.back_s:.1f} s", loss.job)
     table = Table(title="Generations", title_justify="left")
-    for heading in ("number", "parent", "state", "pause", "size", "new", "replicas"):
+    for heading in ("number", "parent", "state", "pause", "stored in", "size", "new", "replicas"):
         table.add_column(heading, justify="right")
     for g in sorted(demo.cluster.generations(job), key=lambda g: g["number"]):
         pause, parent = g.get("pause_ms"), g.get("parent")
         table.add_row(
             str(g["number"]), str(parent) if parent else "-", g["state"], f"{pause:.0f} ms" if pause else "-",
+            f"{(g.get('took_ms') or 0) / 1e3:.1f} s",
             f"{(g.get('bytes') or 0) / 1e6:.0f} MB", f"{(g.get('bytes_new') or 0) / 1e6:.0f} MB", str(_replicas(g)),
         )  # fmt: skip
     screen.print(losses, table)
+    for g in sorted(demo.cluster.generations(job), key=lambda g: g["number"]):
+        if g["state"] == "failed":
+            screen.print(f"generation {g['number']} failed, the job ran on: {g.get('reason')}")
 
 
 def _replicas(generation: Any) -> int:
