@@ -32,8 +32,12 @@ Download = Callable[[str, BinaryIO, str, int], None]
 
 def give(target: Path | int, spec: PodSpec) -> None:
     """To the job's user. A node service of an ordinary user cannot name that user: its pods show the service's own files as the job's."""
+    _chown(target, spec.uid, spec.gid)
+
+
+def _chown(target: Path | int, uid: int, gid: int) -> None:
     try:
-        os.chown(target, spec.uid, spec.gid)
+        os.chown(target, uid, gid)
     except OSError as error:
         if error.errno != errno.EINVAL:  # EINVAL: not mapped in this user namespace, user_namespaces(7)
             raise
@@ -73,7 +77,7 @@ def _make_folder(upper: Path, path: PurePosixPath) -> Path:
             info = lower.lstat()
             if not stat.S_ISDIR(info.st_mode):
                 raise bad(f"{lower} is not a directory on this node")
-            os.chown(folder, info.st_uid, info.st_gid)
+            _chown(folder, info.st_uid, info.st_gid)
             folder.chmod(stat.S_IMODE(info.st_mode))
     return folder
 
