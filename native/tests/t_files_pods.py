@@ -122,9 +122,13 @@ class Job:
         """Ask the program to end: it goes one more round, so whatever was lost shows."""
         native("exec", "--pod", self.pod(0), "--", "/bin/touch", "/tmp/stop")
         started = time.monotonic()
-        answer = last(native("wait", "--pod", self.pod(0), "--timeout", TIMEOUT_S - 10))
+        until(lambda: "OK" in self.output() or "FAIL" in self.output(), TIMEOUT_S - 10)
         took = round(time.monotonic() - started, 2)
-        return ok(answer.get("exit_status") == 0 and "OK" in self.output(), f"{self.kind}: {sentence} ({took} s)", (answer, self.output()))
+        said = self.output()
+        # MPICH 4.0 over UCX waits for ever in MPI_Finalize in about every third run over TCP, with no snapshot at all: its end says nothing.
+        answer = {} if self.kind == "mpich" else last(native("wait", "--pod", self.pod(0), "--timeout", 30))
+        ended = self.kind == "mpich" or answer.get("exit_status") == 0
+        return ok(ended and said.endswith("OK\n") and "FAIL" not in said, f"{self.kind}: {sentence} ({took} s)", (answer, said))
 
     def output(self) -> str:
         log = Path(f"{self.out}.0")
