@@ -8,7 +8,7 @@ from importlib.util import find_spec
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "clusteros.settings")
 
-from django.core.asgi import get_asgi_application  # noqa: E402
+from django.core.asgi import get_asgi_application
 
 http = get_asgi_application()
 

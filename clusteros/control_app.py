@@ -12,7 +12,7 @@ from celery import Celery
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "clusteros.settings")
 
-from clusteros.environment import environment  # noqa: E402
+from clusteros.environment import environment
 
 QUEUE = "control"
 
