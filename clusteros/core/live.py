@@ -10,8 +10,8 @@ Lines of logs are sent to `log-UUID` as {"type": "cluster.log", "log": {...}}.
 from __future__ import annotations
 
 import asyncio
+import collections
 import logging
-import queue
 import threading
 from typing import Any
 
@@ -20,8 +20,9 @@ from channels.layers import get_channel_layer
 LOG = logging.getLogger(__name__)
 BACKLOG = 2000
 SEND_TIMEOUT_S = 3.0
+POLL_S = 0.02
 
-_queue: queue.Queue[tuple[list[str], dict[str, Any]]] = queue.Queue(BACKLOG)
+_backlog: collections.deque[tuple[list[str], dict[str, Any]]] = collections.deque(maxlen=BACKLOG)
 _starting = threading.Lock()
 _thread: threading.Thread | None = None
 
@@ -47,11 +48,9 @@ def publish_log(job: str, log: dict[str, Any]) -> None:
 
 
 def _put(groups: list[str], message: dict[str, Any]) -> None:
+    """The oldest go when nobody takes them."""
+    _backlog.append((groups, message))
     _ensure_thread()
-    try:
-        _queue.put_nowait((groups, message))
-    except queue.Full:
-        LOG.debug("live listeners miss an event: the backlog is full")
 
 
 def _ensure_thread() -> None:
@@ -63,12 +62,19 @@ def _ensure_thread() -> None:
 
 
 async def _send_all() -> None:
+    """Looks every 20 ms: a helper thread that waits for a queue would keep the process from ending."""
     layer = get_channel_layer()
     while True:
-        groups, message = await asyncio.to_thread(_queue.get)
-        for group in groups:
-            try:
-                await asyncio.wait_for(layer.group_send(group, message), SEND_TIMEOUT_S)
-            except Exception as error:
-                LOG.debug("live listeners miss an event: %s", error)
-                break
+        while _backlog:
+            groups, message = _backlog.popleft()
+            await _send(layer, groups, message)
+        await asyncio.sleep(POLL_S)
+
+
+async def _send(layer: Any, groups: list[str], message: dict[str, Any]) -> None:
+    for group in groups:
+        try:
+            await asyncio.wait_for(layer.group_send(group, message), SEND_TIMEOUT_S)
+        except Exception as error:
+            LOG.debug("live listeners miss an event: %s", error)
+            break
