@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #include "netlink.h"
-#include "../pod/pod.h"
+#include "netlock_hub.h"
 
 #define LOCK_PRIORITY_INSIDE (-450) /* before conntrack and every table of the job's own */
 
@@ -114,10 +114,27 @@ static int hub_set(const struct pod *pod, struct err *e)
     return drops_set(hub, NFPROTO_NETDEV, table, hooks, 0, pod->host_ifname, e);
 }
 
+static int hub_clear(const struct pod *pod, struct err *e)
+{
+    char table[64];
+    table_name(pod, table);
+    AUTO_CLOSE int hub = open(pod->net.hub, O_RDONLY | O_CLOEXEC);
+    if (hub < 0 && errno == ENOENT)
+        return 0;
+    if (hub < 0)
+        return err_errno(e, "open the hub %s", pod->net.hub);
+    return drops_clear(hub, NFPROTO_NETDEV, table, e);
+}
+
+int netlock_at_hub(const struct pod *pod, bool cut, struct err *e)
+{
+    return cut ? hub_set(pod, e) : hub_clear(pod, e);
+}
+
 int netlock_set(const struct pod *pod, struct err *e)
 {
     static const struct hook hooks[2] = {{"in", NF_INET_LOCAL_IN}, {"out", NF_INET_LOCAL_OUT}};
-    if (pod->net.present && hub_set(pod, e) < 0)
+    if (pod->net.present && netlock_ask_hub(pod, true, e) < 0)
         return err_wrap(e, "cut the pod's network at the hub");
     AUTO_CLOSE int inside = pod_namespace(pod, e);
     if (inside < 0 || drops_set(inside, NFPROTO_INET, "clusteros-lock", hooks, LOCK_PRIORITY_INSIDE, NULL, e) < 0)
@@ -127,16 +144,7 @@ int netlock_set(const struct pod *pod, struct err *e)
 
 int netlock_forget(const struct pod *pod, struct err *e)
 {
-    char table[64];
-    if (!pod->net.present)
-        return 0;
-    table_name(pod, table);
-    AUTO_CLOSE int hub = open(pod->net.hub, O_RDONLY | O_CLOEXEC);
-    if (hub < 0 && errno == ENOENT)
-        return 0;
-    if (hub < 0)
-        return err_errno(e, "open the hub %s", pod->net.hub);
-    return drops_clear(hub, NFPROTO_NETDEV, table, e);
+    return pod->net.present ? netlock_ask_hub(pod, false, e) : 0;
 }
 
 int netlock_clear(const struct pod *pod, struct err *e)

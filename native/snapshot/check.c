@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "../kernel/namespaces.h"
+#include "../kernel/netlock_hub.h"
 #include "../kernel/procfs.h"
 #include "sysv_save.h"
 
@@ -126,6 +127,8 @@ int snapshot_check(const struct pod *pod, struct refusals *out, struct err *e)
 {
     AUTO_FREE pid_t *pids = NULL;
     size_t count;
+    if (has_own_user_namespace(pod->init_pid) && netlock_leave_child(pod, e) < 0)
+        return -1;
     if (namespaces_join_user(pod->init_pid, e) < 0 || pod_pids(pod, &pids, &count, e) < 0)
         return -1;
     for (size_t k = 0; k < count; k++)

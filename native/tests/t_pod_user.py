@@ -90,6 +90,20 @@ def network(lab: Lab) -> None:
         ok(made.get("event") == "done", f"pod-{k} on a bridge of the user's own", made)
     said = lab.exec("pod-0", "/opt/clusteros/bin/clusteros-rsh", "10.77.0.2", "hostname; cat; exit 3", stdin=b"hello")
     ok(said.returncode == 3 and said.stdout == b"pod-1\nhello", "one runs a command on the other", said)
+    captured(lab, hub)
+
+
+def captured(lab: Lab, hub: str) -> None:
+    """The hub is of a namespace that the engine leaves when it enters the pod's."""
+    said = last(native("snapshot", "--pod", lab.pod("pod-1"), "--image", lab.dir / "image", "--then", "kill"))
+    ok(said.get("event") == "done", "a pod at that bridge is captured, and ended by it", said)
+    ended = lab.wait("pod-1")
+    ok(ended.get("event") == "done", "it has ended", ended)
+    net = f"hub={hub},ip=10.77.0.2/16,gw=10.77.255.254"
+    said = last(native("restore", "--image", lab.dir / "image", "--pod", lab.pod("pod-1-again"), "--net", net))
+    ok(said.get("event") == "done", "it comes back", said)
+    answer = lab.exec("pod-0", "/opt/clusteros/bin/clusteros-rsh", "10.77.0.2", "hostname")
+    ok(answer.returncode == 0 and answer.stdout == b"pod-1\n", "and answers on its address as before", answer)
 
 
 def main() -> int:
