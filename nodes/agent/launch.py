@@ -59,7 +59,6 @@ def _launchers(spec: PodSpec) -> dict[str, str]:
         "PRTE_MCA_plm_ssh_agent": AGENT,
         "PRTE_MCA_prte_default_hostfile": HOSTFILE,
         "PRTE_MCA_hwloc_default_binding_policy": "none",
-        "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
     }
     hydra = {"HYDRA_LAUNCHER": "rsh", "HYDRA_LAUNCHER_EXEC": AGENT, "HYDRA_HOST_FILE": HYDRA_HOSTFILE}
     return open_mpi_4 | prrte | hydra
