@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from pathlib import Path
 
@@ -16,6 +17,11 @@ def hierarchies() -> list[Path]:
     if v1:
         return v1
     return [ROOT] if (ROOT / "cgroup.controllers").exists() else []
+
+
+def writable() -> bool:
+    """Whether this user may make cgroups at all: without them nothing is limited and no pod can be frozen."""
+    return any(os.access(hierarchy, os.W_OK) for hierarchy in hierarchies())
 
 
 def join(name: str, pid: int) -> bool:

@@ -125,6 +125,18 @@ def up(lab: Lab, *, nodes: int = 3, port: int = DEFAULT_PORT, cores: int = 4, me
         listener.close()
     _wait_until_up(lab, sum(lab.node(n).exists() or not _destroyed(lab, n) for n in lab.node_names()), say)
     write_login(lab)
+    for line in missing_here():
+        say(line)
+
+
+def missing_here() -> list[str]:
+    """What this user's clusters cannot do, and root's can (docs/rootless.md has the whole list)."""
+    if os.geteuid() == 0:
+        return []
+    lines = ["you are not root: jobs that watch files (inotify) or have made themselves unreadable cannot be checkpointed"]
+    if not cgroups.writable():
+        lines.append("you may make no cgroups: no memory limits, no suspending; a pod that loses its lease ends instead of waiting frozen")
+    return lines
 
 
 def _destroyed(lab: Lab, name: str) -> bool:

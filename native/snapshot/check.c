@@ -1,6 +1,8 @@
 /* See check.h. Descriptors are looked at by files_check, mappings again in vma_save (their flags need the pause). */
 #include "check.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <linux/kcmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -93,6 +95,14 @@ static void maps_check(pid_t pid, uint64_t inner, struct refusals *out)
     }
 }
 
+/* A process that said so (PR_SET_DUMPABLE) belongs to root as far as /proc goes. */
+static bool is_readable(pid_t pid)
+{
+    AUTO_FREE char *path = xasprintf("/proc/%d/mem", pid);
+    AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
+    return fd >= 0 || (errno != EACCES && errno != EPERM);
+}
+
 static void process_check(const struct pod *pod, pid_t pid, struct refusals *out)
 {
     PROC_STATUS struct proc_status s = {0};
@@ -103,6 +113,8 @@ static void process_check(const struct pod *pod, pid_t pid, struct refusals *out
     uint64_t inner = (uint64_t)s.inner_pid;
     if (s.tracer)
         refuse(out, inner, -1, 0, "it is traced by a debugger");
+    if (!is_readable(pid))
+        refuse(out, inner, -1, 0, "it has made itself unreadable (PR_SET_DUMPABLE), and only root may read it then");
     if (s.seccomp == 1 || s.seccomp_filters > (pod->facts.io_uring_allowed ? 0u : 1u))
         refuse(out, inner, -1, 0, "it has seccomp filters of its own");
     for (size_t k = 0; k < 4; k++)
