@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import uuid
@@ -24,12 +25,19 @@ def launchers() -> list[tuple[str, str]]:
     found = []
     for name in ("openmpi", "mpich"):
         compiler, launcher = shutil.which(f"mpicc.{name}"), shutil.which(f"mpirun.{name}")
-        if compiler and launcher:
+        if compiler and launcher and not finalize_may_hang(launcher):
             found.append((compiler, launcher))
     for prefix in sorted((Path(__file__).resolve().parents[2] / "var" / "mpi").glob("*")):
         if (prefix / "bin" / "mpirun").exists():
             found.append((str(prefix / "bin" / "mpicc"), str(prefix / "bin" / "mpirun")))
     return found
+
+
+def finalize_may_hang(launcher: str) -> bool:
+    """MPICH before 4.2 over UCX, on any cluster and a busy machine (pmodels/mpich, pull request 6596): no test of ours."""
+    words = subprocess.run([launcher, "--version"], capture_output=True, text=True, check=False).stdout
+    version = re.search(r"HYDRA.*?Version:\s*(\d+)\.(\d+)", words, re.DOTALL)
+    return bool(version) and (int(version[1]), int(version[2])) < (4, 2)
 
 
 def compile_ring(mpicc: str, folder: Path) -> bytes:
