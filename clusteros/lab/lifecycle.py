@@ -5,6 +5,7 @@ Everything that `up` makes hangs on one process; `down` ends it and looks that n
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -171,7 +172,17 @@ def down(lab: Lab, *, wipe: bool = False, say: Say = print) -> None:
     if left:
         raise LabError("these cgroups are still in use: " + ", ".join(map(str, left)))
     if wipe:
-        shutil.rmtree(lab.directory, ignore_errors=True)
+        _delete(lab.directory)
+
+
+def _delete(tree: Path) -> None:
+    """With what overlayfs leaves there: folders of mode 000, which nobody but root may enter as they are."""
+    for folder, names, _ in os.walk(tree):
+        for path in (Path(folder, name) for name in names):
+            if os.geteuid() != 0 and not path.is_symlink():
+                with contextlib.suppress(OSError):
+                    path.chmod(0o700)
+    shutil.rmtree(tree, ignore_errors=True)
 
 
 def _end(lab: Lab, pid: int) -> None:
@@ -205,4 +216,4 @@ def destroy_node(lab: Lab, name: str) -> None:
     control(lab.socket).stopProcess(name)
     (lab.directory / "destroyed").mkdir(exist_ok=True)
     (lab.directory / "destroyed" / name).touch()
-    shutil.rmtree(lab.node(name), ignore_errors=True)
+    _delete(lab.node(name))
