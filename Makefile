@@ -7,6 +7,8 @@ MPI ?= openmpi
 NODES ?= 3
 PORT ?= 8080
 export PYTHONPATH := $(CURDIR)
+# services that start again must not compile everything anew
+export PYTHONDONTWRITEBYTECODE :=
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -49,12 +51,12 @@ $(VENV)/bin/uv: requirements-tools.txt
 
 $(VENV)/.ready: requirements.txt $(VENV)/bin/uv
 	@echo "installing the packages of requirements.txt"
-	@[ -e $(VENV)/.ready-dev ] || $(BIN)/uv pip install -q --python $(BIN)/python --require-hashes -r requirements.txt
+	@[ -e $(VENV)/.ready-dev ] || $(BIN)/uv pip install -q --compile-bytecode --python $(BIN)/python --require-hashes -r requirements.txt
 	@touch $@
 
 $(VENV)/.ready-dev: requirements-dev.txt $(VENV)/bin/uv
 	@echo "installing the packages of requirements-dev.txt"
-	@$(BIN)/uv pip install -q --python $(BIN)/python --require-hashes -r requirements-dev.txt
+	@$(BIN)/uv pip install -q --compile-bytecode --python $(BIN)/python --require-hashes -r requirements-dev.txt
 	@touch $@ $(VENV)/.ready
 
 clean: down ## remove what was built, the virtual environment too

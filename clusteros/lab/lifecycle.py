@@ -68,9 +68,10 @@ def _start(lab: Lab, listener: socket.socket) -> int:
     command = ["unshare", *([] if os.geteuid() == 0 else ["--user", "--map-root-user"])]
     command += ["--mount", "--net", "--ipc", "--pid", "--fork", "--kill-child=SIGKILL", "--mount-proc"]
     command += [sys.executable, "-m", "clusteros.lab.front", str(lab.directory)]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "PATH": os.environ.get("PATH", "/usr/bin:/bin") + ":/usr/sbin:/sbin"}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # services start again within seconds only when they are compiled
     os.dup2(listener.fileno(), LISTEN_FD, inheritable=True)
     log = (lab.directory / "lab.log").open("ab")
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "PATH": os.environ.get("PATH", "/usr/bin:/bin") + ":/usr/sbin:/sbin"}
     process = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=[LISTEN_FD], start_new_session=True,
         env=environment, cwd=REPOSITORY,
