@@ -16,6 +16,7 @@
 #include "leftovers.h"
 #include "load.h"
 #include "sysv_load.h"
+#include "tcp_room.h"
 
 enum word { WORD_TREE = 't', WORD_FINISH = 'f', WORD_FINISHED = 'd', WORD_RUN = 'r' };
 
@@ -65,7 +66,10 @@ static int in_pod(struct pod *pod, void *ctx, int channel, struct err *e)
     r->stdout_fd = pod->stdout_fd;
     r->stderr_fd = pod->stderr_fd;
     last_pid_set(r->image);
-    if (sysv_load(r, e) < 0 || root_seal(e) < 0 || files_load_shared(r, e) < 0 || processes_make(r, e) < 0)
+    if (sysv_load(r, e) < 0 || tcp_room_make(r, e) < 0 || root_seal(e) < 0 || files_load_shared(r, e) < 0)
+        return -1;
+    tcp_room_end();
+    if (processes_make(r, e) < 0)
         return -1;
     pod->facts.command_pid = r->image->pod.command_pid;
     if (word_send(channel, WORD_TREE, e) < 0 || word_expect(channel, WORD_FINISH, e) < 0 || sysv_load_finish(r, e) < 0 ||

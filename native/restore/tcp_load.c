@@ -15,6 +15,7 @@
 #include "../kernel/tcpstate.h"
 #include "../snapshot/files_save.h"
 #include "files_load.h"
+#include "tcp_room.h"
 
 #define CHUNK_FIRST (1u << 20)
 
@@ -170,7 +171,7 @@ static int connection_load(struct restore *r, const struct tcp_socket *t, struct
     size_t index;
     size_t arrived = arrived_bytes(r, t);
     int fd = socket_make(r, t, &index, e);
-    if (fd < 0 || sockbufs_widen(fd, t->sndbuf, t->rcvbuf, e) < 0)
+    if (fd < 0 || sockbufs_widen(fd, tcp_room_of(t->sndbuf, &t->send_queue), tcp_room_of(t->rcvbuf, &t->receive_queue), e) < 0)
         return -1;
     uint32_t sent_from = (uint32_t)t->snd_seq - (uint32_t)(t->send_queue.len - arrived);
     if (sequence_set(fd, TCP_SEND_QUEUE, sent_from, e) < 0 ||

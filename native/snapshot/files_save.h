@@ -68,6 +68,7 @@ MUST_CHECK int sockfilter_save(int fd, struct sockopt **options, size_t *count, 
 MUST_CHECK int sockopts_load(int fd, unsigned families, const struct sockopt *options, size_t count, struct err *e);
 MUST_CHECK int sockbufs_save(int fd, uint64_t *sndbuf, uint64_t *rcvbuf, uint64_t *lock, struct err *e);
 /* Room for at least what it had (queues go in before the final size is set). */
+uint64_t sockbuf_wide(uint64_t bytes); /* how much that is */
 MUST_CHECK int sockbufs_widen(int fd, uint64_t sndbuf, uint64_t rcvbuf, struct err *e);
 MUST_CHECK int sockbufs_load(int fd, uint64_t sndbuf, uint64_t rcvbuf, uint64_t lock, struct err *e);
 

@@ -212,12 +212,29 @@ static int buffer_set(int fd, int force, int plain, uint64_t bytes, struct err *
     return 0;
 }
 
+uint64_t sockbuf_wide(uint64_t bytes)
+{
+    return 2 * bytes + (1u << 20);
+}
+
+/* Where the plain option must do, it could only make a buffer smaller that is wide enough already (tcp_room.c). */
+static int buffer_widen(int fd, int force, int plain, uint64_t bytes, struct err *e)
+{
+    uint64_t now = 0;
+    int half = (int)(bytes / 2), both = 3;
+    if (setsockopt(fd, SOL_SOCKET, force, &half, sizeof half) == 0)
+        return 0;
+    if (errno == EPERM && number_get(fd, plain, &now, e) == 0 && now >= bytes) /* or the kernel tunes it down again */
+        return setsockopt(fd, SOL_SOCKET, SO_BUF_LOCK, &both, sizeof both) < 0 ? err_errno(e, "lock of socket buffers") : 0;
+    return buffer_set(fd, force, plain, bytes, e);
+}
+
 int sockbufs_widen(int fd, uint64_t sndbuf, uint64_t rcvbuf, struct err *e)
 {
     if (sndbuf > INT32_MAX / 4 || rcvbuf > INT32_MAX / 4)
         return err_set(e, E_BAD_IMAGE, "socket buffers of %lu and %lu bytes", sndbuf, rcvbuf);
-    return buffer_set(fd, SO_SNDBUFFORCE, SO_SNDBUF, 2 * sndbuf + (1u << 20), e) < 0 ||
-                   buffer_set(fd, SO_RCVBUFFORCE, SO_RCVBUF, 2 * rcvbuf + (1u << 20), e) < 0
+    return buffer_widen(fd, SO_SNDBUFFORCE, SO_SNDBUF, sockbuf_wide(sndbuf), e) < 0 ||
+                   buffer_widen(fd, SO_RCVBUFFORCE, SO_RCVBUF, sockbuf_wide(rcvbuf), e) < 0
                ? -1
                : 0;
 }
