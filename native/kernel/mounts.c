@@ -12,6 +12,8 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "inside.h"
+
 bool namespace_is_first(void)
 {
     struct err ignored;
@@ -159,6 +161,8 @@ static int part_bind(const char *root, const char *place, bool readonly, struct 
     AUTO_FREE char *at = xasprintf("%s%s", root, place);
     if (stat(place, &st) < 0 || !S_ISDIR(st.st_mode))
         return 0; /* a mounted file, or one that we may not see */
+    if (inside_is_linked(at))
+        return err_set(e, E_BAD_IMAGE, "a part of %s is a link in the pod's root", place);
     if (io_mkdirs(at, 0755, e) < 0)
         return -1;
     if (readonly)

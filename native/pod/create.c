@@ -28,7 +28,7 @@ struct making {
     const struct pod_program *program;
     void *ctx;
     struct pod_root root;
-    int status_fd;               /* to the caller */
+    int lock, status_fd;         /* keeper.lock; to the caller */
     int channel, init_channel;   /* keeper's and podinit's ends */
     int act_ends[2];             /* act's and in_pod's ends */
     int report, act_report;      /* keeper's and act's ends */
@@ -83,7 +83,7 @@ static int init_start(struct making *m, struct err *e)
         .uid = m->pod->facts.uid,
         .gid = m->pod->facts.gid,
     };
-    const int keepers[] = {m->status_fd, m->channel, m->report, m->act_report, m->act_ends[0], -1, -1};
+    const int keepers[] = {m->lock, m->status_fd, m->channel, m->report, m->act_report, m->act_ends[0], -1, -1};
     int close_fds[ARRAY_LENGTH(keepers)], count = 0;
     for (size_t k = 0; k < ARRAY_LENGTH(keepers); k++)
         if (keepers[k] >= 0)
@@ -240,7 +240,7 @@ static _Noreturn void keeper_make(struct making *m)
 {
     struct err error = {0}, ignored;
     keeper_daemonize(m);
-    int lock = keeper_lock(m->pod->dirfd, &error);
+    int lock = m->lock = keeper_lock(m->pod->dirfd, &error);
     bool failed = lock < 0 || everything_make(m, &error) < 0;
     if (failed && lock >= 0)
         everything_undo(m);

@@ -3,10 +3,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <malloc.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -96,6 +98,33 @@ static void keeper_things_close(const struct pod_init *init)
     close(null);
 }
 
+/* POD as a mount of its own: from our descriptor of it no path leads up into the machine's tree. Where that is not allowed, there is
+ * still the care that everybody takes with paths (kernel/inside.h). */
+static void directory_detach(const struct pod *pod)
+{
+    int own = open_tree(AT_FDCWD, ".", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+    if (own < 0)
+        return;
+    CHECK(dup3(own, pod->dirfd, O_CLOEXEC) == pod->dirfd);
+    close(own);
+}
+
+/* Root's groups would open files of the machine to a job of another user. An ordinary user may not drop groups, and has only its own. */
+static int groups_drop(struct err *e)
+{
+    return setgroups(0, NULL) < 0 && errno != EPERM ? err_errno(e, "drop the supplementary groups") : 0;
+}
+
+static void building_things_close(const struct pod_init *init)
+{
+    for (size_t k = 0; k < ARRAY_LENGTH(init->pod->tree_fds); k++) {
+        close(init->pod->tree_fds[k]);
+        init->pod->tree_fds[k] = -1;
+    }
+    if (init->root->rsh_fd >= 0)
+        close(init->root->rsh_fd);
+}
+
 static int world_make(const struct pod_init *init, struct err *e)
 {
     const struct pod *pod = init->pod;
@@ -107,7 +136,11 @@ static int world_make(const struct pod_init *init, struct err *e)
         return -1;
     if (chdir(pod->dir) < 0) /* by path: the descriptor leads into the mount namespace that we left */
         return err_errno(e, "enter %s", pod->dir);
-    return root_build(pod, init->root, e);
+    directory_detach(pod);
+    if (groups_drop(e) < 0 || root_build(pod, init->root, e) < 0)
+        return -1;
+    building_things_close(init);
+    return 0;
 }
 
 /* The reaper keeps POD's directory; everything else that was inherited goes. */

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "../kernel/inside.h"
 #include "../kernel/mounts.h"
 
 #define ETC_FILE_MAX (16u << 20)
@@ -18,6 +19,14 @@ static int directory_make(const char *path, struct err *e)
     if (mkdir(path, 0755) < 0 && errno != EEXIST)
         return err_errno(e, "mkdir %s", path);
     return 0;
+}
+
+/* A place to mount at: a link there (a captured tree may hold one) would lead into the old root. */
+static int place_make(const char *path, struct err *e)
+{
+    if (directory_make(path, e) < 0)
+        return -1;
+    return inside_is_linked(path) ? err_set(e, E_BAD_IMAGE, "/%s is a link in the pod's root", path + strlen("root/")) : 0;
 }
 
 /* ---- mounts (paths relative to POD: the old root is still there) */
@@ -39,7 +48,7 @@ static int mounts_make(const struct pod *pod, const char *lower, struct err *e)
     if (strcmp(lower, "/") == 0 && mount_host_parts("root", e) < 0)
         return -1;
     for (size_t k = 0; k < ARRAY_LENGTH(places); k++)
-        if (directory_make(places[k], e) < 0)
+        if (place_make(places[k], e) < 0)
             return -1;
     if (kernel_mounts(e) < 0 || mount_dev("root/dev", pod->tree_fds[1], e) < 0)
         return -1;
@@ -52,8 +61,12 @@ static int mounts_make(const struct pod *pod, const char *lower, struct err *e)
 
 static int file_write(const char *path, const void *data, size_t len, mode_t mode, struct err *e)
 {
-    unlink(path); /* never through a link that the lower root has there */
-    AUTO_CLOSE int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
+    const char *name;
+    AUTO_CLOSE int above = inside_parent(path, &name);
+    if (above < 0)
+        return err_errno(e, "create %s in the pod", path);
+    unlinkat(above, name, 0); /* never through a link that the lower root has there */
+    AUTO_CLOSE int fd = openat(above, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
     if (fd < 0)
         return err_errno(e, "create %s in the pod", path);
     if (fchmod(fd, mode) < 0)
@@ -66,12 +79,20 @@ static int text_write(const char *path, const char *text, struct err *e)
     return file_write(path, text, strlen(text), 0644, e);
 }
 
+static bool is_in_upper_etc(const struct pod *pod, const char *name)
+{
+    struct stat st;
+    AUTO_CLOSE int upper = openat(pod->dirfd, "upper", O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    AUTO_CLOSE int above = upper < 0 ? -1 : openat(upper, "etc", O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    return above >= 0 && fstatat(above, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
 static int hosts_write(const struct pod *pod, const char *hosts, struct err *e)
 {
     char ip[64];
     if (hosts)
         return text_write("/etc/hosts", hosts, e);
-    if (faccessat(pod->dirfd, "upper/etc/hosts", F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+    if (is_in_upper_etc(pod, "hosts"))
         return 0; /* it came back with the image */
     snprintf(ip, sizeof ip, "%s", pod->net.present ? pod->net.ip : "127.0.0.1");
     ip[strcspn(ip, "/")] = 0;
@@ -91,10 +112,22 @@ static bool id_is_known(const char *text, uint64_t id)
     return false;
 }
 
+/* Not through a link at the end, which could make anything of the machine's part of the root readable. */
+static int plain_read(const char *path, struct buf *text, struct err *e)
+{
+    struct stat st;
+    char self[64];
+    AUTO_CLOSE int fd = inside_open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, 0);
+    if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+        return err_set(e, E_NO_INPUT, "%s is no file that can be read", path);
+    snprintf(self, sizeof self, "/proc/self/fd/%d", fd);
+    return io_slurp(AT_FDCWD, self, text, ETC_FILE_MAX, e);
+}
+
 static int id_add(const char *path, uint64_t id, const char *line, struct err *e)
 {
     AUTO_BUF struct buf text = {0};
-    if (io_slurp(AT_FDCWD, path, &text, ETC_FILE_MAX, e) < 0) {
+    if (plain_read(path, &text, e) < 0) {
         buf_free(&text); /* a root without such a file gets one */
         buf_add(&text, "", 1);
         text.len = 0;
@@ -120,7 +153,8 @@ static int identity_write(const struct pod_facts *f, struct err *e)
 
 static int resolver_write(const char *resolver, struct err *e)
 {
-    if (access("/etc/resolv.conf", R_OK) == 0 || !resolver)
+    AUTO_CLOSE int there = inside_open("/etc/resolv.conf", O_RDONLY | O_NONBLOCK | O_NOCTTY, 0);
+    if (there >= 0 || !resolver)
         return 0;
     return text_write("/etc/resolv.conf", resolver, e);
 }
@@ -129,29 +163,35 @@ static int resolver_write(const char *resolver, struct err *e)
 
 static int rsh_install(int rsh_fd, struct err *e)
 {
-    static const char *const names[] = {"/opt/clusteros/bin/shims/ssh", "/opt/clusteros/bin/shims/rsh"};
+    static const char *const names[] = {"ssh", "rsh"};
     AUTO_BUF struct buf program = {0};
     char path[64];
-    if (rsh_fd < 0 || access("/opt/clusteros/bin/clusteros-rsh", X_OK) == 0)
+    AUTO_CLOSE int there = inside_open("/opt/clusteros/bin/clusteros-rsh", O_PATH | O_NOFOLLOW, 0);
+    if (rsh_fd < 0 || there >= 0)
         return 0;
     snprintf(path, sizeof path, "/proc/self/fd/%d", rsh_fd);
-    if (io_slurp(AT_FDCWD, path, &program, 64u << 20, e) < 0 || io_mkdirs("/opt/clusteros/bin/shims", 0755, e) < 0)
+    if (io_slurp(AT_FDCWD, path, &program, 64u << 20, e) < 0)
+        return -1;
+    AUTO_CLOSE int shims = inside_mkdirs("/opt/clusteros/bin/shims", 0755, e);
+    if (shims < 0)
         return -1;
     if (file_write("/opt/clusteros/bin/clusteros-rsh", program.data, program.len, 0755, e) < 0)
         return -1;
     for (size_t k = 0; k < ARRAY_LENGTH(names); k++)
-        if (symlink("../clusteros-rsh", names[k]) < 0 && errno != EEXIST)
+        if (symlinkat("../clusteros-rsh", shims, names[k]) < 0 && errno != EEXIST)
             return err_errno(e, "link %s", names[k]);
     return 0;
 }
 
 static int workdir_make(const char *path, const struct pod_facts *f, struct err *e)
 {
-    if (!path || access(path, F_OK) == 0)
+    AUTO_CLOSE int there = path ? inside_open(path, O_PATH, 0) : -1;
+    if (!path || there >= 0)
         return 0;
-    if (io_mkdirs(path, 0755, e) < 0)
+    AUTO_CLOSE int made = inside_mkdirs(path, 0755, e);
+    if (made < 0)
         return -1;
-    if (chown(path, (uid_t)f->uid, (gid_t)f->gid) < 0)
+    if (fchownat(made, "", (uid_t)f->uid, (gid_t)f->gid, AT_EMPTY_PATH) < 0)
         return err_errno(e, "give %s to the pod's user", path);
     return 0;
 }

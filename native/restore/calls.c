@@ -1,6 +1,9 @@
 /* Batches of remote calls that must succeed. See load.h. */
 #include <errno.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
 #include <string.h>
+#include <sys/syscall.h>
 
 #include "load.h"
 
@@ -55,4 +58,16 @@ int call_data(struct call_list *l, const void *data, size_t len, uint64_t *addre
         return -1;
     l->data_used += room;
     return 0;
+}
+
+int call_open(struct call_list *l, const char *path, int flags, struct err *e)
+{
+    struct open_how how = {.flags = (unsigned)(flags | O_CLOEXEC), .resolve = RESOLVE_NO_MAGICLINKS};
+    AUTO_BUF struct buf both = {0};
+    uint64_t address;
+    buf_add(&both, &how, sizeof how);
+    buf_add(&both, path, strlen(path) + 1);
+    if (call_data(l, both.data, both.len, &address, e) < 0)
+        return -1;
+    return CALL(l, e, SYS_openat2, (uint64_t)AT_FDCWD, address + sizeof how, address, sizeof how, 0, 0);
 }

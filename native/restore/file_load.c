@@ -6,6 +6,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "../kernel/inside.h"
 #include "../store/sha256.h"
 #include "files_load.h"
 
@@ -22,21 +23,32 @@ bool file_is_late(const struct file *f)
     return digits > 0 && (at[digits] == '/' || !at[digits]) && !(digits == 1 && *at == '1');
 }
 
+/* Opened before its mode was changed: the owner of a file could change it back. */
+static int own_open(const struct restore *r, const char *path, int flags)
+{
+    struct stat st;
+    struct err ignored;
+    AUTO_CLOSE int place = inside_open(path, O_PATH | O_NOFOLLOW, 0);
+    if (place < 0 || fstat(place, &st) < 0 || st.st_uid != r->pod->facts.uid || (!S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode))) {
+        errno = EACCES;
+        return -1;
+    }
+    return flags & O_PATH ? fcntl(place, F_DUPFD_CLOEXEC, 0) : file_reopen(place, (uint64_t)flags, &ignored);
+}
+
 static int path_open(const struct restore *r, const struct file *f, struct err *e)
 {
-    int flags = (int)(f->flags & OPEN_FLAGS_ALLOWED & ~(uint64_t)O_ASYNC) | O_CLOEXEC | O_NOCTTY;
-    struct stat st;
+    int flags = (int)(f->flags & OPEN_FLAGS_ALLOWED & ~(uint64_t)O_ASYNC) | O_NOCTTY;
     if (f->path[0] != '/')
         return err_set(e, E_BAD_IMAGE, "the path \"%s\" is not absolute", f->path);
+    if (file_is_late(f) && strstr(f->path, "/.."))
+        return err_set(e, E_BAD_IMAGE, "the path \"%s\" leads out of /proc", f->path);
     if (file_is_late(f)) /* of the job's own processes: nothing that the owner could not see */
-        return open(f->path, flags);
+        return inside_open(f->path, flags, 0);
     owner_rights_begin(r);
-    int fd = open(f->path, flags);
+    int fd = inside_open(f->path, flags, 0);
     owner_rights_end(r);
-    /* Opened before its mode was changed: the owner of a file could change it back. */
-    if (fd < 0 && errno == EACCES && lstat(f->path, &st) == 0 && st.st_uid == r->pod->facts.uid)
-        fd = open(f->path, flags | O_NOFOLLOW);
-    return fd;
+    return fd < 0 && errno == EACCES ? own_open(r, f->path, flags) : fd;
 }
 
 static int identity_check(int fd, const struct file *f, struct err *e)

@@ -1,9 +1,11 @@
 /* inotify(7), every watch under its old number. Mirrors snapshot/inotify_save.c. */
 #include <fcntl.h>
+#include <stdio.h>
 #include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "../kernel/inside.h"
 #include "files_load.h"
 
 #ifndef INOTIFY_IOC_SETNEXTWD
@@ -12,10 +14,14 @@
 
 static int watch_load(const struct restore *r, int fd, const struct inotify_watch *watch, struct err *e)
 {
+    char self[64];
+    uint32_t mask = (uint32_t)watch->mask;
     if (ioctl(fd, INOTIFY_IOC_SETNEXTWD, (long)watch->wd) < 0)
         return err_errno(e, "number %lu of an inotify watch", watch->wd);
     owner_rights_begin(r);
-    int wd = inotify_add_watch(fd, watch->path, (uint32_t)watch->mask);
+    AUTO_CLOSE int place = inside_open(watch->path, O_PATH | (mask & IN_DONT_FOLLOW ? O_NOFOLLOW : 0), 0);
+    snprintf(self, sizeof self, "/proc/self/fd/%d", place);
+    int wd = place < 0 ? -1 : inotify_add_watch(fd, self, mask & ~(uint32_t)IN_DONT_FOLLOW);
     owner_rights_end(r);
     if (wd < 0)
         return err_errno(e, "inotify watch on %s", watch->path);

@@ -52,4 +52,6 @@ MUST_CHECK int call_add(struct call_list *l, const uint64_t call[7], struct err 
 #define CALL(l, e, ...) call_add(l, (const uint64_t[7]){__VA_ARGS__}, e)
 /* Put data for the calls that follow; valid until the list is flushed (flushes first when there is no room). */
 MUST_CHECK int call_data(struct call_list *l, const void *data, size_t len, uint64_t *address, struct err *e);
+/* openat(2) of a path inside the pod, without magic links of /proc (see kernel/inside.h); the data of earlier calls may be gone afterwards. */
+MUST_CHECK int call_open(struct call_list *l, const char *path, int flags, struct err *e);
 MUST_CHECK int call_flush(struct call_list *l, struct err *e);

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "../kernel/inside.h"
 #include "files_load.h"
 
 #ifndef F_ADD_SEALS
@@ -39,11 +40,13 @@ static int unlinked_make(const struct restore *r, const struct memobj *m, struct
         return err_set(e, E_BAD_IMAGE, "the path \"%s\" of an unlinked file", m->name);
     for (int i = 0; i < TAKEN_TRIES; i++) {
         AUTO_FREE char *path = i ? xasprintf("%s.%d", m->name, i) : xstrdup(m->name);
+        const char *name;
         owner_rights_begin(r);
-        int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+        AUTO_CLOSE int above = inside_parent(path, &name);
+        int fd = above < 0 ? -1 : openat(above, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
         owner_rights_end(r);
         if (fd >= 0) {
-            CHECK(unlink(path) == 0);
+            CHECK(unlinkat(above, name, 0) == 0);
             return fd;
         }
         if (errno == ENOENT || errno == EACCES || errno == ENOTDIR)

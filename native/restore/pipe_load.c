@@ -2,13 +2,16 @@
  * Mirrors snapshot/pipe_save.c. */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "../kernel/inside.h"
 #include "files_load.h"
 
 #define CAPACITY_MAX (1ul << 30)
+#define PIPE_BYTES 65536ul /* of a new pipe */
 
 struct ends {
     int reader, writer;      /* or -1 */
@@ -32,10 +35,20 @@ static int packets_write(int fd, const struct bytes *data, struct err *e)
     return 0;
 }
 
+/* What an ordinary process may ask for; podinit could ask for more. */
+static uint64_t capacity_allowed(void)
+{
+    AUTO_BUF struct buf text = {0};
+    struct err ignored;
+    return io_slurpf(&text, 64, &ignored, "/proc/sys/fs/pipe-max-size") < 0 ? PIPE_BYTES : strtoul((char *)text.data, NULL, 10);
+}
+
 static int pipe_fill(int writer, const struct pipe *p, struct err *e)
 {
     if (p->capacity > CAPACITY_MAX || p->data.len > p->capacity + p->capacity)
         return err_set(e, E_BAD_IMAGE, "a pipe of %lu bytes", p->capacity);
+    if (p->capacity > capacity_allowed() && p->capacity > PIPE_BYTES)
+        return err_set(e, E_UNSUPPORTED, "a pipe of %lu bytes: this node allows %lu (fs.pipe-max-size)", p->capacity, capacity_allowed());
     if (fcntl(writer, F_SETPIPE_SZ, (int)p->capacity) < 0)
         return err_errno(e, "a pipe of %lu bytes", p->capacity);
     if (p->packet)
@@ -50,7 +63,7 @@ static int fifo_open(const struct restore *r, const struct pipe *p, struct ends 
 {
     struct stat st;
     owner_rights_begin(r);
-    out->writer = open(p->path, O_RDWR | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC);
+    out->writer = inside_open(p->path, O_RDWR | O_NONBLOCK | O_NOFOLLOW, 0);
     owner_rights_end(r);
     if (out->writer < 0 || fstat(out->writer, &st) < 0)
         return err_errno(e, "FIFO %s", p->path);

@@ -19,20 +19,25 @@ struct mm_map { /* struct prctl_mm_map */
     uint32_t auxv_size, exe_fd;
 };
 
+static int open_as(struct call_list *l, const char *path, int flags, uint64_t number, struct err *e)
+{
+    if (call_open(l, path, flags, e) < 0)
+        return -1;
+    l->wanted[l->count - 1] = (int64_t)number;
+    return 0;
+}
+
 static int mm_load(struct call_list *l, const struct restore *r, const struct mm *mm, uint64_t free_fd, struct err *e)
 {
-    uint64_t path, auxv, map_at;
+    uint64_t auxv, map_at;
     struct mm_map map = {mm->start_code, mm->end_code, mm->start_data, mm->end_data, mm->start_brk, mm->brk,
                          mm->start_stack, mm->arg_start, mm->arg_end, mm->env_start, mm->env_end, 0,
                          (uint32_t)mm->auxv.len, (uint32_t)free_fd};
-    if (call_data(l, mm->exe, strlen(mm->exe) + 1, &path, e) < 0 || call_data(l, mm->auxv.data, mm->auxv.len, &auxv, e) < 0)
+    if (CALL(l, e, SYS_setfsuid, r->image->pod.uid, 0, 0, 0, 0, 0) < 0 || open_as(l, mm->exe, O_RDONLY, free_fd, e) < 0 ||
+        CALL(l, e, SYS_setfsuid, 0, 0, 0, 0, 0, 0) < 0 || call_flush(l, e) < 0 || call_data(l, mm->auxv.data, mm->auxv.len, &auxv, e) < 0)
         return -1;
     map.auxv = mm->auxv.len ? auxv : 0;
-    if (call_data(l, &map, sizeof map, &map_at, e) < 0 || CALL(l, e, SYS_setfsuid, r->image->pod.uid, 0, 0, 0, 0, 0) < 0 ||
-        CALL(l, e, SYS_open, path, O_RDONLY | O_CLOEXEC, 0, 0, 0, 0) < 0)
-        return -1;
-    l->wanted[l->count - 1] = (int64_t)free_fd;
-    if (CALL(l, e, SYS_setfsuid, 0, 0, 0, 0, 0, 0) < 0 || CALL(l, e, SYS_prctl, PR_SET_MM, PR_SET_MM_MAP, map_at, sizeof map, 0, 0) < 0)
+    if (call_data(l, &map, sizeof map, &map_at, e) < 0 || CALL(l, e, SYS_prctl, PR_SET_MM, PR_SET_MM_MAP, map_at, sizeof map, 0, 0) < 0)
         return -1;
     return CALL(l, e, SYS_close, free_fd, 0, 0, 0, 0, 0) < 0 ? -1 : call_flush(l, e);
 }
@@ -56,14 +61,37 @@ static int sigactions_load(struct call_list *l, const struct task *t, struct err
     return call_flush(l, e);
 }
 
+static uint64_t lowest_free(const struct task *t, const struct restore *r, uint64_t from)
+{
+    for (uint64_t number = from;; number++) {
+        bool taken = false;
+        for (size_t k = 0; k < t->fds_count; k++)
+            taken |= t->fds[k].number == number;
+        for (size_t k = 0; k < r->image->memobjs_count; k++)
+            taken |= (uint64_t)r->memobj_fds[k] == number;
+        if (!taken)
+            return number;
+    }
+}
+
+/* By descriptor, and back to the working directory. */
+static int root_enter(struct call_list *l, uint64_t root, uint64_t cwd, struct err *e)
+{
+    uint64_t here;
+    if (call_data(l, ".", 2, &here, e) < 0 || CALL(l, e, SYS_fchdir, root, 0, 0, 0, 0, 0) < 0 || CALL(l, e, SYS_chroot, here, 0, 0, 0, 0, 0) < 0)
+        return -1;
+    return CALL(l, e, SYS_close, root, 0, 0, 0, 0, 0) < 0 ? -1 : CALL(l, e, SYS_fchdir, cwd, 0, 0, 0, 0, 0);
+}
+
 static int directories_load(struct call_list *l, const struct restore *r, const struct task *t, struct err *e)
 {
-    uint64_t cwd, root;
-    if (call_data(l, t->cwd, strlen(t->cwd) + 1, &cwd, e) < 0 || call_data(l, t->root, strlen(t->root) + 1, &root, e) < 0 ||
-        CALL(l, e, SYS_setfsuid, r->image->pod.uid, 0, 0, 0, 0, 0) < 0 || CALL(l, e, SYS_chdir, cwd, 0, 0, 0, 0, 0) < 0 ||
-        CALL(l, e, SYS_setfsuid, 0, 0, 0, 0, 0, 0) < 0)
+    uint64_t cwd = lowest_free(t, r, 0), root = lowest_free(t, r, cwd + 1);
+    if (CALL(l, e, SYS_setfsuid, r->image->pod.uid, 0, 0, 0, 0, 0) < 0 || open_as(l, t->cwd, O_PATH | O_DIRECTORY, cwd, e) < 0 ||
+        CALL(l, e, SYS_fchdir, cwd, 0, 0, 0, 0, 0) < 0 || CALL(l, e, SYS_setfsuid, 0, 0, 0, 0, 0, 0) < 0)
         return -1;
-    if (strcmp(t->root, "/") != 0 && CALL(l, e, SYS_chroot, root, 0, 0, 0, 0, 0) < 0)
+    if (strcmp(t->root, "/") != 0 && (open_as(l, t->root, O_PATH | O_DIRECTORY, root, e) < 0 || root_enter(l, root, cwd, e) < 0))
+        return -1;
+    if (CALL(l, e, SYS_close, cwd, 0, 0, 0, 0, 0) < 0)
         return -1;
     return CALL(l, e, SYS_umask, t->umask & 0777, 0, 0, 0, 0, 0);
 }
@@ -96,19 +124,6 @@ static int oddities_load(struct call_list *l, const struct task *t, struct err *
     return CALL(l, e, SYS_personality, t->personality & 0xffffffff, 0, 0, 0, 0, 0);
 }
 
-static uint64_t lowest_free(const struct task *t, const struct restore *r)
-{
-    for (uint64_t number = 0;; number++) {
-        bool taken = false;
-        for (size_t k = 0; k < t->fds_count; k++)
-            taken |= t->fds[k].number == number;
-        for (size_t k = 0; k < r->image->memobjs_count; k++)
-            taken |= (uint64_t)r->memobj_fds[k] == number;
-        if (!taken)
-            return number;
-    }
-}
-
 static int memobjs_close(struct call_list *l, const struct restore *r, struct err *e)
 {
     for (size_t k = 0; k < r->image->memobjs_count; k++)
@@ -133,8 +148,8 @@ int task_load(struct restore *r, struct victim *v, const struct task *task, stru
     AUTO_FREE struct call_list *l = xcalloc(1, sizeof *l);
     *l = (struct call_list){.v = v, .what = "set up the process"};
     oom_load(v, task);
-    if (mm_load(l, r, &task->mm, lowest_free(task, r), e) < 0 || memobjs_close(l, r, e) < 0 || sigactions_load(l, task, e) < 0 ||
-        directories_load(l, r, task, e) < 0 || oddities_load(l, task, e) < 0 || call_flush(l, e) < 0)
+    if (mm_load(l, r, &task->mm, lowest_free(task, r, 0), e) < 0 || directories_load(l, r, task, e) < 0 || memobjs_close(l, r, e) < 0 ||
+        sigactions_load(l, task, e) < 0 || oddities_load(l, task, e) < 0 || call_flush(l, e) < 0)
         return -1;
     return limits_load(l, task, e) < 0 ? -1 : call_flush(l, e);
 }

@@ -215,12 +215,17 @@ static int message_send(int fd, const struct unix_message *message, const struct
         struct cmsghdr head;
         char room[CMSG_SPACE(sizeof(struct ucred))];
     } control = {0};
+    struct sockaddr_un address;
+    AUTO_CLOSE int held = -1;
     struct ucred creds = {.pid = getpid(), .uid = (uid_t)message->uid, .gid = (gid_t)message->gid};
     struct iovec part = {message->data.data, message->data.len};
     struct msghdr header = {.msg_iov = &part, .msg_iovlen = 1};
-    if (to) {
-        header.msg_name = to->name.data;
-        header.msg_namelen = (socklen_t)to->name.len;
+    if (to && to->name.len) {
+        size_t len;
+        if (name_reach(to, &address, &len, &held, e) < 0)
+            return -1;
+        header.msg_name = &address;
+        header.msg_namelen = (socklen_t)len;
     }
     if (message->has_creds) {
         header.msg_control = &control;

@@ -160,9 +160,8 @@ static int expect(struct call_list *l, uint64_t value)
 
 static int map_file(struct call_list *l, const struct vma *v, uint64_t free_fd, struct err *e)
 {
-    uint64_t path, len = v->end - v->start;
-    if (call_data(l, v->path, strlen(v->path) + 1, &path, e) < 0 ||
-        CALL(l, e, SYS_open, path, (v->mode == O_RDWR ? O_RDWR : O_RDONLY) | O_CLOEXEC, 0, 0, 0, 0) < 0 || expect(l, free_fd) < 0 ||
+    uint64_t len = v->end - v->start;
+    if (call_open(l, v->path, v->mode == O_RDWR ? O_RDWR : O_RDONLY, e) < 0 || expect(l, free_fd) < 0 ||
         CALL(l, e, SYS_mmap, v->start, len, v->prot, mmap_flags(v), free_fd, v->offset) < 0 || expect(l, v->start) < 0)
         return -1;
     return CALL(l, e, SYS_close, free_fd, 0, 0, 0, 0, 0);
