@@ -89,13 +89,21 @@ FRONT: dict[str, Callable[[Lab], None]] = {
 def kill_one_podinit(lab: Lab) -> int:
     """kill -9 of process 1 of one pod: the pod is gone at once, as when a node dies under it."""
     for pid, argv in engine_pids(lab):
-        numbers = _pids_inside(pid)
+        numbers = pids_inside(pid)
         if numbers and numbers[-1] == 1 and "--keeper" not in argv:
             return kill_pids([pid])
     return 0
 
 
-def _pids_inside(pid: int) -> list[int]:
+def node_pid(lab: Lab, node: str) -> int:
+    """Process 1 of a node, as this namespace numbers it: the grandchild of the program that the supervisor runs."""
+    inner, tree = int(supervise.control(lab.socket).getProcessInfo(node)["pid"]), _children()
+    outer = next(pid for pid in lab_pids(lab) if len(pids_inside(pid)) == 2 and pids_inside(pid)[-1] == inner)
+    return tree[tree[outer][0]][0]
+
+
+def pids_inside(pid: int) -> list[int]:
+    """The numbers of a process from this namespace inwards (NSpid, proc(5)); empty when it is gone."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError:
