@@ -6,6 +6,7 @@ One lab serves all tests of a session and is ended with it, also when tests fail
 from __future__ import annotations
 
 import base64
+import logging
 import os
 import random
 import subprocess
@@ -20,6 +21,7 @@ from clusteros.client import Cluster, ClusterError
 from clusteros.lab import lifecycle, supervise
 from clusteros.lab.layout import REPOSITORY, Lab
 
+logging.getLogger("httpx").setLevel(logging.WARNING)  # every poll is a line otherwise
 FINAL = {"completed", "failed", "cancelled"}
 PODS = 3
 

@@ -15,7 +15,7 @@ from clusteros.lab.layout import Lab
 from tests.system import faults
 from tests.system.conftest import RingJob, log_text, wait_for
 
-ROUNDS = 400
+ROUNDS = 300
 OPERATION_S = 2.5  # a generation or a rollback of the ring takes about this long
 Submit = Callable[..., RingJob]
 
