@@ -226,9 +226,11 @@ static int keeper_start(struct keeper *k, struct err *e)
     k->pod.keeper_pid = getpid();
     if (watches_make(k, e) < 0)
         return -1;
-    act_recover(k);
+    bool is_last_act_done = act_recover(k);
     if (half)
         return keeper_end(k, "its making was interrupted", e);
+    if (is_last_act_done)
+        return act_pod_end(k, e);
     if (pod_state_save(&k->pod, e) < 0)
         keeper_log("%s", e->message);
     if (socket_make(k, e) < 0 || lease_timer(k, e) < 0)

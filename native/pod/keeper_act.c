@@ -114,6 +114,7 @@ int act_start(struct keeper *k, char **words, size_t count, struct err *e)
     act_reset(&k->act);
     if (pid > 0)
         waitpid(pid, NULL, 0); /* the gate closed: it ends by itself */
+    unlinkat(k->pod.dirfd, "act", 0);
     return -1;
 }
 
@@ -206,7 +207,6 @@ static void result_store(struct keeper *k, const char *line, int exit_status)
     struct err why = {0};
     if (result_keep(k->pod.dirfd, k->act.id, k->act.verb, (char *)k->act.args_json.data, exit_status, line, &why) < 0)
         keeper_log("%s", why.message);
-    unlinkat(k->pod.dirfd, "act", 0);
 }
 
 static struct err death_of(const struct act *a, int status)
@@ -219,17 +219,34 @@ static struct err death_of(const struct act *a, int status)
     return why;
 }
 
+static void suspension_keep(struct keeper *k)
+{
+    struct err why = {0};
+    k->pod.suspended = true;
+    if (pod_lease_save(&k->pod, &why) < 0)
+        keeper_log("%s", why.message);
+}
+
+int act_pod_end(struct keeper *k, struct err *e)
+{
+    if (keeper_end(k, "ended after its snapshot", e) < 0)
+        return -1; /* POD/act and the journal stay: it stands frozen and cut, and whoever adopts it tries again */
+    unlinkat(k->pod.dirfd, "journal", 0);
+    unlinkat(k->pod.dirfd, "act", 0);
+    return 0;
+}
+
+/* The result is kept. POD/act goes last: a keeper that dies before leaves an adopter the rest to do. */
 static void act_consequences(struct keeper *k, bool done)
 {
     struct err why = {0};
-    if (done && k->act.then_stop) {
-        k->pod.suspended = true;
-        if (pod_lease_save(&k->pod, &why) < 0)
-            keeper_log("%s", why.message);
-    }
     bool end = done && k->act.then_kill && !k->over;
+    if (done && k->act.then_stop)
+        suspension_keep(k);
     act_reset(&k->act);
-    if (end ? keeper_end(k, "ended after its snapshot", &why) < 0 : keeper_settle(k, &why) < 0)
+    if (!end)
+        unlinkat(k->pod.dirfd, "act", 0);
+    if (end ? act_pod_end(k, &why) < 0 : keeper_settle(k, &why) < 0)
         keeper_log("%s", why.message);
 }
 
@@ -238,7 +255,9 @@ void act_reaped(struct keeper *k, int status)
     act_readable(k);
     bool spoke = k->act.end_line.len > 0;
     int exit_status = WIFEXITED(status) ? WEXITSTATUS(status) : E_BUG;
-    journal_undo(k);
+    bool done = spoke && exit_status == E_OK;
+    if (!done || !k->act.then_kill)
+        journal_undo(k); /* else nothing of it runs any more */
     if (!spoke) {
         struct err why = death_of(&k->act, status);
         AUTO_FREE char *line = failed_line(&why);
@@ -250,7 +269,7 @@ void act_reaped(struct keeper *k, int status)
     AUTO_BUF struct buf line = {0};
     buf_add(&line, k->act.end_line.data, k->act.end_line.len);
     line.data[line.len - 1] = '\n';
-    act_consequences(k, spoke && exit_status == E_OK);
+    act_consequences(k, done);
     clients_tell_attached(k, line.data, line.len);
     clients_release_attached(k, exit_status);
 }
@@ -282,12 +301,33 @@ static void engine_end(pid_t pid, uint64_t start)
     }
 }
 
-void act_recover(struct keeper *k)
+/* Did the act that POD/act names end well, and was that kept? */
+static bool is_kept_as_done(const struct keeper *k)
+{
+    struct err ignored;
+    AUTO_BUF struct buf text = {0};
+    AUTO_FREE char *name = xasprintf("results/%s", k->act.id);
+    return io_slurp(k->pod.dirfd, name, &text, KEEPER_LINE_MAX, &ignored) == 0 && strstr((char *)text.data, "\"result\":{\"event\":\"done\"");
+}
+
+/* Of an act that nobody heard of the end. */
+static void act_fail(struct keeper *k)
+{
+    struct err why = {0};
+    err_set(&why, E_ABORTED, "the keeper died while the act ran");
+    AUTO_FREE char *line = failed_line(&why);
+    AUTO_FREE char *name = xasprintf("results/%s", k->act.id);
+    if (faccessat(k->pod.dirfd, name, F_OK, 0) < 0)
+        result_store(k, line, E_ABORTED);
+}
+
+bool act_recover(struct keeper *k)
 {
     struct err why = {0};
     AUTO_BUF struct buf text = {0};
     pid_t pid = 0;
     uint64_t start = 0;
+    bool end = false;
     if (io_slurp(k->pod.dirfd, "act", &text, KEEPER_LINE_MAX, &why) == 0 && text.data &&
         sscanf((char *)text.data, "%d %lu %95s %31s", &pid, &start, k->act.id, k->act.verb) == 4) {
         const char *args = strchr((char *)text.data, '\n');
@@ -295,14 +335,18 @@ void act_recover(struct keeper *k)
         buf_add(&k->act.args_json, "", 1);
         k->act.args_json.data[strcspn((char *)k->act.args_json.data, "\n")] = 0;
         engine_end(pid, start);
-        journal_undo(k);
-        err_set(&why, E_ABORTED, "the keeper died while the act ran");
-        AUTO_FREE char *line = failed_line(&why);
-        AUTO_FREE char *name = xasprintf("results/%s", k->act.id);
-        if (faccessat(k->pod.dirfd, name, F_OK, 0) < 0)
-            result_store(k, line, E_ABORTED);
-        unlinkat(k->pod.dirfd, "act", 0);
+        bool done = is_kept_as_done(k);
+        end = done && strstr((char *)k->act.args_json.data, "\"--then\",\"kill\"");
+        if (done && strstr((char *)k->act.args_json.data, "\"--then\",\"stop\""))
+            suspension_keep(k);
+        if (!end)
+            journal_undo(k);
+        act_fail(k);
         act_reset(&k->act);
     }
+    if (end)
+        return true;
     journal_undo(k);
+    unlinkat(k->pod.dirfd, "act", 0);
+    return false;
 }

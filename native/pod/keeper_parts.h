@@ -45,7 +45,9 @@ void act_kill(struct keeper *k, enum code code, const char *why);
 void act_input(struct keeper *k, const void *data, size_t len);
 void act_input_close(struct keeper *k);
 /* After the death of a keeper: end what it ran, undo what that did, keep a failed result. */
-void act_recover(struct keeper *k);
+/* True: its snapshot is kept as done and was to be the last; the pod stands frozen and cut, call act_pod_end. */
+bool act_recover(struct keeper *k);
+MUST_CHECK int act_pod_end(struct keeper *k, struct err *e);
 
 /* ---- keeper_ask.c */
 void clients_accept(struct keeper *k);

@@ -245,12 +245,48 @@ def keepers(lab: Lab) -> None:
     )
 
 
+def hostile_root(lab: Lab) -> None:
+    """What an image may bring as the pod's upper directory: links there must lead nobody out of the pod."""
+    for place, below in (("etc", ""), ("opt", ""), ("etc", "/log")):
+        for number in range(3, 14):
+            name = f"link-{place}{below.replace('/', '-')}-{number}"
+            (lab.pod(name) / "upper").mkdir(parents=True)
+            (lab.pod(name) / "upper" / place).symlink_to(f"/proc/self/fd/{number}{below}")
+            lab.run(name, "true")
+    made = [path for pattern in ("passwd", "hosts", "log/passwd", "clusteros") for path in lab.dir.glob(f"link-*/{pattern}")]
+    ok(not made, "links of /etc and /opt to an open directory: nothing is written there", made)
+    secret = Path("/etc/shadow").read_text()
+    (lab.pod("shadow") / "upper" / "etc").mkdir(parents=True)
+    (lab.pod("shadow") / "upper" / "etc" / "passwd").symlink_to("/etc/shadow")
+    lab.run("shadow", "true")
+    passwd = lab.pod("shadow") / "upper" / "etc" / "passwd"
+    ok(
+        not passwd.is_symlink() and passwd.read_text() and secret.splitlines()[0] not in passwd.read_text(),
+        "/etc/passwd as a link to /etc/shadow: nothing of that becomes readable",
+    )
+    (lab.pod("place") / "upper").mkdir(parents=True)
+    (lab.pod("place") / "upper" / "proc").symlink_to("/tmp")
+    ok(lab.run("place", "true").get("code") == "BAD_IMAGE", "a link where /proc is mounted is refused")
+    own = os.getgroups()
+    os.setgroups([4, 24])
+    lab.run("ids", "sleep", "100", options=("--uid", 1234, "--gid", 1234))
+    os.setgroups(own)
+    groups = [line for line in Path(f"/proc/{lab.stat('ids')['init_pid']}/status").read_text().splitlines() if line.startswith("Groups:")]
+    ok(groups and not groups[0].split()[1:], "podinit has no supplementary groups", groups)
+    fds = Path(f"/proc/{lab.stat('ids')['init_pid']}/fd")
+    held = [os.stat(path) for path in fds.iterdir() if path.name not in "012"]
+    parent = os.stat(lab.dir)
+    dirs = [path.name for path in fds.iterdir() if path.is_dir()]
+    above = [os.stat(f"{fds}/{name}/..").st_ino for name in dirs]
+    ok(len(held) == 1 and above and parent.st_ino not in above, "podinit holds POD alone, and from there nothing leads up", (held, above))
+
+
 def main() -> int:
     if os.geteuid() != 0:
         print("1..0 # SKIP needs root")
         return 1
     with Lab() as lab:
-        for part in (bad_input, life, the_end_of_all, identity, freezing, full_disk, leases, keepers):
+        for part in (bad_input, life, the_end_of_all, identity, freezing, full_disk, leases, keepers, hostile_root):
             part(lab)
     return finish()
 

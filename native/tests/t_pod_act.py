@@ -225,12 +225,37 @@ def then_what(lab: Lab) -> None:
     ok(outcome(lab, "p", "kill").get("event") == "done", "the result outlives the pod")
 
 
+def keeper_dies_before_the_end(lab: Lab) -> None:
+    """`--then kill`: the engine has left the pod frozen and cut, and the keeper dies before it has ended the pod."""
+    for kept in (False, True):
+        name = f"last-{kept}"
+        lab.run(name, "sh", "-c", COUNTER)
+        moves(lab, name)
+        os.kill(lab.stat(name)["keeper_pid"], signal.SIGKILL)
+        args = ["--pod", str(lab.pod(name)), "--image", str(lab.dir / f"image-{name}"), "--then", "kill"]
+        done = last(native("snapshot", "--direct", *args))
+        quoted = ",".join(json.dumps(word) for word in args)
+        (lab.pod(name) / "act").write_text(f"1 1 snapshot-1 snapshot\n{quoted}\n")
+        line = {"id": "snapshot-1", "verb": "snapshot", "args": args, "exit": 0, "ended_at_ms": 1, "result": done}
+        if kept:
+            (lab.pod(name) / "results" / "snapshot-1").write_text(json.dumps(line, separators=(",", ":")) + "\n")
+        ok(done["event"] == "done" and not moves(lab, name), "--then kill leaves the pod standing until its keeper ends it", done)
+        native("adopt", "--pod", lab.pod(name))
+        if kept:
+            ended = lab.wait(name)
+            ok(ended.get("reason") == "ended after its snapshot", "its result is kept: whoever adopts it ends it", ended)
+        else:
+            ok(moves(lab, name), "its result is lost: whoever adopts it lets it run on", lab.stat(name))
+            ok(results(lab, name)[0]["result"]["code"] == "ABORTED", "and the act is kept as failed", results(lab, name))
+        ok(not (lab.pod(name) / "act").exists() and not (lab.pod(name) / "journal").exists(), "no act and no journal are left")
+
+
 def main() -> int:
     if os.geteuid() != 0:
         print("1..0 # SKIP needs root")
         return 1
     with Lab() as lab:
-        for part in (plain, aborts, client_dies_after_go, engine_dies, keeper_dies, lease_ends, then_what):
+        for part in (plain, aborts, client_dies_after_go, engine_dies, keeper_dies, lease_ends, then_what, keeper_dies_before_the_end):
             part(lab)
     return finish()
 
