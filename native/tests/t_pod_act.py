@@ -250,12 +250,54 @@ def keeper_dies_before_the_end(lab: Lab) -> None:
         ok(not (lab.pod(name) / "act").exists() and not (lab.pod(name) / "journal").exists(), "no act and no journal are left")
 
 
+WAITING = """import socket, sys, time
+server = socket.create_server(("127.0.0.1", 0))
+for count in range(1000000):
+    client = socket.create_connection(server.getsockname())
+    open("/tmp/count", "w").write(str(count))
+    time.sleep(float(sys.argv[1]))
+    server.accept()[0].close()
+    client.close()
+    time.sleep(0.1)
+"""
+
+
+def busy_for_a_moment(lab: Lab) -> None:
+    """A connection that is not accepted yet: what passes by itself is waited for, what lasts is told, and the pod runs on."""
+    lab.run("moment", "/usr/bin/python3", "-c", WAITING, "0.4")
+    moves(lab, "moment")
+    good = [last(native("snapshot", "--pod", lab.pod("moment"), "--image", lab.dir / f"moment-{n}")) for n in range(3)]
+    ok(all(done["event"] == "done" for done in good), "a busy state that passes within a second is waited for", good)
+    ok(moves(lab, "moment"), "and the pod runs on")
+    lab.run("lasting", "/usr/bin/python3", "-c", WAITING, "1000")
+    until(lambda: Path(f"/proc/{lab.stat('lasting')['init_pid']}/root/tmp/count").exists())
+    began = time.monotonic()
+    failed = native("snapshot", "--pod", lab.pod("lasting"), "--image", lab.dir / "lasting")
+    took_s = time.monotonic() - began
+    ok(
+        failed.returncode == 75 and last(failed).get("code") == "BUSY" and 0.9 < took_s < 15,
+        "one that lasts fails as busy, in bounded time",
+        (took_s, last(failed)),
+    )
+    ok(lab.exec("lasting", "true").returncode == 0 and not (lab.pod("lasting") / "journal").exists(), "and that pod runs on too")
+
+
 def main() -> int:
     if os.geteuid() != 0:
         print("1..0 # SKIP needs root")
         return 1
     with Lab() as lab:
-        for part in (plain, aborts, client_dies_after_go, engine_dies, keeper_dies, lease_ends, then_what, keeper_dies_before_the_end):
+        for part in (
+            plain,
+            aborts,
+            client_dies_after_go,
+            engine_dies,
+            keeper_dies,
+            lease_ends,
+            then_what,
+            keeper_dies_before_the_end,
+            busy_for_a_moment,
+        ):
             part(lab)
     return finish()
 
