@@ -159,10 +159,9 @@ def test_after_the_death_of_everything_every_complete_generation_can_be_rolled_b
     job = submit(ROUNDS)
     job.wait_running()
     numbers = [job.take()["number"], job.take()["number"]]
-    pid = lifecycle.pid_of(lab)
-    assert pid
-    faults.kill_pids([pid])
-    wait_for("the end of the lab", lambda: lifecycle.pid_of(lab) is None, 20)
+    everybody = [lifecycle.pid_of(lab) or 0, *faults.lab_pids(lab)]
+    assert faults.kill_pids(everybody[:1]) == 1
+    wait_for("the end of everybody", lambda: not any(faults.pids_inside(pid) for pid in everybody), 20)
     lifecycle.up(lab, port=8190)
     for number in numbers:
         epoch = job.run()["epoch"]
