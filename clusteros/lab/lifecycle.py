@@ -43,10 +43,12 @@ def pid_of(lab: Lab) -> int | None:
 
 
 def _start_time(pid: int) -> str | None:
+    """Field 22 of /proc/PID/stat; None for a process that is gone or dead (a zombie)."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return None
+    return None if fields[0] == "Z" else fields[19]
 
 
 def _listen(port: int) -> socket.socket:
@@ -122,7 +124,6 @@ def up(lab: Lab, *, nodes: int = 3, port: int = DEFAULT_PORT, cores: int = 4, me
         lab.directory.mkdir(parents=True, exist_ok=True)
         listener = _listen(port)
         make_settings(lab, nodes, listener.getsockname()[1], cores, mem_bytes)
-        lab.login_file.unlink(missing_ok=True)
         _start(lab, listener)
         listener.close()
     _wait_until_up(lab, sum(lab.node(n).exists() or not _destroyed(lab, n) for n in lab.node_names()), say)

@@ -52,8 +52,9 @@ def main() -> None:
         time.sleep(0.05)
     embedded.ensure_database(lab.front / "postgres")
     _manage("migrate", "--no-input", "-v", "0")
-    login = json.loads(_manage("bootstrap", "--json"))
-    _write_private(lab.login_file, json.dumps(login, indent=1))
+    if not lab.login_file.exists():  # a lab that starts again keeps its users and tokens
+        _write_private(lab.login_file, json.dumps(json.loads(_manage("bootstrap", "--json")), indent=1))
+    login = json.loads(lab.login_file.read_text())
     for name in lab.node_names():
         state = lab.node_state(name)
         if lab.node(name).exists() or not (lab.directory / "destroyed" / name).exists():

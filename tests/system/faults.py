@@ -103,10 +103,12 @@ def node_pid(lab: Lab, node: str) -> int:
 
 
 def pids_inside(pid: int) -> list[int]:
-    """The numbers of a process from this namespace inwards (NSpid, proc(5)); empty when it is gone."""
+    """The numbers of a process from this namespace inwards (NSpid, proc(5)); empty when it is gone or a zombie."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError:
+        return []
+    if "\nState:\tZ" in status:
         return []
     line = next(line for line in status.splitlines() if line.startswith("NSpid:"))
     return [int(number) for number in line.split()[1:]]
