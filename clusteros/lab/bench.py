@@ -9,6 +9,7 @@ import statistics
 import time
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from rich.console import Console
@@ -40,9 +41,9 @@ def _measure(show: demo.Demo) -> tuple[list[dict[str, Any]], float]:
     job = demo.submit_heat(show, "bench", 0)
     demo.wait_for("the job running", lambda: show.cluster.job(job)["state"] == "running", 60)
     time.sleep(8)  # past its start: every rank computes and exchanges
-    for k in range(GENERATIONS):
+    while (have := len(demo.complete(show, job))) < GENERATIONS:
         show.cluster.checkpoint(job)
-        demo.wait_for("a generation", lambda k=k: len(demo.complete(show, job)) > k, 90)
+        demo.wait_for("a generation", partial(_more_than, show, job, have), 90)
     found, epoch = demo.complete(show, job), demo.the_run(show, job)["epoch"]
     clock = time.monotonic()
     show.cluster.rollback(job, found[-1]["number"])
@@ -50,6 +51,10 @@ def _measure(show: demo.Demo) -> tuple[list[dict[str, Any]], float]:
     took = time.monotonic() - clock
     show.cluster.cancel(job)
     return found, took
+
+
+def _more_than(show: demo.Demo, job: str, have: int) -> bool:
+    return len(demo.complete(show, job)) > have
 
 
 def _print(screen: Console, generations: list[dict[str, Any]], rollback_s: float, memcpy_s: Callable[[int], float]) -> None:

@@ -128,8 +128,11 @@ def finish(demo: Demo, job: str) -> dict[str, str]:
 
 def complete(demo: Demo, job: str) -> list[dict[str, Any]]:
     """The complete generations, oldest first."""
-    found = [g for g in demo.cluster.generations(job) if g["state"] == "complete"]
-    return sorted((dict(g) for g in found), key=lambda g: g["number"])
+    return [g for g in _by_number(demo, job) if g["state"] == "complete"]
+
+
+def _by_number(demo: Demo, job: str) -> list[dict[str, Any]]:
+    return sorted((dict(g) for g in demo.cluster.generations(job)), key=lambda g: int(g["number"]))
 
 
 def the_run(demo: Demo, job: str) -> dict[str, Any]:
@@ -296,7 +299,7 @@ def show_tables(demo: Demo, job: str) -> None:
     table = Table(title="Generations", title_justify="left")
     for heading in ("number", "parent", "state", "pause", "stored in", "size", "new", "replicas"):
         table.add_column(heading, justify="right")
-    for g in sorted(demo.cluster.generations(job), key=lambda g: g["number"]):
+    for g in _by_number(demo, job):
         pause, parent = g.get("pause_ms"), g.get("parent")
         table.add_row(
             str(g["number"]), str(parent) if parent else "-", g["state"], f"{pause:.0f} ms" if pause else "-",
@@ -304,7 +307,7 @@ def show_tables(demo: Demo, job: str) -> None:
             f"{(g.get('bytes') or 0) / 1e6:.0f} MB", f"{(g.get('bytes_new') or 0) / 1e6:.0f} MB", str(_replicas(g)),
         )  # fmt: skip
     screen.print(losses, table)
-    for g in sorted(demo.cluster.generations(job), key=lambda g: g["number"]):
+    for g in _by_number(demo, job):
         if g["state"] == "failed":
             screen.print(f"generation {g['number']} failed, the job ran on: {g.get('reason')}")
 
