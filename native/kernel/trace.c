@@ -3,12 +3,27 @@
 
 #include <elf.h>
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
 #define XSTATE_MAX (64ul * 1024)
+
+static pid_t tracer_in(const char *status)
+{
+    const char *tracer = strstr(status, "\nTracerPid:");
+    return tracer ? atoi(tracer + strlen("\nTracerPid:")) : 0;
+}
+
+bool trace_is_own(pid_t tid)
+{
+    AUTO_BUF struct buf status = {0};
+    struct err ignored;
+    return io_slurpf(&status, 8192, &ignored, "/proc/%d/status", tid) == 0 && tracer_in((char *)status.data) == gettid();
+}
 
 int trace_seize(pid_t tid, long options, struct err *e)
 {
@@ -23,7 +38,7 @@ int trace_seize(pid_t tid, long options, struct err *e)
         strstr((char *)status.data, "State:\tX"))
         return 1;
     errno = why;
-    return err_errno(e, "seize thread %d", tid);
+    return err_errno(e, "seize thread %d (traced by %d)", tid, tracer_in((char *)status.data));
 }
 
 int trace_interrupt(pid_t tid, struct err *e)

@@ -8,6 +8,8 @@
 
 /* 0, or 1 if the thread is gone (or a zombie), or -1. */
 MUST_CHECK int trace_seize(pid_t tid, long options, struct err *e);
+/* Has this very thread of ours seized it already? */
+bool trace_is_own(pid_t tid);
 MUST_CHECK int trace_interrupt(pid_t tid, struct err *e); /* 0, 1 gone, -1 */
 /* Wait for a change of one thread; deadline in CLOCK_MONOTONIC ns, 0 waits for ever. 0, or 1 when the deadline passed. */
 MUST_CHECK int trace_wait(pid_t tid, uint64_t deadline_ns, int *status, struct err *e);

@@ -61,15 +61,16 @@ static int threads_seize(struct victim *v, bool *fresh, struct err *e)
         if (thread_find(v, tids.items[k]))
             continue;
         int gone = trace_seize(tids.items[k], 0, e);
-        if (gone < 0)
+        bool kept = gone < 0 && trace_is_own(tids.items[k]); /* it did not stop in an earlier try: that interrupt still waits for it */
+        if (gone < 0 && !kept)
             return err_wrap(e, "process %d", v->inner_pid);
-        if (gone)
+        if (gone > 0)
             continue;
         v->threads = xrealloc(v->threads, v->thread_count + 1, sizeof *v->threads);
         struct victim_thread *t = &v->threads[v->thread_count++];
         *t = (struct victim_thread){.tid = tids.items[k]};
         *fresh = true;
-        if (trace_interrupt(t->tid, e) < 0)
+        if (!kept && trace_interrupt(t->tid, e) < 0)
             return -1;
     }
     return 0;
@@ -285,7 +286,7 @@ static int tree_settle(struct victim *victims, size_t count, struct err *e)
     return 0;
 }
 
-/* Threads that never stopped are let go when this process ends or by a later stop: interrupt leaves no trace. */
+/* Threads that never stopped are let go when this process ends, or taken by a later stop: interrupt leaves no trace. */
 static void let_go(struct victim *victims, size_t count)
 {
     for (size_t k = 0; k < count; k++)

@@ -48,8 +48,11 @@ class Act:
 
     def say(self, word: str) -> None:
         assert self.process.stdin
-        self.process.stdin.write(word.encode() + b"\n")
-        self.process.stdin.flush()
+        try:
+            self.process.stdin.write(word.encode() + b"\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            print(f"# '{word}' came too late: {self.seen}", flush=True)
 
     def end(self) -> int:
         if self.process.stdin:
@@ -182,7 +185,7 @@ def keeper_dies(lab: Lab) -> None:
 
 
 def lease_ends(lab: Lab) -> None:
-    until_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) + 700_000_000
+    until_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) + 2_000_000_000
     native("lease", "--pod", lab.pod("p"), "--epoch", 1, "--until-boottime-ns", until_ns)
     act = Act(lab, "p", "leased")
     act.event("prepared")
