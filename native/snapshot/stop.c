@@ -174,8 +174,21 @@ static int notify_choose(struct victim *v, const struct proc_status *s)
     return v->notify_signal = SIGURG; /* whoever catches all of them (Go) takes a needless SIGURG for what it is */
 }
 
+/* Only when all threads stand: before that an execve(2) could have left us with the memory that was. */
+static int memory_open(struct victim *v, struct err *e)
+{
+    char path[32];
+    snprintf(path, sizeof path, "/proc/%d/mem", v->pid);
+    if (v->memfd >= 0)
+        close(v->memfd);
+    v->memfd = open(path, O_RDWR | O_CLOEXEC);
+    return v->memfd < 0 ? err_errno(e, "open the memory of process %d", v->inner_pid) : 0;
+}
+
 static int threads_settle(struct victim *v, struct err *e)
 {
+    if (v->thread_count && memory_open(v, e) < 0)
+        return -1;
     for (size_t k = 0; k < v->thread_count; k++) {
         struct victim_thread *t = &v->threads[k];
         PROC_STATUS struct proc_status s = {0};
@@ -199,8 +212,6 @@ static int victim_open(pid_t pid, struct victim *v, struct err *e)
         return -1;
     v->inner_pid = s.inner_pid;
     v->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
-    AUTO_FREE char *path = xasprintf("/proc/%d/mem", pid);
-    v->memfd = open(path, O_RDWR | O_CLOEXEC);
     return v->pidfd >= 0 ? 0 : err_errno(e, "open process %d", v->inner_pid);
 }
 

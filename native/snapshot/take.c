@@ -20,6 +20,7 @@
 
 #define CHECK_TRIES 10
 #define PATIENCE_NS 5000000000ul
+#define REAP_NS 1000000000ul
 
 struct take {
     const struct snapshot_options *options;
@@ -299,10 +300,26 @@ static void report(const struct take *t, const struct digest *digest)
                  image->pod.stderr_bytes);
 }
 
+/* Dead copies are podinit's to reap: the next look must not take one for a process of the job. */
+static void copies_await(const pid_t *pids, size_t count)
+{
+    uint64_t deadline_ns = clock_ns(CLOCK_MONOTONIC) + REAP_NS;
+    for (size_t k = 0; k < count; k++)
+        while (pids[k] && process_start(pids[k]) && clock_ns(CLOCK_MONOTONIC) < deadline_ns) {
+            struct timespec nap = {0, 500000};
+            nanosleep(&nap, NULL);
+        }
+}
+
 /* What was seen of the pod is forgotten; what its image follows is not. */
 static void forget(struct take *t)
 {
+    size_t count = t->copy_count;
+    AUTO_FREE pid_t *pids = xcalloc(count + 1, sizeof *pids);
+    for (size_t k = 0; k < count; k++)
+        pids[k] = t->copies[k].pid;
     copies_end(t);
+    copies_await(pids, count);
     victims_free(t->s.victims, t->s.victim_count);
     t->s.victims = NULL;
     t->s.victim_count = 0;
