@@ -29,6 +29,7 @@
   document.addEventListener("htmx:beforeSwap", (event) => {
     const part = event.detail.target;
     if (!part.matches("[data-live]") || event.detail.elt !== part) return;
+    if (pressed && part.contains(pressed)) { event.detail.shouldSwap = false; return refresh(part); }
     if (shown.get(part) === event.detail.xhr.responseText) event.detail.shouldSwap = false;
     shown.set(part, event.detail.xhr.responseText);
   });
