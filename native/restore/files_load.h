@@ -42,6 +42,11 @@ MUST_CHECK int timerfd_load(struct restore *r, struct err *e);
 MUST_CHECK int signalfd_load(struct restore *r, struct err *e);
 MUST_CHECK int inotify_load(struct restore *r, struct err *e);
 MUST_CHECK int ptys_load(struct restore *r, struct err *e);
+/* In a process that is being made: it takes its session's terminal before it has children of that session; later it says which group is in
+ * the foreground; a process of the session that has no terminal gives up what it inherited. Nothing for all others. */
+MUST_CHECK int tty_take(const struct restore *r, const struct task *t, struct err *e);
+MUST_CHECK int tty_foreground(const struct restore *r, const struct task *t, struct err *e);
+MUST_CHECK int tty_drop(const struct task *t, struct err *e);
 MUST_CHECK int epoll_load(struct restore *r, struct err *e);                   /* all but watches of late targets */
 MUST_CHECK int epoll_watch_add(int epoll_fd, int target_fd, const struct epoll_watch *w, struct err *e);
 bool epoll_watch_is_late(const struct restore *r, const struct epoll_watch *w);

@@ -99,12 +99,33 @@ static int masters_load(struct restore *r, int *held, size_t *held_count, struct
     return 0;
 }
 
+/* Where nobody has the slave open and the terminal is locked again, it cannot be opened: unlocked for that moment. */
+static int slave_open(const struct restore *r, const struct pty *pty, struct err *e)
+{
+    size_t index;
+    int unlocked = 0, locked = pty->locked != 0;
+    char path[32];
+    snprintf(path, sizeof path, "/dev/pts/%lu", pty->index);
+    if (file_index(r, pty->master_file, &index, e) < 0)
+        return -1;
+    if (ioctl(r->file_fds[index], TIOCSPTLCK, &unlocked) < 0)
+        return err_errno(e, "unlock %s", path);
+    int fd = open(path, O_RDWR | O_NOCTTY | O_CLOEXEC);
+    if (fd < 0)
+        return err_errno(e, "open %s", path);
+    if (ioctl(r->file_fds[index], TIOCSPTLCK, &locked) < 0) {
+        close(fd);
+        return err_errno(e, "lock %s", path);
+    }
+    return fd;
+}
+
 static int slaves_load(struct restore *r, struct err *e)
 {
     for (size_t i = 0; i < r->image->files_count; i++) {
         const struct file *f = &r->image->files[i];
         char path[32];
-        if (f->kind != FILE_PTY_SLAVE)
+        if (f->kind != FILE_PTY_SLAVE || file_is_late(f))
             continue;
         if (!pty_find(r->image, f->ref))
             return err_set(e, E_BAD_IMAGE, "terminal /dev/pts/%lu has no master", f->ref);
@@ -138,4 +159,45 @@ int ptys_load(struct restore *r, struct err *e)
     while (held_count > 0)
         close(held[--held_count]);
     return result;
+}
+
+/* ---- controlling terminals. Only a session's leader can take one, and its children have it from their birth. */
+static const struct pty *session_tty(const struct restore *r, const struct task *t)
+{
+    for (size_t i = 0; i < r->image->ptys_count; i++)
+        if (r->image->ptys[i].sid && r->image->ptys[i].sid == t->sid)
+            return &r->image->ptys[i];
+    return NULL;
+}
+
+int tty_take(const struct restore *r, const struct task *t, struct err *e)
+{
+    const struct pty *pty = session_tty(r, t);
+    if (!pty || t->sid != t->pid || t->state == TASK_ZOMBIE)
+        return 0;
+    AUTO_CLOSE int fd = slave_open(r, pty, e);
+    if (fd < 0)
+        return -1;
+    return ioctl(fd, TIOCSCTTY, 0) < 0 ? err_errno(e, "make /dev/pts/%lu its controlling terminal", pty->index) : 0;
+}
+
+/* When all groups are there. A group that nobody is in any more cannot be named: the terminal stays the leader's. */
+int tty_foreground(const struct restore *r, const struct task *t, struct err *e)
+{
+    const struct pty *pty = session_tty(r, t);
+    pid_t group = pty ? (pid_t)pty->pgrp : 0;
+    if (!group || t->sid != t->pid || t->state == TASK_ZOMBIE)
+        return 0;
+    AUTO_CLOSE int fd = slave_open(r, pty, e);
+    if (fd < 0)
+        return -1;
+    return ioctl(fd, TIOCSPGRP, &group) < 0 && errno != ESRCH ? err_errno(e, "foreground group %d of /dev/pts/%lu", group, pty->index) : 0;
+}
+
+int tty_drop(const struct task *t, struct err *e)
+{
+    AUTO_CLOSE int fd = t->tty || t->sid == t->pid ? -1 : open("/dev/tty", O_RDWR | O_CLOEXEC);
+    if (fd < 0)
+        return 0;
+    return ioctl(fd, TIOCNOTTY) < 0 ? err_errno(e, "give its controlling terminal up") : 0;
 }

@@ -16,6 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "files_load.h"
 #include "load.h"
 
 #define STEP_DEADLINE_NS 60000000000ul
@@ -239,13 +240,17 @@ static int birth_steps(struct restore *r, size_t index, pid_t *holder, struct er
         return -1;
     if (t->sid == t->pid && setsid() < 0)
         return err_errno(e, "make session %lu", t->sid);
+    if (tty_take(r, t, e) < 0)
+        return -1;
     if (t->pgid == t->pid && t->sid != t->pid && setpgid(0, 0) < 0)
         return err_errno(e, "make process group %lu", t->pgid);
     if (needs_group_holder(r, index) && group_holder_spawn(t, holder, e) < 0)
         return -1;
     if (children_spawn(r, index, false, e) < 0 || step_all(r->board, STEP_BORN, e) < 0)
         return -1;
-    return group_join(t, e) < 0 ? -1 : step_all(r->board, STEP_GROUPED, e);
+    if (group_join(t, e) < 0 || step_all(r->board, STEP_GROUPED, e) < 0)
+        return -1;
+    return tty_foreground(r, t, e) < 0 ? -1 : tty_drop(t, e);
 }
 
 static int task_steps(struct restore *r, size_t index, struct err *e)

@@ -7,13 +7,16 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "../kernel/namespaces.h"
 #include "../kernel/netlock_hub.h"
 #include "../kernel/procfs.h"
 #include "sysv_save.h"
+#include "vfork.h"
 
 void refuse(struct refusals *r, uint64_t pid, int64_t fd, uint64_t address, const char *format, ...)
 {
@@ -50,10 +53,12 @@ static void sharing_check(pid_t pid, pid_t other, uint64_t inner, struct refusal
     static const struct {
         int what;
         const char *words;
-    } table[] = {{KCMP_VM, "it shares its memory with its parent process (vfork or clone)"},
+    } table[] = {{KCMP_VM, "it shares its memory with its parent process (CLONE_VM)"},
                  {KCMP_FILES, "it shares its table of descriptors with another process"},
                  {KCMP_FS, "it shares its working directory with another process (CLONE_FS)"},
                  {KCMP_SIGHAND, "it shares its signal handlers with another process"}};
+    if (syscall(SYS_kcmp, pid, other, KCMP_VM, 0, 0) == 0 && vfork_waits(other))
+        return; /* passes by itself: stop.c waits it out */
     for (size_t k = 0; k < ARRAY_LENGTH(table); k++)
         if (syscall(SYS_kcmp, pid, other, table[k].what, 0, 0) == 0)
             refuse(out, inner, -1, 0, "%s", table[k].words);
@@ -103,6 +108,53 @@ static bool is_readable(pid_t pid)
     return fd >= 0 || (errno != EACCES && errno != EPERM);
 }
 
+static void rights_check(const struct pod *pod, struct proc_status *s, uint64_t inner, struct refusals *out)
+{
+    if (s->seccomp == 1 || s->seccomp_filters > (pod->facts.io_uring_allowed ? 0u : 1u))
+        refuse(out, inner, -1, 0, "it has seccomp filters of its own");
+    for (size_t k = 0; k < 4; k++)
+        if (s->uid[k] != pod->facts.uid || s->gid[k] != pod->facts.gid) {
+            refuse(out, inner, -1, 0, "it runs as another user or group than the pod");
+            break;
+        }
+    if (s->cap_inheritable | s->cap_permitted | s->cap_effective | s->cap_bounding | s->cap_ambient)
+        refuse(out, inner, -1, 0, "it holds capabilities");
+    groups_drop_nameless(&s->groups);
+    if (s->groups.len > sizeof(uint32_t))
+        refuse(out, inner, -1, 0, "it is in more groups than the pod");
+}
+
+static void kinship_check(const struct pod *pod, pid_t pid, struct proc_status *s, struct refusals *out)
+{
+    uint64_t inner = (uint64_t)s->inner_pid;
+    rights_check(pod, s, inner, out);
+    namespaces_check(pod, pid, inner, out);
+    sharing_check(pid, s->ppid, inner, out);
+    threads_check(pid, inner, out);
+}
+
+int stopped_check(const struct pod *pod, pid_t pid, struct err *e)
+{
+    PROC_STATUS struct proc_status s = {0};
+    struct refusals r = {0};
+    if (proc_status_read(pid, pid, &s, e) < 0)
+        return -1;
+    kinship_check(pod, pid, &s, &r);
+    if (r.count)
+        err_set(e, E_UNSUPPORTED, "process %lu: %s", r.items[0].pid, r.items[0].words);
+    int result = r.count ? -1 : 0;
+    refusals_free(&r);
+    return result;
+}
+
+/* A guess, by its number; whose it really is shows in the pause (pty_save.c). */
+static bool is_pods_terminal(const struct pod *pod, uint64_t device)
+{
+    struct stat st;
+    AUTO_FREE char *path = xasprintf("/proc/%d/root/dev/pts/%u", pod->init_pid, (major(device) - 136u) * 256u + minor(device));
+    return stat(path, &st) == 0 && st.st_rdev == device;
+}
+
 static void process_check(const struct pod *pod, pid_t pid, struct refusals *out)
 {
     PROC_STATUS struct proc_status s = {0};
@@ -115,23 +167,9 @@ static void process_check(const struct pod *pod, pid_t pid, struct refusals *out
         refuse(out, inner, -1, 0, "it is traced by a debugger");
     if (!is_readable(pid))
         refuse(out, inner, -1, 0, "it has made itself unreadable (PR_SET_DUMPABLE), and only root may read it then");
-    if (s.seccomp == 1 || s.seccomp_filters > (pod->facts.io_uring_allowed ? 0u : 1u))
-        refuse(out, inner, -1, 0, "it has seccomp filters of its own");
-    for (size_t k = 0; k < 4; k++)
-        if (s.uid[k] != pod->facts.uid || s.gid[k] != pod->facts.gid) {
-            refuse(out, inner, -1, 0, "it runs as another user or group than the pod");
-            break;
-        }
-    if (s.cap_inheritable | s.cap_permitted | s.cap_effective | s.cap_bounding | s.cap_ambient)
-        refuse(out, inner, -1, 0, "it holds capabilities");
-    groups_drop_nameless(&s.groups);
-    if (s.groups.len > sizeof(uint32_t))
-        refuse(out, inner, -1, 0, "it is in more groups than the pod");
-    if (stat.tty)
-        refuse(out, inner, -1, 0, "it has a controlling terminal");
-    namespaces_check(pod, pid, inner, out);
-    sharing_check(pid, s.ppid, inner, out);
-    threads_check(pid, inner, out);
+    if (stat.tty && !is_pods_terminal(pod, stat.tty))
+        refuse(out, inner, -1, 0, "its controlling terminal is gone or outside of the pod");
+    kinship_check(pod, pid, &s, out);
     maps_check(pid, inner, out);
 }
 

@@ -33,26 +33,12 @@ static void one_check(const struct view *v, const struct facts *f, uint64_t inne
         refuse(out, inner, f->number, 0, "socket of a family that cannot be captured (or of another network namespace)");
 }
 
-/* Field 7 of /proc/PID/stat (proc(5)): the controlling terminal. */
-static bool has_terminal(pid_t pid)
-{
-    struct err ignored;
-    AUTO_BUF struct buf text = {0};
-    if (io_slurpf(&text, 1 << 16, &ignored, "/proc/%d/stat", pid) < 0)
-        return false;
-    const char *at = strrchr((const char *)text.data, ')');
-    int terminal = 0;
-    return at && sscanf(at + 1, " %*c %*d %*d %*d %d", &terminal) == 1 && terminal != 0;
-}
-
 static int process_check(const struct view *v, pid_t pid, struct refusals *out, struct err *e)
 {
     char path[64];
     snprintf(path, sizeof path, "/proc/%d/fd", pid);
     AUTO_DIR DIR *dir = opendir(path);
     uint64_t inner = pid_inside(pid);
-    if (has_terminal(pid))
-        refuse(out, inner, -1, 0, "controlling terminal (job control)");
     for (const struct dirent *d; dir && (d = readdir(dir));) {
         struct facts f;
         if (d->d_name[0] == '.')

@@ -194,6 +194,8 @@ static uint64_t device_kind(const struct view *v, const struct facts *f, char wo
     unsigned major_number = major(f->st.st_rdev), minor_number = minor(f->st.st_rdev);
     if (major_number == 1 && (minor_number == 3 || minor_number == 5 || minor_number == 7 || minor_number == 8 || minor_number == 9))
         return FILE_DEVICE; /* null, zero, full, random, urandom: no state */
+    if (major_number == 5 && minor_number == 0) /* /dev/tty: some terminal's slave */
+        return view_has_mount(v, f->mount_id) ? FILE_PTY_SLAVE : refuse_words(words, "terminal outside of the pod: ", f->link);
     if (major_number == 5 && minor_number == 2)
         return view_has_mount(v, f->mount_id) ? FILE_PTY_MASTER : refuse_words(words, "terminal outside of the pod: ", f->link);
     if (major_number >= 136 && major_number <= 143)

@@ -171,7 +171,7 @@ int files_save(struct snapshot *s, struct err *e)
         return -1;
     int result = scan_slots(&v, e) < 0 || scan_sources(&v, e) < 0 || entries_make(&v, e) < 0 ||
                          tcp_check_orphans(&v, e) < 0 || sources_save(&v, e) < 0 || pipes_finish(&v, e) < 0 ||
-                         locks_save(&v, e) < 0
+                         ptys_finish(&v, e) < 0 || locks_save(&v, e) < 0
                      ? -1
                      : 0;
     if (result == 0)

@@ -55,6 +55,7 @@ MUST_CHECK int timerfd_save(struct saving *v, struct source *src, struct err *e)
 MUST_CHECK int signalfd_save(struct saving *v, struct source *src, struct err *e);
 MUST_CHECK int inotify_save(struct saving *v, struct source *src, struct err *e);
 MUST_CHECK int pty_save(struct saving *v, struct source *src, struct err *e);
+MUST_CHECK int ptys_finish(struct saving *v, struct err *e); /* tasks' controlling terminals */
 MUST_CHECK int locks_save(struct saving *v, struct err *e);
 
 /* ---- files_sockopt.c: options are kept by (level, name, value); only those of its table are ever set again */

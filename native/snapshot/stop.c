@@ -15,9 +15,11 @@
 
 #include "../kernel/procfs.h"
 #include "../kernel/trace.h"
+#include "vfork.h"
 
 #define STOP_DEADLINE_NS 500000000ul
-#define STOP_TRIES 8
+#define STOP_AT_ONCE_NS 2000000ul /* whoever takes longer may be waiting for a child that we have stopped */
+#define STOP_TRIES 4
 #define LOOKS_MAX 1000
 
 static void victim_free(struct victim *v)
@@ -97,8 +99,7 @@ static int thread_wait_stop(struct victim_thread *t, uint64_t deadline_ns, struc
     }
 }
 
-/* 0, or 2 when a thread does not stop. Threads that ended are forgotten. */
-static int threads_wait(struct victim *v, uint64_t deadline_ns, struct err *e)
+int threads_wait(struct victim *v, uint64_t deadline_ns, struct err *e)
 {
     for (size_t k = 0; k < v->thread_count;) {
         struct victim_thread *t = &v->threads[k];
@@ -259,6 +260,34 @@ static int look(const struct pod *pod, struct victim **victims, size_t *count, b
     return 0;
 }
 
+/* 0, or 2 when a thread does not stop (its pid in *stuck). */
+static int tree_wait(struct victim *victims, size_t count, uint64_t deadline_ns, pid_t *stuck, struct err *e)
+{
+    int result = 0;
+    for (size_t k = 0; k < count; k++) {
+        int got = threads_wait(&victims[k], deadline_ns, e);
+        if (got < 0)
+            return -1;
+        if (got == 2) {
+            result = 2;
+            *stuck = victims[k].inner_pid;
+        }
+    }
+    return result;
+}
+
+/* The same. *fresh: whoever ran meanwhile may have made others. */
+static int tree_wait_patiently(struct victim *victims, size_t count, bool *fresh, pid_t *stuck, struct err *e)
+{
+    uint64_t now_ns = clock_ns(CLOCK_MONOTONIC);
+    int got = tree_wait(victims, count, now_ns + STOP_AT_ONCE_NS, stuck, e);
+    if (got != 2)
+        return got;
+    if (vfork_run_children(victims, count, now_ns + STOP_DEADLINE_NS, fresh, e) < 0)
+        return -1;
+    return tree_wait(victims, count, now_ns + STOP_DEADLINE_NS, stuck, e);
+}
+
 /* 0 stopped, 2 a thread does not stop (its pid in *stuck). */
 static int tree_try_stop(const struct pod *pod, struct victim **victims, size_t *count, pid_t *stuck, struct err *e)
 {
@@ -270,15 +299,9 @@ static int tree_try_stop(const struct pod *pod, struct victim **victims, size_t 
         if (frozen && pod_thaw(pod, e) < 0)
             return -1;
         frozen = false;
-        uint64_t deadline = clock_ns(CLOCK_MONOTONIC) + STOP_DEADLINE_NS;
-        for (size_t k = 0; k < *count; k++) {
-            int got = threads_wait(&(*victims)[k], deadline, e);
-            if (got < 0)
-                return -1;
-            *stuck = (*victims)[k].inner_pid;
-            if (got == 2)
-                return 2;
-        }
+        int got = tree_wait_patiently(*victims, *count, &fresh, stuck, e);
+        if (got)
+            return got;
         if (!fresh)
             return 0;
     }
@@ -297,16 +320,22 @@ static int tree_settle(struct victim *victims, size_t count, struct err *e)
     return 0;
 }
 
-/* Threads that never stopped are let go when this process ends, or taken by a later stop: interrupt leaves no trace. */
+/* Threads that never stopped are let go when this process ends, or taken by a later stop: interrupt leaves no trace. Those that stand go
+ * first: the others may be waiting for them. */
 static void let_go(struct victim *victims, size_t count)
 {
-    for (size_t k = 0; k < count; k++)
-        for (size_t t = 0; t < victims[k].thread_count; t++) {
-            struct err ignored;
-            if (victims[k].threads[t].stopped || thread_wait_stop(&victims[k].threads[t], clock_ns(CLOCK_MONOTONIC) + STOP_DEADLINE_NS * 4, &ignored) == 0)
-                if (trace_detach(victims[k].threads[t].tid, victims[k].threads[t].stop_signal, &ignored) < 0)
+    uint64_t deadline_ns = 0;
+    for (int late = 0; late < 2; late++) {
+        for (size_t k = 0; k < count; k++)
+            for (size_t t = 0; t < victims[k].thread_count; t++) {
+                struct victim_thread *thread = &victims[k].threads[t];
+                struct err ignored;
+                if (thread->stopped == (late == 0) && (!late || thread_wait_stop(thread, deadline_ns, &ignored) == 0) &&
+                    trace_detach(thread->tid, thread->stop_signal, &ignored) < 0)
                     continue;
-        }
+            }
+        deadline_ns = clock_ns(CLOCK_MONOTONIC) + STOP_DEADLINE_NS;
+    }
 }
 
 int tree_stop(const struct pod *pod, struct victim **victims, size_t *count, struct err *e)
@@ -327,7 +356,7 @@ int tree_stop(const struct pod *pod, struct victim **victims, size_t *count, str
         struct timespec nap = {0, 5000000L << tries};
         nanosleep(&nap, NULL);
     }
-    return err_set(e, E_BUSY, "process %d waits in the kernel and cannot be stopped", stuck);
+    return err_set(e, E_BUSY, "process %d waits in the kernel (for a child of vfork, or for a device) and cannot be stopped", stuck);
 }
 
 int victim_release(struct victim *v, struct err *e)

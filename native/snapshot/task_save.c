@@ -12,6 +12,7 @@
 
 #include "../kernel/procfs.h"
 #include "../kernel/trace.h"
+#include "check.h"
 #include "save.h"
 
 #define SIGNALS 64
@@ -273,6 +274,8 @@ static int task_save(struct snapshot *s, struct victim *v, struct task *out, str
         out->exit_status = stat.exit_code;
         return 0;
     }
+    if (stopped_check(s->pod, v->pid, e) < 0)
+        return -1;
     out->state = v->threads[0].group_stopped ? TASK_STOPPED : TASK_RUNNING;
     mm_numbers(&stat, &out->mm);
     AUTO_BUF struct buf pending = {0};
