@@ -12,10 +12,12 @@
 
 #define OPEN_FLAGS_ALLOWED (O_ACCMODE | FILE_FLAGS_SETTABLE | O_SYNC | O_DSYNC | O_DIRECTORY | O_NOFOLLOW | O_PATH)
 
-/* /proc/N/… with N above 1: there when the task is. /dev/tty: another one for each session. */
+/* /proc/N/… with N above 1, pidfds: there when the task is. /dev/tty: another one for each session. */
 bool file_is_late(const struct file *f)
 {
     static const char proc[] = "/proc/";
+    if (f->kind == FILE_PIDFD)
+        return true;
     if (f->kind == FILE_PTY_SLAVE)
         return strcmp(f->path, "/dev/tty") == 0;
     if (strncmp(f->path, proc, strlen(proc)) || f->kind == FILE_DEVICE)

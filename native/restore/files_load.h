@@ -41,6 +41,7 @@ MUST_CHECK int eventfd_load(struct restore *r, struct err *e);
 MUST_CHECK int timerfd_load(struct restore *r, struct err *e);
 MUST_CHECK int signalfd_load(struct restore *r, struct err *e);
 MUST_CHECK int inotify_load(struct restore *r, struct err *e);
+MUST_CHECK int pidfd_load(const struct restore *r, const struct file *f, struct err *e); /* late: the descriptor */
 MUST_CHECK int ptys_load(struct restore *r, struct err *e);
 /* In a process that is being made: it takes its session's terminal before it has children of that session; later it says which group is in
  * the foreground; a process of the session that has no terminal gives up what it inherited. Nothing for all others. */

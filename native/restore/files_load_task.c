@@ -138,7 +138,7 @@ static int late_set(struct restore *r, const struct task *task, const struct fd 
     CHECK(owner);
     int fd = -1;
     if (held == wanted)
-        fd = file_open(r, f, e);
+        fd = f->kind == FILE_PIDFD ? pidfd_load(r, f, e) : file_open(r, f, e);
     else if (owner == task)
         fd = dup((int)held->number);
     else

@@ -27,6 +27,8 @@ MUST_CHECK int hostfiles_load(struct restore *r, struct pod *pod, struct err *e)
 /* ---- in podinit (tree_load.c): every process of the image stands and waits for the tracer */
 MUST_CHECK int tree_board_make(struct restore *r, struct err *e); /* before podinit is forked */
 MUST_CHECK int processes_make(struct restore *r, struct err *e);
+/* fork(2) of a helper with a number that is none of the image's; it must end at once and be waited for. */
+pid_t helper_spawn(const struct restore *r, int exit_signal);
 
 /* ---- outside (inject.c and what it calls) */
 MUST_CHECK int inject_all(struct restore *r, struct err *e);

@@ -113,6 +113,11 @@ static pid_t spawn_pid(uint64_t pid, uint64_t exit_signal)
     return (pid_t)syscall(SYS_clone3, &args, sizeof args);
 }
 
+pid_t helper_spawn(const struct restore *r, int exit_signal)
+{
+    return spawn_pid(helper_number(r), (uint64_t)exit_signal);
+}
+
 static _Noreturn void task_main(struct restore *r, size_t index);
 
 static int task_spawn(struct restore *r, size_t index, struct err *e)
@@ -127,7 +132,7 @@ static int task_spawn(struct restore *r, size_t index, struct err *e)
 /* Through a helper that ends at once, so that podinit becomes the parent. */
 static int orphan_spawn(struct restore *r, size_t index, struct err *e)
 {
-    pid_t helper = spawn_pid(helper_number(r), SIGCHLD);
+    pid_t helper = helper_spawn(r, SIGCHLD);
     if (helper == 0) {
         struct err error;
         if (task_spawn(r, index, &error) < 0)

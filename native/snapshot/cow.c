@@ -50,7 +50,7 @@ static int child_take(const struct victim *parent, pid_t pid, struct victim *out
     return trace_regs_set(pid, regs, e);
 }
 
-static void victim_drop(struct victim *v)
+static void copy_drop(struct victim *v)
 {
     free(v->threads);
     if (v->memfd >= 0)
@@ -98,7 +98,7 @@ static int copy_make(struct victim *v, struct victim *copy, struct err *e)
         result = helper_fork(&helper, &copy_pid, e);
     pid_t inner = helper.inner_pid;
     gone_await(pid);
-    victim_drop(&helper);
+    copy_drop(&helper);
     if (reap_inside(v, inner, e) < 0)
         result = -1;
     if (result == 0)
@@ -126,5 +126,5 @@ void cow_end(struct victim *copy)
 {
     if (copy->pid > 0)
         gone_await(copy->pid);
-    victim_drop(copy);
+    copy_drop(copy);
 }

@@ -181,7 +181,7 @@ static uint64_t anonymous_kind(const char *name, char words[256])
         uint64_t kind;
     } known[] = {
         {"[eventfd]", FILE_EVENTFD}, {"[eventpoll]", FILE_EPOLL}, {"[timerfd]", FILE_TIMERFD},
-        {"[signalfd]", FILE_SIGNALFD}, {"inotify", FILE_INOTIFY}, {"[inotify]", FILE_INOTIFY},
+        {"[signalfd]", FILE_SIGNALFD}, {"[pidfd]", FILE_PIDFD}, {"inotify", FILE_INOTIFY}, {"[inotify]", FILE_INOTIFY},
     };
     for (size_t i = 0; i < ARRAY_LENGTH(known); i++)
         if (!strcmp(name, known[i].name))

@@ -79,6 +79,8 @@ static int kind_save(struct saving *v, struct source *src, struct err *e)
         return signalfd_save(v, src, e);
     case FILE_INOTIFY:
         return inotify_save(v, src, e);
+    case FILE_PIDFD:
+        return pidfd_save(v, src, e);
     case FILE_PTY_MASTER: case FILE_PTY_SLAVE:
         return pty_save(v, src, e);
     default:

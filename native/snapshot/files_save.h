@@ -54,6 +54,7 @@ MUST_CHECK int eventfd_save(struct saving *v, struct source *src, struct err *e)
 MUST_CHECK int timerfd_save(struct saving *v, struct source *src, struct err *e);
 MUST_CHECK int signalfd_save(struct saving *v, struct source *src, struct err *e);
 MUST_CHECK int inotify_save(struct saving *v, struct source *src, struct err *e);
+MUST_CHECK int pidfd_save(struct saving *v, struct source *src, struct err *e);
 MUST_CHECK int pty_save(struct saving *v, struct source *src, struct err *e);
 MUST_CHECK int ptys_finish(struct saving *v, struct err *e); /* tasks' controlling terminals */
 MUST_CHECK int locks_save(struct saving *v, struct err *e);

@@ -38,6 +38,13 @@ void victims_free(struct victim *victims, size_t count)
     free(victims);
 }
 
+void victim_drop(struct victim *victims, size_t *count, size_t index)
+{
+    victim_free(&victims[index]);
+    memmove(&victims[index], &victims[index + 1], (*count - index - 1) * sizeof *victims);
+    --*count;
+}
+
 static struct victim_thread *thread_find(struct victim *v, pid_t tid)
 {
     for (size_t k = 0; k < v->thread_count; k++)
@@ -253,9 +260,7 @@ static int look(const struct pod *pod, struct victim **victims, size_t *count, b
             k++;
             continue;
         }
-        victim_free(&(*victims)[k]);
-        memmove(&(*victims)[k], &(*victims)[k + 1], (*count - k - 1) * sizeof **victims);
-        --*count;
+        victim_drop(*victims, count, k);
     }
     return 0;
 }

@@ -9,6 +9,7 @@ MUST_CHECK int tree_stop(const struct pod *pod, struct victim **victims, size_t 
 MUST_CHECK int tree_release(const struct pod *pod, struct victim *victims, size_t count, bool freeze, struct err *e);
 /* All threads of a seized process that was interrupted stand. 0, or 2 when one does not stop in time. Threads that ended are forgotten. */
 MUST_CHECK int threads_wait(struct victim *v, uint64_t deadline_ns, struct err *e);
+void victim_drop(struct victim *victims, size_t *count, size_t index);
 void victims_free(struct victim *victims, size_t count);
 /* One process alone: all its threads stopped (undo). 0, or 1 if it is gone. */
 MUST_CHECK int victim_stop(pid_t pid, struct victim *out, struct err *e);

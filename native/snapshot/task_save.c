@@ -14,6 +14,7 @@
 #include "../kernel/trace.h"
 #include "check.h"
 #include "save.h"
+#include "stop.h"
 
 #define SIGNALS 64
 #define TIMERS_MAX 4096
@@ -29,6 +30,27 @@ static void order_add(struct snapshot *s, const struct victim *old, size_t count
             s->victims[(*at)++] = old[k];
             order_add(s, old, count, parents, old[k].pid, at);
         }
+}
+
+/* podinit reaps its children whenever it likes: of those that have ended only the pod's command is worth a word. */
+static bool is_reaped(const struct snapshot *s, const struct victim *v)
+{
+    PROC_STATUS struct proc_status status = {0};
+    struct err gone;
+    if (v->thread_count)
+        return false;
+    return proc_status_read(v->pid, v->pid, &status, &gone) < 0 ||
+           (status.ppid == s->pod->init_pid && (uint64_t)v->inner_pid != s->pod->facts.command_pid);
+}
+
+static void reaped_drop(struct snapshot *s)
+{
+    for (size_t k = 0; k < s->victim_count;) {
+        if (is_reaped(s, &s->victims[k]))
+            victim_drop(s->victims, &s->victim_count, k);
+        else
+            k++;
+    }
 }
 
 /* Parents before children; whoever's parent is outside (native exec) cannot be captured. */
@@ -291,6 +313,7 @@ static int task_save(struct snapshot *s, struct victim *v, struct task *out, str
 
 int tasks_save(struct snapshot *s, struct err *e)
 {
+    reaped_drop(s);
     if (victims_sort(s, e) < 0)
         return -1;
     for (size_t k = 0; k < s->victim_count; k++) {
