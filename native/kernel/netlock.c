@@ -73,12 +73,31 @@ static int drops_set(int nsfd, uint8_t family, const char *table, const struct h
     return netlink_send(fd, &b, &number, e);
 }
 
+/* Closing the socket that removed a table waits until no processor can still be in it (10 ms): that is done when nobody waits for it. */
+static int late_fds[2] = {-1, -1};
+
+void netlock_rest(void)
+{
+    for (size_t k = 0; k < ARRAY_LENGTH(late_fds); k++) {
+        if (late_fds[k] >= 0)
+            close(late_fds[k]);
+        late_fds[k] = -1;
+    }
+}
+
+static void close_late(int fd)
+{
+    if (late_fds[0] >= 0 && late_fds[1] >= 0)
+        netlock_rest();
+    late_fds[late_fds[0] >= 0] = fd;
+}
+
 static int drops_clear(int nsfd, uint8_t family, const char *table, struct err *e)
 {
-    int number;
-    AUTO_CLOSE int fd = netlink_open(nsfd, NETLINK_NETFILTER, e);
+    int number, fd = netlink_open(nsfd, NETLINK_NETFILTER, e);
     if (fd < 0)
         return -1;
+    close_late(fd);
     AUTO_BUF struct buf b = {0};
     batch_mark(&b, NFNL_MSG_BATCH_BEGIN);
     table_message(&b, family, table, NFT_MSG_DELTABLE, 0);

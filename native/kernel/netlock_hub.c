@@ -51,6 +51,7 @@ static _Noreturn void child_main(const struct pod *pod, int channel)
         a.result = netlock_at_hub(pod, asked == 'c', &a.error);
         if (send(channel, &a, sizeof a, MSG_NOSIGNAL) != (ssize_t)sizeof a)
             break;
+        netlock_rest();
     }
     _exit(0);
 }

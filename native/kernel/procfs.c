@@ -52,21 +52,26 @@ static void groups_parse(const char *value, struct buf *out)
 
 static void number_line(const char *line, size_t key_len, const char *value, struct proc_status *s)
 {
-    const struct {
+    static const struct {
         const char *key;
-        uint64_t *to;
+        size_t len, at;
         int base;
     } table[] = {
-        {"CapInh", &s->cap_inheritable, 16}, {"CapPrm", &s->cap_permitted, 16}, {"CapEff", &s->cap_effective, 16},
-        {"CapBnd", &s->cap_bounding, 16},    {"CapAmb", &s->cap_ambient, 16},   {"SigPnd", &s->pending, 16},
-        {"ShdPnd", &s->shared_pending, 16},  {"SigBlk", &s->blocked, 16},       {"SigIgn", &s->ignored, 16},
-        {"SigCgt", &s->caught, 16},          {"Umask", &s->umask, 8},           {"NoNewPrivs", &s->no_new_privs, 10},
-        {"Seccomp", &s->seccomp, 10},        {"Seccomp_filters", &s->seccomp_filters, 10}, {"Threads", &s->threads, 10},
-        {"THP_enabled", &s->thp_enabled, 10}, {"RssAnon", &s->rss_anon_kib, 10},
+#define LINE(key, field, base) {key, sizeof key - 1, offsetof(struct proc_status, field), base}
+        LINE("CapInh", cap_inheritable, 16), LINE("CapPrm", cap_permitted, 16), LINE("CapEff", cap_effective, 16),
+        LINE("CapBnd", cap_bounding, 16),    LINE("CapAmb", cap_ambient, 16),   LINE("SigPnd", pending, 16),
+        LINE("ShdPnd", shared_pending, 16),  LINE("SigBlk", blocked, 16),       LINE("SigIgn", ignored, 16),
+        LINE("SigCgt", caught, 16),          LINE("Umask", umask, 8),           LINE("NoNewPrivs", no_new_privs, 10),
+        LINE("Seccomp", seccomp, 10),        LINE("Seccomp_filters", seccomp_filters, 10), LINE("Threads", threads, 10),
+        LINE("THP_enabled", thp_enabled, 10), LINE("RssAnon", rss_anon_kib, 10),
+#undef LINE
     };
     for (size_t k = 0; k < ARRAY_LENGTH(table); k++)
-        if (strlen(table[k].key) == key_len && memcmp(line, table[k].key, key_len) == 0)
-            *table[k].to = strtoul(value, NULL, table[k].base);
+        if (table[k].len == key_len && memcmp(line, table[k].key, key_len) == 0) {
+            uint64_t number = strtoul(value, NULL, table[k].base);
+            memcpy((char *)s + table[k].at, &number, sizeof number);
+            return;
+        }
 }
 
 static void status_line(const char *line, struct proc_status *s)
@@ -178,15 +183,24 @@ static char *path_unescape(const char *text)
 
 static bool map_parse(char *line, struct proc_map *m)
 {
-    char perms[5];
-    int path_at = 0;
-    unsigned long start, end, offset, ino;
-    if (sscanf(line, "%lx-%lx %4s %lx %x:%x %lu %n", &start, &end, perms, &offset, &m->dev_major, &m->dev_minor, &ino, &path_at) < 7)
+    char *at, *perms;
+    m->start = strtoul(line, &at, 16);
+    if (*at != '-')
         return false;
-    m->start = start, m->end = end, m->offset = offset, m->ino = ino;
+    m->end = strtoul(at + 1, &at, 16);
+    if (*at != ' ' || strlen(at) < 6 || at[5] != ' ')
+        return false;
+    perms = at + 1;
+    m->offset = strtoul(at + 6, &at, 16);
+    m->dev_major = (unsigned)strtoul(at, &at, 16);
+    if (*at != ':')
+        return false;
+    m->dev_minor = (unsigned)strtoul(at + 1, &at, 16);
+    m->ino = strtoul(at, &at, 10);
+    at += strspn(at, " ");
     m->prot = (perms[0] == 'r' ? PROT_READ : 0u) | (perms[1] == 'w' ? PROT_WRITE : 0u) | (perms[2] == 'x' ? PROT_EXEC : 0u);
     m->shared = perms[3] == 's';
-    m->path = path_unescape(line + path_at);
+    m->path = path_unescape(at);
     static const char gone[] = " (deleted)";
     size_t len = strlen(m->path);
     if (len > sizeof gone - 1 && strcmp(m->path + len - (sizeof gone - 1), gone) == 0 && m->path[0] == '/') {

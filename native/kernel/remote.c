@@ -60,31 +60,41 @@ static uint64_t tail_of(const struct victim *v, const struct proc_map *m, size_t
     return *len >= TAIL_MIN_BYTES ? m->end - *len : 0;
 }
 
+/* The maps as they were at the stop, or read into `now`. */
+static const struct proc_maps *maps_of(const struct victim *v, struct proc_maps *now, struct err *e)
+{
+    if (v->maps.count)
+        return &v->maps;
+    return proc_maps_read(v->pid, false, now, e) < 0 ? NULL : now;
+}
+
 int remote_find_tail(struct victim *v, struct err *e)
 {
-    PROC_MAPS struct proc_maps maps = {0};
-    if (proc_maps_read(v->pid, false, &maps, e) < 0)
+    PROC_MAPS struct proc_maps now = {0};
+    const struct proc_maps *maps = maps_of(v, &now, e);
+    if (!maps)
         return -1;
     v->tail = 0;
     for (int vdso = 1; vdso >= 0 && !v->tail; vdso--)
-        for (size_t k = 0; k < maps.count && !v->tail; k++)
-            if ((strcmp(maps.items[k].path, "[vdso]") == 0) == vdso && maps.items[k].path[0])
-                v->tail = tail_of(v, &maps.items[k], &v->tail_len);
+        for (size_t k = 0; k < maps->count && !v->tail; k++)
+            if ((strcmp(maps->items[k].path, "[vdso]") == 0) == vdso && maps->items[k].path[0])
+                v->tail = tail_of(v, &maps->items[k], &v->tail_len);
     return v->tail ? 0 : err_set(e, E_UNSUPPORTED, "process %d has no executable page with room for a system call", v->inner_pid);
 }
 
 static int gap_find(struct victim *v, uint64_t *address, struct err *e)
 {
-    PROC_MAPS struct proc_maps maps = {0};
-    if (proc_maps_read(v->pid, false, &maps, e) < 0)
+    PROC_MAPS struct proc_maps now = {0};
+    const struct proc_maps *maps = maps_of(v, &now, e);
+    if (!maps)
         return -1;
     uint64_t at = 0x10000000;
-    for (size_t k = 0; k < maps.count; k++) {
-        if (maps.items[k].end + GAP_MARGIN <= at)
+    for (size_t k = 0; k < maps->count; k++) {
+        if (maps->items[k].end + GAP_MARGIN <= at)
             continue;
-        if (maps.items[k].start >= at + REMOTE_SCRATCH_BYTES + GAP_MARGIN)
+        if (maps->items[k].start >= at + REMOTE_SCRATCH_BYTES + GAP_MARGIN)
             break;
-        at = maps.items[k].end + GAP_MARGIN;
+        at = maps->items[k].end + GAP_MARGIN;
     }
     *address = at;
     return at < 0x7f0000000000 ? 0 : err_set(e, E_OS, "process %d has no free address range", v->inner_pid);
@@ -169,7 +179,7 @@ static int scratch_make(struct victim *v, size_t thread, struct err *e)
     }
     v->scratch = at;
     v->data = at + CODE_DATA;
-    v->data_len = REMOTE_SCRATCH_BYTES - CODE_DATA;
+    v->data_len = CODE_BYTES - CODE_DATA;
     return 0;
 }
 
@@ -210,6 +220,16 @@ int remote_one(struct victim *v, size_t thread, int64_t *ret, uint64_t nr, uint6
         return -1;
     *ret = call.ret;
     return 0;
+}
+
+struct victim remote_lane(const struct victim *v, size_t lane)
+{
+    CHECK(v->scratch && lane < REMOTE_LANES);
+    struct victim out = *v;
+    out.scratch = v->scratch + lane * CODE_LANE_BYTES;
+    out.data = out.scratch + CODE_LANE_DATA;
+    out.data_len = CODE_LANE_BYTES - CODE_LANE_DATA;
+    return out;
 }
 
 int remote_put(struct victim *v, size_t offset, const void *data, size_t len, uint64_t *address, struct err *e)

@@ -8,7 +8,7 @@
 #pragma once
 #include <sys/user.h>
 
-#include "../base/base.h"
+#include "procfs.h"
 
 struct victim_thread {
     pid_t tid;               /* as the engine sees it */
@@ -18,6 +18,7 @@ struct victim_thread {
     int stop_signal;         /* a signal that arrived while calls were injected: given back on release */
     bool group_stopped;
     bool stopped;            /* in a ptrace stop now */
+    struct proc_status status; /* as stopped */
 };
 struct victim {
     pid_t pid, inner_pid;    /* as the engine sees it; inside the pod */
@@ -31,6 +32,7 @@ struct victim {
     size_t data_len;
     uint64_t scratch_wish;   /* where the scratch area should lie (restore), 0: anywhere */
     int notify_signal;       /* tells the tracer that a batch is through; chosen so that the victim ignores it */
+    struct proc_maps maps;   /* as stopped; empty: to be read when needed */
     bool expendable;         /* a process being restored: dies with the engine anyway */
 };
 
@@ -44,7 +46,8 @@ MUST_CHECK int victim_write(const struct victim *v, uint64_t address, const void
 /* ---- remote system calls: a batch runs at one stop, in thread `thread` (index). Results in .ret (-errno on failure).
  * With stop_on_error the batch ends at the first failing call. The scratch area is made on first use. */
 #define REMOTE_BATCH_MAX 400
-#define REMOTE_SCRATCH_BYTES (64ul * 1024)
+#define REMOTE_SCRATCH_BYTES (256ul * 1024)
+#define REMOTE_LANES 8ul
 struct remote_call {
     uint64_t nr, args[6];
     int64_t ret;
@@ -54,6 +57,10 @@ MUST_CHECK int remote_batch(struct victim *v, size_t thread, struct remote_call 
 /* One call; *ret gets -errno on failure of the call itself. */
 MUST_CHECK int remote_one(struct victim *v, size_t thread, int64_t *ret, uint64_t nr, uint64_t a, uint64_t b, uint64_t c,
                           uint64_t d, uint64_t f, uint64_t g, struct err *e);
+/* A part of the scratch area of its own, for small batches in several threads of one process side by side (base/fiber.h). The area must
+ * be there. While lanes are in use the victim itself runs no calls. */
+struct victim remote_lane(const struct victim *v, size_t lane);
+#define REMOTE_LANE_CALLS 128
 /* Copy data into the victim's scratch area at `offset` of its data part; returns the remote address. CHECKs the bounds. */
 MUST_CHECK int remote_put(struct victim *v, size_t offset, const void *data, size_t len, uint64_t *address, struct err *e);
 /* Take the scratch area and the code in the vDSO's tail out again; registers and masks are as stopped. */

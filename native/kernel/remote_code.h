@@ -8,6 +8,10 @@ enum {
     CODE_LITERALS = 0, CODE_EXIT = 24, CODE_START = 64, /* CODE_EXIT: exit_group(0), at the same place whatever code is there */
     CODE_FLAGS = 12288 - 64, CODE_TABLE = 12288,
     CODE_DATA = CODE_TABLE + REMOTE_BATCH_MAX * (int)sizeof(struct remote_call) + 3072,
+    CODE_BYTES = 65536,
+    /* a lane is a small area of the same shape */
+    CODE_LANE_BYTES = REMOTE_SCRATCH_BYTES / REMOTE_LANES,
+    CODE_LANE_DATA = CODE_TABLE + REMOTE_LANE_CALLS * (int)sizeof(struct remote_call),
 };
 
 struct snippet {

@@ -10,6 +10,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "../base/fiber.h"
+
 #define XSTATE_MAX (64ul * 1024)
 
 static pid_t tracer_in(const char *status)
@@ -50,19 +52,8 @@ int trace_interrupt(pid_t tid, struct err *e)
 
 int trace_wait(pid_t tid, uint64_t deadline_ns, int *status, struct err *e)
 {
-    for (unsigned spin = 0;; spin++) {
-        pid_t got = waitpid(tid, status, __WALL | (deadline_ns ? WNOHANG : 0));
-        if (got == tid)
-            return 0;
-        if (got < 0 && errno != EINTR)
-            return err_errno(e, "wait for thread %d", tid);
-        if (!deadline_ns)
-            continue;
-        if (clock_ns(CLOCK_MONOTONIC) > deadline_ns)
-            return 1;
-        struct timespec nap = {0, spin < 20 ? 20000 : 200000};
-        nanosleep(&nap, NULL);
-    }
+    int late = fiber_waitpid(tid, status, deadline_ns);
+    return late < 0 ? err_errno(e, "wait for thread %d", tid) : late;
 }
 
 int trace_regs_get(pid_t tid, struct user_regs_struct *out, struct err *e)

@@ -29,9 +29,14 @@ int call_flush(struct call_list *l, struct err *e)
     return 0;
 }
 
+static size_t calls_max(const struct call_list *l)
+{
+    return l->calls_max ? l->calls_max : REMOTE_BATCH_MAX;
+}
+
 int call_add(struct call_list *l, const uint64_t call[7], struct err *e)
 {
-    if (l->count == REMOTE_BATCH_MAX && call_flush(l, e) < 0)
+    if (l->count == calls_max(l) && call_flush(l, e) < 0)
         return -1;
     struct remote_call *c = &l->calls[l->count];
     c->nr = call[0];
@@ -50,7 +55,7 @@ int call_data(struct call_list *l, const void *data, size_t len, uint64_t *addre
         if (remote_put(l->v, 0, &(char){0}, 1, &ignored, e) < 0)
             return -1;
     }
-    if ((l->data_used + room > l->v->data_len || l->count > REMOTE_BATCH_MAX - 8) && call_flush(l, e) < 0)
+    if ((l->data_used + room > l->v->data_len || l->count > calls_max(l) - 8) && call_flush(l, e) < 0)
         return -1;
     if (room > l->v->data_len)
         return err_set(e, E_BAD_IMAGE, "%s: %zu bytes of arguments", l->what, len);

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/ptrace.h>
 
+#include "../base/fiber.h"
 #include "../kernel/procfs.h"
 #include "../kernel/trace.h"
 #include "../snapshot/stop.h"
@@ -30,26 +31,38 @@ static int notify_choose(const struct task *t)
     return SIGWINCH;
 }
 
-static int victim_find(struct restore *r, const struct task *t, const pid_t *pids, size_t count, pid_t *out, struct err *e)
+struct newborn {
+    pid_t pid, inner;
+};
+
+static struct newborn *newborns_read(const pid_t *pids, size_t count)
 {
-    (void)r;
+    struct newborn *out = xcalloc(count + 1, sizeof *out);
     for (size_t k = 0; k < count; k++) {
         PROC_STATUS struct proc_status s = {0};
         struct err gone;
-        if (proc_status_read(pids[k], pids[k], &s, &gone) == 0 && (uint64_t)s.inner_pid == t->pid) {
-            *out = pids[k];
+        if (proc_status_read(pids[k], pids[k], &s, &gone) == 0)
+            out[k] = (struct newborn){pids[k], s.inner_pid};
+    }
+    return out;
+}
+
+static int newborn_find(const struct task *t, const struct newborn *all, size_t count, pid_t *out, struct err *e)
+{
+    for (size_t k = 0; k < count; k++)
+        if ((uint64_t)all[k].inner == t->pid) {
+            *out = all[k].pid;
             return 0;
         }
-    }
     return err_set(e, E_OS, "process %lu did not come up", t->pid);
 }
 
-static int victim_take(struct restore *r, size_t index, const pid_t *pids, size_t count, struct err *e)
+static int victim_take(struct restore *r, size_t index, const struct newborn *all, size_t count, struct err *e)
 {
     const struct task *t = &r->image->tasks[index];
     struct victim *v = &r->victims[index];
-    pid_t pid;
-    if (victim_find(r, t, pids, count, &pid, e) < 0)
+    pid_t pid = 0;
+    if (newborn_find(t, all, count, &pid, e) < 0)
         return -1;
     int gone = victim_stop(pid, v, e);
     if (gone)
@@ -67,10 +80,59 @@ static int victim_fill(struct restore *r, size_t index, struct err *e)
     const struct task *t = &r->image->tasks[index];
     struct victim *v = &r->victims[index];
     if (vdso_place(v, &t->mm, e) < 0 || vmas_load(r, v, t, e) < 0 || locks_load_remote(r, v, t, e) < 0 ||
-        memory_load(r, v, t, e) < 0 || task_load(r, v, t, e) < 0 ||
-        threads_load(r, v, t, e) < 0)
+        memory_load(r, v, t, e) < 0 || task_load(r, v, t, e) < 0 || threads_make(v, t, e) < 0)
         return err_wrap(e, "process %lu", t->pid);
     return 0;
+}
+
+struct crowd {
+    struct restore *r;
+    struct newborn *newborns;
+    size_t count;
+};
+
+static int process_inject(void *ctx, size_t k, struct err *e)
+{
+    struct crowd *c = ctx;
+    if (c->r->image->tasks[k].state == TASK_ZOMBIE)
+        return 0;
+    return victim_take(c->r, k, c->newborns, c->count, e) < 0 ? -1 : victim_fill(c->r, k, e);
+}
+
+/* ---- threads: some of each process side by side, and the first of each when the others have given up their rights */
+struct lane {
+    struct restore *r;
+    size_t process, number;
+};
+
+static int lane_load(void *ctx, size_t i, struct err *e)
+{
+    const struct lane *l = (struct lane *)ctx + i;
+    const struct task *t = &l->r->image->tasks[l->process];
+    struct victim v = remote_lane(&l->r->victims[l->process], l->number);
+    for (size_t k = l->number + 1; k < t->threads_count; k += REMOTE_LANES)
+        if (thread_load(l->r, &v, k, t, REMOTE_LANE_CALLS, e) < 0)
+            return err_wrap(e, "process %lu", t->pid);
+    return 0;
+}
+
+static int leader_load(void *ctx, size_t k, struct err *e)
+{
+    struct restore *r = ctx;
+    const struct task *t = &r->image->tasks[k];
+    if (!r->victims[k].thread_count || thread_load(r, &r->victims[k], 0, t, REMOTE_BATCH_MAX, e) == 0)
+        return 0;
+    return err_wrap(e, "process %lu", t->pid);
+}
+
+static int threads_load(struct restore *r, struct err *e)
+{
+    size_t count = 0;
+    AUTO_FREE struct lane *lanes = xcalloc(r->image->tasks_count * REMOTE_LANES + 1, sizeof *lanes);
+    for (size_t k = 0; k < r->image->tasks_count; k++)
+        for (size_t n = 0; n < REMOTE_LANES && n + 1 < r->victims[k].thread_count; n++)
+            lanes[count++] = (struct lane){r, k, n};
+    return fibers_run(count, lane_load, lanes, e) < 0 ? -1 : fibers_run(r->image->tasks_count, leader_load, r, e);
 }
 
 int inject_all(struct restore *r, struct err *e)
@@ -79,25 +141,24 @@ int inject_all(struct restore *r, struct err *e)
     size_t count;
     if (pod_pids(r->pod, &pids, &count, e) < 0)
         return -1;
+    AUTO_FREE struct newborn *newborns = newborns_read(pids, count);
+    struct crowd crowd = {r, newborns, count};
     r->victims = xcalloc(r->image->tasks_count, sizeof *r->victims);
-    for (size_t k = 0; k < r->image->tasks_count; k++) {
-        if (r->image->tasks[k].state == TASK_ZOMBIE)
-            continue;
-        if (victim_take(r, k, pids, count, e) < 0 || victim_fill(r, k, e) < 0)
-            return -1;
-    }
-    return 0;
+    return fibers_run(r->image->tasks_count, process_inject, &crowd, e) < 0 ? -1 : threads_load(r, e);
 }
 
-static int victim_finish(struct restore *r, size_t index, struct err *e)
+static int victim_finish(void *ctx, size_t index, struct err *e)
 {
+    struct restore *r = ctx;
     const struct task *t = &r->image->tasks[index];
     struct victim *v = &r->victims[index];
+    if (!v->thread_count)
+        return 0;
     if (timers_load(v, t, e) < 0 || remote_close(v, e) < 0)
-        return -1;
+        return err_wrap(e, "process %lu", t->pid);
     for (size_t k = 0; k < v->thread_count; k++)
         if (thread_last(v, k, &t->threads[k], e) < 0)
-            return -1;
+            return err_wrap(e, "process %lu", t->pid);
     return 0;
 }
 
@@ -115,13 +176,13 @@ static int victim_let_go(struct restore *r, size_t index, struct err *e)
 
 int release_all(struct restore *r, struct err *e)
 {
-    for (size_t k = 0; k < r->image->tasks_count; k++)
-        if (r->victims[k].thread_count && victim_finish(r, k, e) < 0)
-            return err_wrap(e, "process %lu", r->image->tasks[k].pid);
+    if (fibers_run(r->image->tasks_count, victim_finish, r, e) < 0)
+        return -1;
     if (netlock_clear(r->pod, e) < 0)
         return -1;
     for (size_t k = 0; k < r->image->tasks_count; k++)
         if (r->victims[k].thread_count && victim_let_go(r, k, e) < 0)
             return -1;
+    netlock_rest();
     return 0;
 }

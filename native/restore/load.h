@@ -37,7 +37,9 @@ MUST_CHECK int vmas_load(struct restore *r, struct victim *v, const struct task 
 MUST_CHECK int vdso_place(struct victim *v, const struct mm *mm, struct err *e);
 MUST_CHECK int memory_load(struct restore *r, struct victim *v, const struct task *task, struct err *e);
 MUST_CHECK int task_load(struct restore *r, struct victim *v, const struct task *task, struct err *e);
-MUST_CHECK int threads_load(struct restore *r, struct victim *v, const struct task *task, struct err *e);
+MUST_CHECK int threads_make(struct victim *v, const struct task *task, struct err *e);
+/* What a thread told the kernel of itself; its rights go, those of the first thread after all others'. At most calls_max calls in a batch. */
+MUST_CHECK int thread_load(struct restore *r, struct victim *v, size_t index, const struct task *task, size_t calls_max, struct err *e);
 MUST_CHECK int thread_last(struct victim *v, size_t index, const struct thread *t, struct err *e);
 
 /* Many calls, run in batches; each must succeed unless marked. */
@@ -49,6 +51,7 @@ struct call_list {
     int64_t wanted[REMOTE_BATCH_MAX]; /* -1: any result that is no error */
     size_t count, data_used;
     const char *what;
+    size_t calls_max;                 /* in one batch; 0: REMOTE_BATCH_MAX */
 };
 MUST_CHECK int call_add(struct call_list *l, const uint64_t call[7], struct err *e);
 #define CALL(l, e, ...) call_add(l, (const uint64_t[7]){__VA_ARGS__}, e)

@@ -126,28 +126,23 @@ static int pending_load(struct call_list *l, const struct task *task, const stru
     return 0;
 }
 
-static int thread_load(struct restore *r, struct victim *v, size_t index, const struct task *task, struct err *e)
+int thread_load(struct restore *r, struct victim *v, size_t index, const struct task *task, size_t calls_max, struct err *e)
 {
     const struct thread *t = &task->threads[index];
     AUTO_FREE struct call_list *l = xcalloc(1, sizeof *l);
-    *l = (struct call_list){.v = v, .thread = index, .what = "set up a thread"};
-    if (sched_load(v->threads[index].tid, &t->sched, e) < 0 || kernel_pointers(l, t, e) < 0 || rights_load(l, r, t, e) < 0)
-        return -1;
-    if (pending_load(l, task, t, &t->pending, false, e) < 0 || (index == 0 && pending_load(l, task, t, &task->pending, true, e) < 0))
-        return -1;
-    if (index == 0 && CALL(l, e, SYS_prctl, PR_SET_DUMPABLE, task->mm.dumpable & 1, 0, 0, 0, 0) < 0)
-        return -1;
-    return call_flush(l, e);
+    *l = (struct call_list){.v = v, .thread = index, .what = "set up a thread", .calls_max = calls_max};
+    if (sched_load(v->threads[index].tid, &t->sched, e) < 0 || kernel_pointers(l, t, e) < 0 || rights_load(l, r, t, e) < 0 ||
+        pending_load(l, task, t, &t->pending, false, e) < 0 || (index == 0 && pending_load(l, task, t, &task->pending, true, e) < 0) ||
+        (index == 0 && CALL(l, e, SYS_prctl, PR_SET_DUMPABLE, task->mm.dumpable & 1, 0, 0, 0, 0) < 0) || call_flush(l, e) < 0)
+        return err_wrap(e, "thread %lu", t->tid);
+    return 0;
 }
 
-int threads_load(struct restore *r, struct victim *v, const struct task *task, struct err *e)
+int threads_make(struct victim *v, const struct task *task, struct err *e)
 {
     for (size_t k = 1; k < task->threads_count; k++)
         if (thread_make(v, task->threads[k].tid, e) < 0)
             return -1;
-    for (size_t k = task->threads_count; k-- > 0;)
-        if (thread_load(r, v, k, task, e) < 0)
-            return err_wrap(e, "thread %lu", task->threads[k].tid);
     return 0;
 }
 

@@ -13,22 +13,21 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "../kernel/procfs.h"
 #include "../kernel/trace.h"
 #include "../pod/state.h"
 
 static void gone_await(pid_t pid)
 {
     int status;
+    struct err ignored;
     kill(pid, SIGKILL);
-    while (waitpid(pid, &status, __WALL) < 0 ? errno == EINTR : !WIFEXITED(status) && !WIFSIGNALED(status))
+    while (trace_wait(pid, 0, &status, &ignored) == 0 && !WIFEXITED(status) && !WIFSIGNALED(status))
         continue;
 }
 
 /* A traced child in its first stop as a victim of its own; its work area is its parent's (shared or copied). */
-static int child_take(const struct victim *parent, pid_t pid, struct victim *out, struct err *e)
+static int child_take(const struct victim *parent, pid_t pid, pid_t inner, struct victim *out, struct err *e)
 {
-    PROC_STATUS struct proc_status s = {0};
     *out = (struct victim){.pid = pid, .pidfd = -1, .memfd = -1, .expendable = true, .tail = parent->tail, .tail_len = parent->tail_len,
                            .scratch = parent->scratch, .data = parent->data, .data_len = parent->data_len,
                            .notify_signal = parent->notify_signal};
@@ -39,9 +38,7 @@ static int child_take(const struct victim *parent, pid_t pid, struct victim *out
     out->memfd = open(path, O_RDWR | O_CLOEXEC);
     if (out->memfd < 0)
         return err_errno(e, "open %s", path);
-    if (proc_status_read(pid, pid, &s, e) < 0)
-        return -1;
-    out->inner_pid = out->threads[0].inner_tid = s.inner_pid;
+    out->inner_pid = out->threads[0].inner_tid = inner;
     struct user_regs_struct *regs = &out->threads[0].regs;
     if (trace_regs_get(pid, regs, e) < 0)
         return -1;
@@ -59,23 +56,24 @@ static void copy_drop(struct victim *v)
 }
 
 /* 0, or 1 when the process may have no further child. */
-static int clone_inside(struct victim *v, uint64_t flags, pid_t *child, struct err *e)
+static int clone_inside(struct victim *v, uint64_t flags, pid_t *child, pid_t *inner, struct err *e)
 {
     struct clone_args args = {.flags = flags};
     uint64_t at;
-    int64_t ret;
+    int64_t ret = 0;
     *child = 0;
     if (remote_put(v, 0, &args, sizeof args, &at, e) < 0 || remote_clone(v, 0, at, sizeof args, child, &ret, e) < 0)
         return -1;
+    *inner = (pid_t)ret;
     return ret < 0 ? 1 : 0;
 }
 
-static int helper_fork(struct victim *helper, pid_t *copy, struct err *e)
+static int helper_fork(struct victim *helper, pid_t *copy, pid_t *inner, struct err *e)
 {
     int64_t ret;
     if (remote_one(helper, 0, &ret, SYS_close_range, 0, ~0u, 0, 0, 0, 0, e) < 0)
         return -1;
-    return clone_inside(helper, 0, copy, e);
+    return clone_inside(helper, 0, copy, inner, e);
 }
 
 static int reap_inside(struct victim *v, pid_t inner, struct err *e)
@@ -89,20 +87,19 @@ static int reap_inside(struct victim *v, pid_t inner, struct err *e)
 static int copy_make(struct victim *v, struct victim *copy, struct err *e)
 {
     struct victim helper = {.pidfd = -1, .memfd = -1};
-    pid_t pid, copy_pid = 0;
-    int result = clone_inside(v, CLONE_VM, &pid, e);
+    pid_t pid, inner, copy_pid = 0, copy_inner = 0;
+    int result = clone_inside(v, CLONE_VM, &pid, &inner, e);
     if (result)
         return result;
-    result = child_take(v, pid, &helper, e);
+    result = child_take(v, pid, inner, &helper, e);
     if (result == 0)
-        result = helper_fork(&helper, &copy_pid, e);
-    pid_t inner = helper.inner_pid;
+        result = helper_fork(&helper, &copy_pid, &copy_inner, e);
     gone_await(pid);
     copy_drop(&helper);
     if (reap_inside(v, inner, e) < 0)
         result = -1;
     if (result == 0)
-        result = child_take(v, copy_pid, copy, e);
+        result = child_take(v, copy_pid, copy_inner, copy, e);
     if (result && copy_pid)
         gone_await(copy_pid);
     return result;

@@ -7,7 +7,7 @@ MUST_CHECK int facts_save(struct snapshot *s, struct err *e);
 /* task_save.c: one struct task per victim, parents before children; s->victims is sorted the same way. */
 MUST_CHECK int tasks_save(struct snapshot *s, struct err *e);
 /* thread_save.c */
-MUST_CHECK int thread_save(struct snapshot *s, struct victim *v, size_t index, struct thread *out, struct err *e);
+MUST_CHECK int thread_save(struct victim *v, size_t index, struct thread *out, struct err *e);
 /* vma_save.c: the map of one process, without contents of private pages. */
 MUST_CHECK int vmas_save(struct snapshot *s, struct victim *v, struct task *out, struct err *e);
 /* memory_save.c: contents of private pages, appended to mm->extents in order. Through the process itself in the pause, or afterwards through

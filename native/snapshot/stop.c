@@ -24,7 +24,10 @@
 
 static void victim_free(struct victim *v)
 {
+    for (size_t k = 0; k < v->thread_count; k++)
+        proc_status_free(&v->threads[k].status);
     free(v->threads);
+    proc_maps_free(&v->maps);
     if (v->pidfd >= 0)
         close(v->pidfd);
     if (v->memfd >= 0)
@@ -56,6 +59,7 @@ static struct victim_thread *thread_find(struct victim *v, pid_t tid)
 static void thread_forget(struct victim *v, struct victim_thread *t)
 {
     size_t at = (size_t)(t - v->threads);
+    proc_status_free(&t->status);
     memmove(t, t + 1, (v->thread_count - at - 1) * sizeof *t);
     v->thread_count--;
 }
@@ -140,14 +144,9 @@ static bool is_interrupted_wait(const struct user_regs_struct *r)
 }
 
 /* These calls answer EINTR when a tracer stops them, which no signal caused: they are made again. */
-static int wait_rewind(const struct victim *v, struct victim_thread *t, struct err *e)
+static int wait_rewind(struct victim_thread *t, struct err *e)
 {
-    if (!is_interrupted_wait(&t->regs))
-        return 0;
-    PROC_STATUS struct proc_status s = {0};
-    if (proc_status_read(v->pid, t->tid, &s, e) < 0)
-        return -1;
-    if ((s.pending | s.shared_pending) & ~t->sigmask)
+    if (!is_interrupted_wait(&t->regs) || ((t->status.pending | t->status.shared_pending) & ~t->sigmask))
         return 0;
     t->regs.rax = t->regs.orig_rax;
     t->regs.rip -= 2;
@@ -199,14 +198,14 @@ static int threads_settle(struct victim *v, struct err *e)
         return -1;
     for (size_t k = 0; k < v->thread_count; k++) {
         struct victim_thread *t = &v->threads[k];
-        PROC_STATUS struct proc_status s = {0};
-        if (proc_status_read(v->pid, t->tid, &s, e) < 0 || trace_regs_get(t->tid, &t->regs, e) < 0 ||
+        proc_status_free(&t->status);
+        if (proc_status_read(v->pid, t->tid, &t->status, e) < 0 || trace_regs_get(t->tid, &t->regs, e) < 0 ||
             trace_mask_get(t->tid, &t->sigmask, e) < 0)
             return -1;
-        t->inner_tid = s.inner_pid;
+        t->inner_tid = t->status.inner_pid;
         if (k == 0)
-            notify_choose(v, &s);
-        if (rseq_settle(v, t, e) < 0 || wait_rewind(v, t, e) < 0)
+            notify_choose(v, &t->status);
+        if (rseq_settle(v, t, e) < 0 || wait_rewind(t, e) < 0)
             return -1;
     }
     return 0;
@@ -319,7 +318,7 @@ static int tree_settle(struct victim *victims, size_t count, struct err *e)
         struct victim *v = &victims[k];
         if (v->thread_count && v->threads[0].tid != v->pid)
             return err_set(e, E_UNSUPPORTED, "process %d: its first thread has ended and others run on", v->inner_pid);
-        if (threads_settle(v, e) < 0)
+        if (threads_settle(v, e) < 0 || (v->thread_count && proc_maps_read(v->pid, false, &v->maps, e) < 0))
             return err_wrap(e, "process %d", v->inner_pid);
     }
     return 0;

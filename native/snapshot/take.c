@@ -9,6 +9,7 @@
 #include <sys/resource.h>
 #include <time.h>
 
+#include "../base/fiber.h"
 #include "../kernel/procfs.h"
 #include "../pod/state.h"
 #include "barrier.h"
@@ -120,12 +121,9 @@ static uint64_t available_bytes(void)
 static bool has_room_for_copies(const struct take *t)
 {
     uint64_t anonymous = 0, limit = t->pod.facts.mem_bytes;
-    for (size_t k = 0; k < t->s.victim_count; k++) {
-        PROC_STATUS struct proc_status s = {0};
-        struct err gone;
-        if (t->s.victims[k].thread_count && proc_status_read(t->s.victims[k].pid, t->s.victims[k].pid, &s, &gone) == 0)
-            anonymous += s.rss_anon_kib * 1024;
-    }
+    for (size_t k = 0; k < t->s.victim_count; k++)
+        if (t->s.victims[k].thread_count)
+            anonymous += t->s.victims[k].threads[0].status.rss_anon_kib * 1024;
     return anonymous + anonymous / 8 < available_bytes() && (!limit || 2 * anonymous + anonymous / 8 < limit);
 }
 
@@ -138,16 +136,19 @@ static bool copies_allowed(const struct take *t)
     return t->options->live && t->options->then == THEN_RUN && has_room_for_copies(t);
 }
 
+static int copy_make(void *ctx, size_t k, struct err *e)
+{
+    struct take *t = ctx;
+    return t->s.victims[k].thread_count && cow_make(&t->pod, &t->s.victims[k], &t->copies[k], e) < 0 ? -1 : 0;
+}
+
 static int copies_make(struct take *t, struct err *e)
 {
     if (!copies_allowed(t))
         return 0;
     t->copies = xcalloc(t->s.victim_count + 1, sizeof *t->copies);
     t->copy_count = t->s.victim_count;
-    for (size_t k = 0; k < t->s.victim_count; k++)
-        if (t->s.victims[k].thread_count && cow_make(&t->pod, &t->s.victims[k], &t->copies[k], e) < 0)
-            return -1;
-    return 0;
+    return fibers_run(t->s.victim_count, copy_make, t, e);
 }
 
 static void copies_end(struct take *t)
@@ -160,15 +161,18 @@ static void copies_end(struct take *t)
     t->copy_count = 0;
 }
 
+static int injected_away(void *ctx, size_t k, struct err *e)
+{
+    struct take *t = ctx;
+    return t->s.victims[k].thread_count ? remote_close(&t->s.victims[k], e) : 0;
+}
+
 /* All that needs calls in the processes; afterwards nothing of ours is left in them. */
 static int ask(struct take *t, struct err *e)
 {
     if (facts_save(&t->s, e) < 0 || sysv_save(&t->s, e) < 0 || tasks_save(&t->s, e) < 0 || copies_make(t, e) < 0)
         return -1;
-    for (size_t k = 0; k < t->s.victim_count; k++)
-        if (t->s.victims[k].thread_count && remote_close(&t->s.victims[k], e) < 0)
-            return -1;
-    return 0;
+    return fibers_run(t->s.victim_count, injected_away, t, e);
 }
 
 static int cut(struct take *t, struct err *e)
@@ -261,6 +265,7 @@ static int run_on(struct take *t, bool stay_frozen, struct err *e)
     keep_first(&result, journal_end(&t->pod, &other), e, &other);
     t->released_ns = clock_ns(CLOCK_MONOTONIC);
     setpriority(PRIO_PROCESS, 0, 0);
+    netlock_rest();
     t->stopped = t->locked = t->frozen = false;
     return result;
 }

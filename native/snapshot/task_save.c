@@ -10,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "../base/fiber.h"
 #include "../kernel/procfs.h"
 #include "../kernel/trace.h"
 #include "check.h"
@@ -62,9 +63,9 @@ static int victims_sort(struct snapshot *s, struct err *e)
     memcpy(old, s->victims, count * sizeof *old);
     for (size_t k = 0; k < count; k++) {
         PROC_STATUS struct proc_status status = {0};
-        if (proc_status_read(old[k].pid, old[k].pid, &status, e) < 0)
+        if (!old[k].thread_count && proc_status_read(old[k].pid, old[k].pid, &status, e) < 0)
             return -1;
-        parents[k] = status.ppid;
+        parents[k] = old[k].thread_count ? old[k].threads[0].status.ppid : status.ppid;
     }
     order_add(s, old, count, parents, s->pod->init_pid, &at);
     if (at == count)
@@ -103,16 +104,17 @@ static int number_file(pid_t pid, const char *name, int base, int64_t *out, stru
 
 static int identity_save(struct snapshot *s, const struct victim *v, struct task *out, struct proc_stat *stat, struct err *e)
 {
-    PROC_STATUS struct proc_status status = {0};
-    if (proc_status_read(v->pid, v->pid, &status, e) < 0 || proc_stat_read(v->pid, v->pid, stat, e) < 0)
+    PROC_STATUS struct proc_status read = {0};
+    const struct proc_status *status = v->thread_count ? &v->threads[0].status : &read;
+    if ((!v->thread_count && proc_status_read(v->pid, v->pid, &read, e) < 0) || proc_stat_read(v->pid, v->pid, stat, e) < 0)
         return -1;
     out->pid = (uint64_t)v->inner_pid;
-    out->ppid = inner_of(s, status.ppid);
-    out->pgid = (uint64_t)status.inner_pgid;
-    out->sid = (uint64_t)status.inner_sid;
+    out->ppid = inner_of(s, status->ppid);
+    out->pgid = (uint64_t)status->inner_pgid;
+    out->sid = (uint64_t)status->inner_sid;
     out->exit_signal = (uint64_t)stat->exit_signal;
     out->comm = xstrdup(stat->comm);
-    out->umask = status.umask;
+    out->umask = status->umask;
     return 0;
 }
 
@@ -306,9 +308,40 @@ static int task_save(struct snapshot *s, struct victim *v, struct task *out, str
         return -1;
     bytes_set(&out->pending, pending.data, pending.len);
     for (size_t k = 0; k < v->thread_count; k++)
-        if (thread_save(s, v, k, LIST_ADD(out, threads), e) < 0)
-            return -1;
+        LIST_ADD(out, threads);
+    return vmas_save(s, v, out, e);
+}
+
+static int process_save(void *ctx, size_t k, struct err *e)
+{
+    struct snapshot *s = ctx;
+    return task_save(s, &s->victims[k], &s->image.tasks[k], e) < 0 ? err_wrap(e, "process %d", s->victims[k].inner_pid) : 0;
+}
+
+/* ---- threads: some of each process side by side */
+struct lane {
+    struct snapshot *s;
+    size_t process, number;
+};
+
+static int lane_save(void *ctx, size_t i, struct err *e)
+{
+    const struct lane *l = (struct lane *)ctx + i;
+    struct victim v = remote_lane(&l->s->victims[l->process], l->number);
+    for (size_t k = l->number; k < v.thread_count; k += REMOTE_LANES)
+        if (thread_save(&v, k, &l->s->image.tasks[l->process].threads[k], e) < 0)
+            return err_wrap(e, "process %d", v.inner_pid);
     return 0;
+}
+
+static int threads_save(struct snapshot *s, struct err *e)
+{
+    size_t count = 0;
+    AUTO_FREE struct lane *lanes = xcalloc(s->victim_count * REMOTE_LANES + 1, sizeof *lanes);
+    for (size_t k = 0; k < s->victim_count; k++)
+        for (size_t n = 0; n < REMOTE_LANES && n < s->victims[k].thread_count; n++)
+            lanes[count++] = (struct lane){s, k, n};
+    return fibers_run(count, lane_save, lanes, e);
 }
 
 int tasks_save(struct snapshot *s, struct err *e)
@@ -316,10 +349,7 @@ int tasks_save(struct snapshot *s, struct err *e)
     reaped_drop(s);
     if (victims_sort(s, e) < 0)
         return -1;
-    for (size_t k = 0; k < s->victim_count; k++) {
-        struct task *t = LIST_ADD(&s->image, tasks);
-        if (task_save(s, &s->victims[k], t, e) < 0 || (t->state != TASK_ZOMBIE && vmas_save(s, &s->victims[k], t, e) < 0))
-            return err_wrap(e, "process %d", s->victims[k].inner_pid);
-    }
-    return 0;
+    for (size_t k = 0; k < s->victim_count; k++)
+        LIST_ADD(&s->image, tasks);
+    return fibers_run(s->victim_count, process_save, s, e) < 0 ? -1 : threads_save(s, e);
 }

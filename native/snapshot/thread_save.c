@@ -81,17 +81,16 @@ static void creds_save(struct proc_status *s, struct creds *out)
     out->no_new_privs = s->no_new_privs;
 }
 
-static int outside_save(struct victim *v, const struct victim_thread *t, struct thread *out, struct err *e)
+static int outside_save(struct victim *v, struct victim_thread *t, struct thread *out, struct err *e)
 {
-    PROC_STATUS struct proc_status status = {0};
     AUTO_BUF struct buf xstate = {0}, pending = {0}, comm = {0};
     struct __ptrace_rseq_configuration rseq = {0};
     unsigned long head, len;
-    if (proc_status_read(v->pid, t->tid, &status, e) < 0 || trace_xstate_get(t->tid, &xstate, e) < 0 ||
+    if (trace_xstate_get(t->tid, &xstate, e) < 0 ||
         trace_pending(t->tid, false, &pending, e) < 0 || sched_save(t->tid, &out->sched, e) < 0 ||
         io_slurpf(&comm, 256, e, "/proc/%d/task/%d/comm", v->pid, t->tid) < 0)
         return -1;
-    creds_save(&status, &out->creds);
+    creds_save(&t->status, &out->creds);
     bytes_set(&out->regs, &t->regs, sizeof t->regs);
     bytes_set(&out->xstate, xstate.data, xstate.len);
     bytes_set(&out->pending, pending.data, pending.len);
@@ -144,10 +143,9 @@ static int inside_save(struct victim *v, size_t index, struct thread *out, struc
     return 0;
 }
 
-int thread_save(struct snapshot *s, struct victim *v, size_t index, struct thread *out, struct err *e)
+int thread_save(struct victim *v, size_t index, struct thread *out, struct err *e)
 {
-    (void)s;
-    const struct victim_thread *t = &v->threads[index];
+    struct victim_thread *t = &v->threads[index];
     out->tid = (uint64_t)t->inner_tid;
     out->sigmask = t->sigmask;
     restart_save(v, t, out);

@@ -123,6 +123,7 @@ int undo_lines(const struct pod *pod, char **lines, size_t count, struct err *e)
         return -1;
     if (pod_is_frozen(pod) && pod_thaw(pod, e) < 0)
         return -1;
+    netlock_rest();
     if (injections_undo(lines, count, e) < 0)
         return -1;
     return pod_wants_frozen(pod) ? pod_freeze(pod, e) : 0;
