@@ -3,7 +3,7 @@
     celery -A clusteros.node_app worker -Q node.NAME --pool threads --concurrency 32 --without-gossip --without-mingle
 
 Celery carries messages and nothing else: a task hands its message over and ends. The worker process holds the one
-Service of its state directory (CLUSTEROS_NODE_STATE). Settings: docs/decisions, "Celery is a doorbell".
+Service of its state directory (CLUSTEROS_NODE_STATE).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from celery import Celery
 from celery.signals import worker_init, worker_shutdown
 from kombu.exceptions import OperationalError
 
+from clusteros.doorbell import doorbell
 from nodes.agent.config import NodeConfig, load_config
 from nodes.agent.service import Service
 
@@ -30,31 +31,7 @@ def config() -> NodeConfig:
 
 
 def make_app(node: NodeConfig) -> Celery:
-    app = Celery("clusteros.node", broker=node.broker_url, set_as_current=True)
-    app.conf.update(
-        task_default_queue=f"node.{node.name}",
-        task_acks_late=True,
-        task_reject_on_worker_lost=False,
-        task_retry_on_worker_lost=True,
-        task_ignore_result=True,
-        worker_prefetch_multiplier=1,
-        worker_enable_remote_control=False,
-        worker_soft_shutdown_timeout=10,
-        worker_hijack_root_logger=True,
-        worker_redirect_stdouts=False,
-        broker_connection_retry_on_startup=True,
-        broker_connection_max_retries=None,
-        broker_transport_options={
-            "visibility_timeout": 300,
-            "unacked_restore_interval": 5,
-            "unacked_restore_throttle": 1,
-            "health_check_interval": 10,
-            "socket_timeout": 15,
-            "socket_connect_timeout": 5,
-            "socket_keepalive": True,
-        },
-    )
-    return app
+    return doorbell("clusteros.node", node.broker_url, f"node.{node.name}", worker_hijack_root_logger=True, worker_redirect_stdouts=False)
 
 
 app = make_app(config())

@@ -82,7 +82,8 @@ FRONT: dict[str, Callable[[Lab], None]] = {
     "scheduler": lambda lab: kill_program(lab, "scheduler"),
     "control": lambda lab: kill_program(lab, "control"),
     "node services": kill_node_services,
-    "redis": flush_redis,
+    "redis": lambda lab: kill_program(lab, "redis"),
+    "redis content": flush_redis,
 }
 
 
