@@ -27,6 +27,7 @@ if not GIVEN:
     os.environ["CLUSTEROS_REDIS_URL"] = f"unix://{DIRECTORY}/redis/redis.sock"
 os.environ["CLUSTEROS_STATE"] = str(DIRECTORY / "state")
 os.environ.setdefault("CLUSTEROS_SECRET_KEY", "only-for-the-tests")
+os.environ["CLUSTEROS_LOST_AFTER_S"] = "60"  # made-up nodes beat when a test says so, however slow the machine is
 
 
 def _forget_about_power_cuts(url: str) -> None:
