@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +29,11 @@ if not GIVEN:
 os.environ["CLUSTEROS_STATE"] = str(DIRECTORY / "state")
 os.environ.setdefault("CLUSTEROS_SECRET_KEY", "only-for-the-tests")
 os.environ["CLUSTEROS_LOST_AFTER_S"] = "60"  # made-up nodes beat when a test says so, however slow the machine is
+
+
+def pytest_configure() -> None:
+    """SIGTERM ends the tests as Ctrl-C does: servers and labs are taken down."""
+    signal.signal(signal.SIGTERM, lambda *_: pytest.exit("ended by SIGTERM", returncode=143))
 
 
 def _forget_about_power_cuts(url: str) -> None:
