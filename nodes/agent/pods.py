@@ -343,6 +343,7 @@ def recover(agent: Agent) -> None:
             agent.runner.start(f"files:{record.key}", partial(upload, agent, record))
         elif record.phase == "running":
             refresh(agent, record)
+            report(agent, record)  # the last service may have been killed before it could say so
     known = {record.spec.job for record in agent.records}
     for job in agent.networks.jobs():
         if job not in known:

@@ -226,6 +226,7 @@ class TestNode:
         worker += ["--pool", "threads", "--concurrency", "8", "--without-gossip", "--without-mingle", "--loglevel", "INFO"]
         environment = {**os.environ, "CLUSTEROS_NODE_STATE": str(self.config.state), "CLUSTEROS_CGROUP": self.cgroup}
         environment["PYTHONPATH"] = str(ROOT)
+        environment.pop("DJANGO_SETTINGS_MODULE", None)  # a node has no Django
         with (self.folder / "service.log").open("ab") as log:
             self.service = subprocess.Popen(self.holder.command(*worker), stdout=log, stderr=log, env=environment, cwd=ROOT)
 

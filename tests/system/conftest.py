@@ -63,8 +63,8 @@ def seed() -> random.Random:
     return random.Random(number)
 
 
-def wait_for(what: str, ready: Callable[[], Any], timeout_s: float = 60.0) -> Any:
-    """The first true value of `ready`; the cluster may be out of reach meanwhile."""
+def wait_for(what: str, ready: Callable[[], Any], timeout_s: float = 60.0, story: Callable[[], str] = str) -> Any:
+    """The first true value of `ready`; the cluster may be out of reach meanwhile. `story` tells what happened instead."""
     deadline, last = time.monotonic() + timeout_s, ""
     while time.monotonic() < deadline:
         try:
@@ -73,7 +73,7 @@ def wait_for(what: str, ready: Callable[[], Any], timeout_s: float = 60.0) -> An
         except (ClusterError, OSError) as error:
             last = str(error)
         time.sleep(0.1)
-    pytest.fail(f"{what}: not within {timeout_s:.0f} s {last}")
+    pytest.fail(f"{what}: not within {timeout_s:.0f} s {last}\n{story()}")
 
 
 class RingJob:
@@ -91,6 +91,11 @@ class RingJob:
     def get(self) -> dict[str, Any]:
         """The job as REST shows it."""
         return dict(self.cluster.job(self.id))
+
+    def story(self) -> str:
+        """How it stands and what happened to it, for a test that fails."""
+        events = [str(event) for event in self.cluster.job_events(self.id)]
+        return "\n".join([str(self.get()), str(self.run()), *events])
 
     def run(self) -> dict[str, Any]:
         """Its newest run."""
@@ -126,7 +131,7 @@ class RingJob:
 
     def checksum(self, timeout_s: float = 180.0) -> str:
         """What rank 0 printed at the end of a job that ended well."""
-        ended = wait_for("the end of the job", lambda: (j := self.get())["state"] in FINAL and j, timeout_s)
+        ended = wait_for("the end of the job", lambda: (j := self.get())["state"] in FINAL and j, timeout_s, self.story)
         log = log_text(self.cluster, self.id)
         assert ended["state"] == "completed", f"{ended['state']}: {log[-2000:]}"
         lines = wait_for("the last line", lambda: [x for x in log_text(self.cluster, self.id).splitlines() if "done" in x], 20)
