@@ -63,7 +63,7 @@ static void number_line(const char *line, size_t key_len, const char *value, str
         LINE("ShdPnd", shared_pending, 16),  LINE("SigBlk", blocked, 16),       LINE("SigIgn", ignored, 16),
         LINE("SigCgt", caught, 16),          LINE("Umask", umask, 8),           LINE("NoNewPrivs", no_new_privs, 10),
         LINE("Seccomp", seccomp, 10),        LINE("Seccomp_filters", seccomp_filters, 10), LINE("Threads", threads, 10),
-        LINE("THP_enabled", thp_enabled, 10), LINE("RssAnon", rss_anon_kib, 10),
+        LINE("THP_enabled", thp_enabled, 10), LINE("RssAnon", rss_anon_kib, 10), LINE("voluntary_ctxt_switches", voluntary_switches, 10),
 #undef LINE
     };
     for (size_t k = 0; k < ARRAY_LENGTH(table); k++)
@@ -141,7 +141,7 @@ int proc_stat_read(pid_t pid, pid_t tid, struct proc_stat *out, struct err *e)
         {7, &out->tty},         {9, &out->flags},       {22, &out->start_time}, {26, &out->start_code}, {27, &out->end_code},
         {28, &out->start_stack}, {40, &out->rt_priority}, {41, &out->policy},     {45, &out->start_data}, {46, &out->end_data},
         {47, &out->start_brk},  {48, &out->arg_start},  {49, &out->arg_end},    {50, &out->env_start},  {51, &out->env_end},
-        {52, &out->exit_code},
+        {52, &out->exit_code},  {39, &out->processor},
     };
     for (size_t k = 0; k < ARRAY_LENGTH(table); k++)
         *table[k].to = strtoul(field[table[k].field], NULL, 10);

@@ -8,6 +8,7 @@
 #include "../base/fiber.h"
 #include "../kernel/procfs.h"
 #include "../kernel/trace.h"
+#include "../snapshot/sleep_save.h"
 #include "../snapshot/stop.h"
 #include "load.h"
 #include "timer_load.h"
@@ -152,12 +153,18 @@ static int victim_finish(void *ctx, size_t index, struct err *e)
     struct restore *r = ctx;
     const struct task *t = &r->image->tasks[index];
     struct victim *v = &r->victims[index];
+    AUTO_FREE struct user_regs_struct *regs = xcalloc(v->thread_count + 1, sizeof *regs);
     if (!v->thread_count)
         return 0;
-    if (timers_load(v, t, e) < 0 || remote_close(v, e) < 0)
+    if (timers_load(v, t, e) < 0)
+        return err_wrap(e, "process %lu", t->pid);
+    for (size_t k = v->thread_count; k-- > 0;) /* the leader last: nothing is called in it afterwards but by remote_close */
+        if (sleep_load(v, k, &t->threads[k], &regs[k], e) < 0)
+            return err_wrap(e, "process %lu", t->pid);
+    if (remote_close(v, e) < 0)
         return err_wrap(e, "process %lu", t->pid);
     for (size_t k = 0; k < v->thread_count; k++)
-        if (thread_last(v, k, &t->threads[k], e) < 0)
+        if (thread_last(v, k, &t->threads[k], &regs[k], e) < 0)
             return err_wrap(e, "process %lu", t->pid);
     return 0;
 }
@@ -176,9 +183,11 @@ static int victim_let_go(struct restore *r, size_t index, struct err *e)
 
 int release_all(struct restore *r, struct err *e)
 {
+    AUTO_BUF struct buf waits = {0};
     if (fibers_run(r->image->tasks_count, victim_finish, r, e) < 0)
         return -1;
-    if (netlock_clear(r->pod, e) < 0)
+    sleepers_describe(r->victims, r->image->tasks, r->image->tasks_count, &waits);
+    if (sleepers_keep(r->pod, &waits, e) < 0 || netlock_clear(r->pod, e) < 0)
         return -1;
     for (size_t k = 0; k < r->image->tasks_count; k++)
         if (r->victims[k].thread_count && victim_let_go(r, k, e) < 0)

@@ -146,24 +146,10 @@ int threads_make(struct victim *v, const struct task *task, struct err *e)
     return 0;
 }
 
-/* A call that waited with a time limit that only the kernel remembered is made again, with its whole limit. */
-static void restart(const struct thread *t, struct user_regs_struct *regs)
+int thread_last(struct victim *v, size_t index, const struct thread *t, const struct user_regs_struct *regs, struct err *e)
 {
-    if ((int64_t)regs->orig_rax < 0 || (int64_t)regs->rax != -516)
-        return;
-    regs->rax = t->restart_nr ? t->restart_nr : (uint64_t)-EINTR;
-    if (t->restart_nr)
-        regs->rip -= 2;
-    regs->orig_rax = (uint64_t)-1;
-}
-
-int thread_last(struct victim *v, size_t index, const struct thread *t, struct err *e)
-{
-    struct user_regs_struct regs;
-    memcpy(&regs, t->regs.data, sizeof regs);
-    restart(t, &regs);
     pid_t tid = v->threads[index].tid;
     if (trace_xstate_set(tid, t->xstate.data, t->xstate.len, e) < 0 || trace_mask_set(tid, t->sigmask, e) < 0)
         return -1;
-    return trace_regs_set(tid, &regs, e);
+    return trace_regs_set(tid, regs, e);
 }

@@ -133,13 +133,10 @@ static void kinship_check(const struct pod *pod, pid_t pid, struct proc_status *
     threads_check(pid, inner, out);
 }
 
-int stopped_check(const struct pod *pod, pid_t pid, struct err *e)
+int stopped_check(const struct pod *pod, struct victim *v, struct err *e)
 {
-    PROC_STATUS struct proc_status s = {0};
     struct refusals r = {0};
-    if (proc_status_read(pid, pid, &s, e) < 0)
-        return -1;
-    kinship_check(pod, pid, &s, &r);
+    kinship_check(pod, v->pid, &v->threads[0].status, &r);
     if (r.count)
         err_set(e, E_UNSUPPORTED, "process %lu: %s", r.items[0].pid, r.items[0].words);
     int result = r.count ? -1 : 0;

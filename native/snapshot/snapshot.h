@@ -13,6 +13,7 @@ struct snapshot {
     struct image image;           /* being filled */
     struct victim *victims;       /* the same order as image.tasks (zombies have pid set and no threads) */
     size_t victim_count;
+    const struct sleeper_list *sleepers; /* seen before the stop (sleep_save.h) */
 };
 
 /* What cannot be captured: collected, not thrown. `check` prints them all; snapshot fails with E_UNSUPPORTED and the first. */

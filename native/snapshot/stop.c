@@ -137,6 +137,19 @@ static bool is_interrupted_wait(const struct user_regs_struct *r)
     case SYS_msgrcv:
     case SYS_msgsnd:
     case SYS_io_getevents:
+    case SYS_read: /* from here on: sockets with a time limit (SO_RCVTIMEO, SO_SNDTIMEO) */
+    case SYS_readv:
+    case SYS_write:
+    case SYS_writev:
+    case SYS_recvfrom:
+    case SYS_recvmsg:
+    case SYS_recvmmsg:
+    case SYS_sendto:
+    case SYS_sendmsg:
+    case SYS_sendmmsg:
+    case SYS_accept:
+    case SYS_accept4:
+    case SYS_connect:
         return (int64_t)r->rax == -EINTR;
     default:
         return false;

@@ -16,6 +16,7 @@
 #include "check.h"
 #include "cow.h"
 #include "save.h"
+#include "sleep_save.h"
 #include "stop.h"
 #include "sysv_save.h"
 
@@ -29,6 +30,8 @@ struct take {
     struct image parent;
     struct digest parent_digest;
     struct snapshot s;
+    struct sleeper_list sleepers;
+    struct buf waits;             /* for the next snapshot (sleep_save.h) */
     uint64_t started_ns, stopped_ns, released_ns;
     bool stopped, frozen, locked; /* what is to be undone */
     struct victim *copies;        /* parallel to s.victims: copy-on-write views, pid 0 where there is none */
@@ -92,7 +95,10 @@ static int prepare(struct take *t, struct err *e)
         return err_set(e, E_UNSUPPORTED, "the pod has no cgroup: it cannot be left frozen");
     if (io_mkdirs(t->options->image, 0700, e) < 0 || store_open(t->options->store ? t->options->store : own, true, &t->s.store, e) < 0)
         return -1;
-    return parent_open(t, e) < 0 ? -1 : check_first(t, e);
+    t->s.sleepers = &t->sleepers;
+    if (parent_open(t, e) < 0 || check_first(t, e) < 0)
+        return -1;
+    return sleepers_look(&t->pod, &t->sleepers, e);
 }
 
 static int stop(struct take *t, struct err *e)
@@ -172,7 +178,11 @@ static int ask(struct take *t, struct err *e)
 {
     if (facts_save(&t->s, e) < 0 || sysv_save(&t->s, e) < 0 || tasks_save(&t->s, e) < 0 || copies_make(t, e) < 0)
         return -1;
-    return fibers_run(t->s.victim_count, injected_away, t, e);
+    if (fibers_run(t->s.victim_count, injected_away, t, e) < 0)
+        return -1;
+    buf_free(&t->waits);
+    sleepers_describe(t->s.victims, t->s.image.tasks, t->s.victim_count, &t->waits);
+    return 0;
 }
 
 static int cut(struct take *t, struct err *e)
@@ -374,6 +384,8 @@ static int take(struct take *t, struct err *e)
     bool kill_it = t->options->then == THEN_KILL;
     if (!kill_it && run_on(t, t->options->then == THEN_STOP, e) < 0)
         return -1;
+    if (!kill_it && sleepers_keep(&t->pod, &t->waits, e) < 0)
+        return -1;
     if (kill_it)
         t->released_ns = clock_ns(CLOCK_MONOTONIC);
     if (write_image(t, &digest, e) < 0)
@@ -394,6 +406,8 @@ int snapshot_take(const struct snapshot_options *options, struct err *e)
         result = -1;
     }
     copies_end(&t);
+    sleepers_free(&t.sleepers);
+    buf_free(&t.waits);
     if (t.s.store)
         store_close(t.s.store);
     victims_free(t.s.victims, t.s.victim_count);

@@ -15,6 +15,7 @@
 #include "../kernel/trace.h"
 #include "check.h"
 #include "save.h"
+#include "sleep_save.h"
 #include "stop.h"
 
 #define SIGNALS 64
@@ -298,7 +299,7 @@ static int task_save(struct snapshot *s, struct victim *v, struct task *out, str
         out->exit_status = stat.exit_code;
         return 0;
     }
-    if (stopped_check(s->pod, v->pid, e) < 0)
+    if (stopped_check(s->pod, v, e) < 0)
         return -1;
     out->state = v->threads[0].group_stopped ? TASK_STOPPED : TASK_RUNNING;
     mm_numbers(&stat, &out->mm);
@@ -328,9 +329,12 @@ static int lane_save(void *ctx, size_t i, struct err *e)
 {
     const struct lane *l = (struct lane *)ctx + i;
     struct victim v = remote_lane(&l->s->victims[l->process], l->number);
-    for (size_t k = l->number; k < v.thread_count; k += REMOTE_LANES)
-        if (thread_save(&v, k, &l->s->image.tasks[l->process].threads[k], e) < 0)
+    for (size_t k = l->number; k < v.thread_count; k += REMOTE_LANES) {
+        struct thread *out = &l->s->image.tasks[l->process].threads[k];
+        sleep_save(l->s, &v, &v.threads[k], out);
+        if (thread_save(&v, k, out, e) < 0)
             return err_wrap(e, "process %d", v.inner_pid);
+    }
     return 0;
 }
 

@@ -15,7 +15,6 @@
 #ifndef PR_GET_TID_ADDRESS
 #define PR_GET_TID_ADDRESS 40
 #endif
-#define CODE_BEFORE 48
 
 struct kernel_sched_attr { /* linux/sched/types.h, which does not go together with sched.h */
     uint32_t size, sched_policy;
@@ -24,30 +23,6 @@ struct kernel_sched_attr { /* linux/sched/types.h, which does not go together wi
     uint32_t sched_priority;
     uint64_t runtime, deadline, period;
 };
-
-/* The call that a thread waits in for the second time, when the kernel only says restart_syscall: from the code before it. */
-static uint64_t restarted_call(const struct victim *v, const struct user_regs_struct *r)
-{
-    static const uint8_t known[] = {SYS_poll, SYS_nanosleep, SYS_futex, SYS_clock_nanosleep};
-    uint8_t code[CODE_BEFORE];
-    struct err ignored;
-    if (victim_read(v, r->rip - CODE_BEFORE, code, sizeof code, &ignored) < 0)
-        return 0;
-    for (size_t at = CODE_BEFORE - 7; at > 0; at--)
-        for (size_t k = 0; k < sizeof known; k++)
-            if (code[at] == 0xb8 && code[at + 1] == known[k] && !code[at + 2] && !code[at + 3] && !code[at + 4])
-                return known[k];
-    if (r->rdi < 16 && r->rdx > PAGE_BYTES)
-        return SYS_clock_nanosleep;
-    return (r->rsi & ~0x1fful) == 0 && r->r10 > PAGE_BYTES ? SYS_futex : SYS_nanosleep;
-}
-
-static void restart_save(const struct victim *v, const struct victim_thread *t, struct thread *out)
-{
-    if ((int64_t)t->regs.orig_rax < 0 || (int64_t)t->regs.rax != -516)
-        return;
-    out->restart_nr = t->regs.orig_rax == SYS_restart_syscall ? restarted_call(v, &t->regs) : t->regs.orig_rax;
-}
 
 static int sched_save(pid_t tid, struct sched *out, struct err *e)
 {
@@ -148,7 +123,6 @@ int thread_save(struct victim *v, size_t index, struct thread *out, struct err *
     struct victim_thread *t = &v->threads[index];
     out->tid = (uint64_t)t->inner_tid;
     out->sigmask = t->sigmask;
-    restart_save(v, t, out);
     if (outside_save(v, t, out, e) < 0 || inside_save(v, index, out, e) < 0)
         return err_wrap(e, "thread %d", t->inner_tid);
     return 0;
