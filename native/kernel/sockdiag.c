@@ -16,6 +16,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#ifndef IPPROTO_MPTCP
+#define IPPROTO_MPTCP 262
+#endif
 #define DIAG_BUFFER_BYTES (64u * 1024)
 
 int netns_socket(pid_t pid, int family, int type, int protocol, struct err *e)
@@ -109,8 +112,7 @@ static void inet_answer(struct diag *d, const struct nlmsghdr *m)
     for (const struct rtattr *a = (const void *)(msg + 1); RTA_OK(a, left); a = RTA_NEXT(a, left)) {
         if (a->rta_type == INET_DIAG_SHUTDOWN)
             memcpy(&s->shutdown, RTA_DATA(a), 1);
-        if (a->rta_type == INET_DIAG_PROTOCOL)
-            memcpy(&s->protocol, RTA_DATA(a), 1);
+        s->has_keys |= a->rta_type == INET_DIAG_MD5SIG;
     }
 }
 
@@ -172,11 +174,17 @@ static int diag_dump_unix(int fd, struct diag *d, struct err *e)
     return diag_dump(fd, &request, sizeof request, unix_answer, d, e);
 }
 
-static int diag_dump_inet(int fd, uint8_t family, uint8_t protocol, struct diag *d, struct err *e)
+/* Numbers above 255 (MPTCP) go into an attribute. */
+static int diag_dump_inet(int fd, uint8_t family, uint16_t protocol, struct diag *d, struct err *e)
 {
-    struct inet_diag_req_v2 request = {.sdiag_family = family, .sdiag_protocol = protocol, .idiag_states = ~0u};
+    struct {
+        struct inet_diag_req_v2 body;
+        struct rtattr head;
+        uint32_t protocol;
+    } request = {.body = {.sdiag_family = family, .sdiag_protocol = protocol > UINT8_MAX ? 0 : (uint8_t)protocol, .idiag_states = ~0u},
+                 .head = {RTA_LENGTH(sizeof request.protocol), INET_DIAG_REQ_PROTOCOL}, .protocol = protocol};
     size_t before = d->inets_count;
-    if (diag_dump(fd, &request, sizeof request, inet_answer, d, e) < 0)
+    if (diag_dump(fd, &request, protocol > UINT8_MAX ? sizeof request : sizeof request.body, inet_answer, d, e) < 0)
         return -1;
     for (size_t i = before; i < d->inets_count; i++)
         d->inets[i].protocol = protocol;
@@ -215,13 +223,15 @@ static void sort(void *items, size_t count, size_t size, int (*compare)(const vo
 
 int diag_read(pid_t pid, struct diag *out, struct err *e)
 {
+    static const uint16_t protocols[] = {IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE, IPPROTO_MPTCP};
     *out = (struct diag){0};
     AUTO_CLOSE int fd = netns_socket(pid, AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG, e);
     if (fd < 0)
         return -1;
-    if (diag_dump_unix(fd, out, e) < 0 || diag_dump_inet(fd, AF_INET, IPPROTO_TCP, out, e) < 0 ||
-        diag_dump_inet(fd, AF_INET6, IPPROTO_TCP, out, e) < 0 || diag_dump_inet(fd, AF_INET, IPPROTO_UDP, out, e) < 0 ||
-        diag_dump_inet(fd, AF_INET6, IPPROTO_UDP, out, e) < 0 || diag_dump_netlink(fd, out, e) < 0) {
+    int result = diag_dump_unix(fd, out, e) < 0 || diag_dump_netlink(fd, out, e) < 0 ? -1 : 0;
+    for (size_t k = 0; k < ARRAY_LENGTH(protocols) && result == 0; k++)
+        result = diag_dump_inet(fd, AF_INET, protocols[k], out, e) < 0 ? -1 : diag_dump_inet(fd, AF_INET6, protocols[k], out, e);
+    if (result < 0) {
         diag_free(out);
         return err_wrap(e, "sockets of the pod");
     }

@@ -20,7 +20,9 @@ struct diag_unix {
 };
 struct diag_inet {
     uint32_t ino;                /* 0: no descriptor names it */
-    uint8_t family, protocol, state, shutdown;
+    uint8_t family, state, shutdown;
+    uint16_t protocol;
+    bool has_keys;               /* TCP_MD5SIG */
     uint32_t receive_len, send_len; /* of a listener: connections waiting, backlog */
     uint16_t local_port, remote_port;
     uint8_t local[16], remote[16];

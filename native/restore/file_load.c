@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
@@ -74,6 +75,17 @@ static int identity_check(int fd, const struct file *f, struct err *e)
     return memcmp(&digest, &f->prefix_digest, sizeof digest) ? err_set(e, E_UNSUPPORTED, "%s differs from the file that was open", f->path) : 0;
 }
 
+/* To its end, as it was. */
+static int directory_read(int fd, const struct file *f, struct err *e)
+{
+    _Alignas(8) char names[32768];
+    long n;
+    do
+        n = syscall(SYS_getdents64, fd, names, sizeof names);
+    while (n > 0);
+    return n < 0 ? err_errno(e, "names in directory %s", f->path) : 0;
+}
+
 int file_open(const struct restore *r, const struct file *f, struct err *e)
 {
     e->code = E_OK;
@@ -84,8 +96,12 @@ int file_open(const struct restore *r, const struct file *f, struct err *e)
         close(fd);
         return -1;
     }
-    if (!(f->flags & O_PATH) && f->offset)
-        (void)lseek(fd, (off_t)f->offset, SEEK_SET); /* of directories and files of /proc as far as they can */
+    if (f->kind == FILE_DIRECTORY && f->at_end && directory_read(fd, f, e) < 0) {
+        close(fd);
+        return -1;
+    }
+    if (f->kind != FILE_DIRECTORY && !(f->flags & O_PATH) && f->offset)
+        (void)lseek(fd, (off_t)f->offset, SEEK_SET); /* of files of /proc as far as they can */
     return fd;
 }
 

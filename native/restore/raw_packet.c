@@ -43,6 +43,18 @@ static uint64_t sum_add(uint64_t sum, const uint8_t *data, size_t len)
     return sum;
 }
 
+static uint16_t sum_fold(uint64_t sum)
+{
+    while (sum >> 16)
+        sum = (sum & 0xffff) + (sum >> 16);
+    return (uint16_t)~sum;
+}
+
+uint16_t packet_sum(const void *data, size_t len)
+{
+    return htons(sum_fold(sum_add(0, data, len)));
+}
+
 uint16_t packet_checksum(const struct packet_end *from, const struct packet_end *to, uint8_t protocol, const void *transport, size_t len)
 {
     bool v4 = packet_end_is_v4(from);
@@ -52,10 +64,9 @@ uint16_t packet_checksum(const struct packet_end *from, const struct packet_end 
     sum = sum_add(sum, to->address.s6_addr + first, 16 - first);
     sum = sum_add(sum, rest, sizeof rest);
     sum = sum_add(sum, transport, len);
-    while (sum >> 16)
-        sum = (sum & 0xffff) + (sum >> 16);
-    uint16_t inverted = (uint16_t)~sum;
-    return htons(inverted || protocol != IPPROTO_UDP ? inverted : 0xffff);
+    uint16_t inverted = sum_fold(sum);
+    bool none_is_zero = protocol == IPPROTO_UDP || protocol == IPPROTO_UDPLITE;
+    return htons(inverted || !none_is_zero ? inverted : 0xffff);
 }
 
 static void header4(struct buf *out, const struct packet_end *from, const struct packet_end *to, uint8_t protocol, size_t len)

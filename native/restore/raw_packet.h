@@ -14,5 +14,7 @@ bool packet_end_parse(const struct bytes *sockaddr, struct packet_end *out);
 bool packet_end_is_v4(const struct packet_end *end);
 /* The Internet checksum over the pseudo header and the transport's header and data (its checksum field zero), network order. */
 uint16_t packet_checksum(const struct packet_end *from, const struct packet_end *to, uint8_t protocol, const void *transport, size_t len);
+/* The same over bytes alone. */
+uint16_t packet_sum(const void *data, size_t len);
 /* Transport header and data behind an IP header. 0, or -1 with errno. */
 int packet_send(const struct packet_end *from, const struct packet_end *to, uint8_t protocol, const void *transport, size_t len);

@@ -1,4 +1,4 @@
-/* TCP sockets back into the kernel, with the pod's network locked. First listeners and closed ones, then connections in repair
+/* TCP sockets back into the kernel, with the pod's network locked. First listeners (these and closed ones: tcp_closed_load.c), then connections in repair
  * mode with their receive queue; they stay in repair mode while the tree is made. tcp_load_finish then puts in what was sent and not
  * acknowledged, leaves repair mode, and sends the rest and the FINs in the ordinary way: all that as late as possible,
  * for retransmission backs off while the network is locked. Of a connection whose both ends are in this image the receiving
@@ -15,11 +15,12 @@
 #include "../kernel/tcpstate.h"
 #include "../snapshot/files_save.h"
 #include "files_load.h"
+#include "tcp_parts.h"
 #include "tcp_room.h"
 
 #define CHUNK_FIRST (1u << 20)
 
-static int tcp_int(int fd, int name, int value, const char *words, struct err *e)
+int tcp_int(int fd, int name, int value, const char *words, struct err *e)
 {
     return setsockopt(fd, IPPROTO_TCP, name, &value, sizeof value) < 0 ? err_errno(e, "%s", words) : 0;
 }
@@ -47,14 +48,14 @@ static uint64_t option_value(const struct tcp_socket *t, int level, int name)
 }
 
 /* Repair mode leaves SO_REUSEADDR off. */
-static int reuse_set(int fd, const struct tcp_socket *t, struct err *e)
+int tcp_reuse_set(int fd, const struct tcp_socket *t, struct err *e)
 {
     int reuse = option_value(t, SOL_SOCKET, SO_REUSEADDR) != 0;
     return setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &reuse, sizeof reuse) < 0 ? err_errno(e, "SO_REUSEADDR") : 0;
 }
 
 /* ---- making one: bound in repair mode, which forces the port */
-static int socket_make(struct restore *r, const struct tcp_socket *t, size_t *index, struct err *e)
+int tcp_make(struct restore *r, const struct tcp_socket *t, size_t *index, struct err *e)
 {
     if ((t->family != AF_INET && t->family != AF_INET6) || t->local.len > sizeof(struct sockaddr_storage) ||
         t->remote.len > sizeof(struct sockaddr_storage))
@@ -73,34 +74,11 @@ static int socket_make(struct restore *r, const struct tcp_socket *t, size_t *in
                : fd;
 }
 
-static int local_bind(int fd, const struct tcp_socket *t, struct err *e)
+int tcp_bind(int fd, const struct tcp_socket *t, struct err *e)
 {
     if (t->bound && bind(fd, (const void *)t->local.data, (socklen_t)t->local.len) < 0)
         return err_errno(e, "bind TCP port %u", tcp_port(&t->local));
     return 0;
-}
-
-/* ---- listeners and sockets that are not connected */
-static int listener_finish(int fd, const struct tcp_socket *t, struct err *e)
-{
-    int backlog = t->backlog > INT32_MAX ? INT32_MAX : (int)t->backlog;
-    if (reuse_set(fd, t, e) < 0)
-        return -1;
-    return listen(fd, backlog) < 0 ? err_errno(e, "listen on TCP port %u", tcp_port(&t->local)) : 0;
-}
-
-static int unconnected_load(struct restore *r, const struct tcp_socket *t, struct err *e)
-{
-    size_t index;
-    int fd = socket_make(r, t, &index, e);
-    if (fd < 0 || local_bind(fd, t, e) < 0 || tcp_int(fd, TCP_REPAIR, TCP_REPAIR_OFF_NO_WP, "leave TCP repair mode", e) < 0)
-        return -1;
-    if ((t->state == TCP_LISTEN ? listener_finish(fd, t, e) : reuse_set(fd, t, e)) < 0 ||
-        sockbufs_load(fd, t->sndbuf, t->rcvbuf, t->buf_lock, e) < 0)
-        return -1;
-    if (t->shutdown && shutdown(fd, SHUT_RDWR) < 0 && errno != ENOTCONN)
-        return err_errno(e, "shut a TCP socket");
-    return file_flags_set(r, index, e);
 }
 
 /* ---- connections */
@@ -166,16 +144,16 @@ static bool has_peer_here(const struct restore *r, const struct tcp_socket *t)
     return false;
 }
 
-static int connection_load(struct restore *r, const struct tcp_socket *t, struct err *e)
+int tcp_connection_load(struct restore *r, const struct tcp_socket *t, struct err *e)
 {
     size_t index;
     size_t arrived = arrived_bytes(r, t);
-    int fd = socket_make(r, t, &index, e);
+    int fd = tcp_make(r, t, &index, e);
     if (fd < 0 || sockbufs_widen(fd, tcp_room_of(t->sndbuf, &t->send_queue), tcp_room_of(t->rcvbuf, &t->receive_queue), e) < 0)
         return -1;
     uint32_t sent_from = (uint32_t)t->snd_seq - (uint32_t)(t->send_queue.len - arrived);
     if (sequence_set(fd, TCP_SEND_QUEUE, sent_from, e) < 0 ||
-        sequence_set(fd, TCP_RECV_QUEUE, (uint32_t)t->rcv_seq - (uint32_t)t->receive_queue.len, e) < 0 || local_bind(fd, t, e) < 0)
+        sequence_set(fd, TCP_RECV_QUEUE, (uint32_t)t->rcv_seq - (uint32_t)t->receive_queue.len, e) < 0 || tcp_bind(fd, t, e) < 0)
         return -1;
     if (connect(fd, (const void *)t->remote.data, (socklen_t)t->remote.len) < 0)
         return t->outside ? 0 : err_errno(e, "connect in repair mode"); /* no way out of this pod any more */
@@ -187,28 +165,6 @@ static int connection_load(struct restore *r, const struct tcp_socket *t, struct
     return file_flags_set(r, index, e);
 }
 
-/* A closed connection with data that was not read: the data, and behind it the end of file. The other side is nobody. */
-static int remains_load(struct restore *r, const struct tcp_socket *closed, struct err *e)
-{
-    struct tcp_socket t = *closed;
-    uint8_t loopback[16] = {127, 0, 0, 1}, loopback6[16] = {[15] = 1};
-    struct bytes remote = {0};
-    tcp_address(t.family, t.family == AF_INET ? loopback : loopback6, 9, &remote);
-    t.local = t.remote = remote;
-    t.bound = 0;
-    t.state = TCP_ESTABLISHED;
-    t.mss = 1460;
-    t.shutdown = TCP_SHUT_RECEIVE;
-    t.snd_seq = t.rcv_seq = 1;
-    t.rcv_seq += t.receive_queue.len;
-    int result = connection_load(r, &t, e);
-    size_t index;
-    free(remote.data);
-    if (result < 0 || file_index(r, t.id, &index, e) < 0)
-        return -1;
-    return tcp_int(r->file_fds[index], TCP_REPAIR, TCP_REPAIR_OFF_NO_WP, "leave TCP repair mode", e);
-}
-
 int tcp_load(struct restore *r, struct err *e)
 {
     for (int listeners = 1; listeners >= 0; listeners--) /* a port belongs to its listener first */
@@ -216,9 +172,7 @@ int tcp_load(struct restore *r, struct err *e)
             const struct tcp_socket *t = &r->image->tcp_sockets[i];
             if ((t->state == TCP_LISTEN) != listeners)
                 continue;
-            if ((is_connection(t) ? connection_load(r, t, e)
-                 : t->state == TCP_CLOSE && t->receive_queue.len ? remains_load(r, t, e)
-                                                                 : unconnected_load(r, t, e)) < 0)
+            if ((is_connection(t) ? tcp_connection_load(r, t, e) : tcp_closed_load(r, t, e)) < 0)
                 return err_wrap(e, "TCP socket of port %u", tcp_port(&t->local));
         }
     return 0;
@@ -246,7 +200,7 @@ static int connection_finish(const struct restore *r, int fd, const struct tcp_s
     if (tcp_int(fd, TCP_REPAIR_QUEUE, TCP_SEND_QUEUE, "select a TCP queue", e) < 0 ||
         queue_put(fd, data + arrived, len - arrived - unsent, "TCP send queue", e) < 0 || window_set(fd, t, e) < 0 ||
         tcp_int(fd, TCP_REPAIR_QUEUE, TCP_NO_QUEUE, "select a TCP queue", e) < 0 ||
-        tcp_int(fd, TCP_REPAIR, leave, "leave TCP repair mode", e) < 0 || reuse_set(fd, t, e) < 0 ||
+        tcp_int(fd, TCP_REPAIR, leave, "leave TCP repair mode", e) < 0 || tcp_reuse_set(fd, t, e) < 0 ||
         queue_put(fd, data + len - unsent, unsent, "TCP data not sent yet", e) < 0 ||
         sockbufs_load(fd, t->sndbuf, t->rcvbuf, t->buf_lock, e) < 0)
         return -1;
@@ -258,7 +212,7 @@ static int connection_finish(const struct restore *r, int fd, const struct tcp_s
 /* The other side knows nothing of the cut: the job sees the connection end (ECONNABORTED), as it would if the machine had lost it. */
 static int outside_finish(int fd, const struct tcp_socket *t, struct err *e)
 {
-    if (tcp_int(fd, TCP_REPAIR, TCP_REPAIR_OFF_NO_WP, "leave TCP repair mode", e) < 0 || reuse_set(fd, t, e) < 0 ||
+    if (tcp_int(fd, TCP_REPAIR, TCP_REPAIR_OFF_NO_WP, "leave TCP repair mode", e) < 0 || tcp_reuse_set(fd, t, e) < 0 ||
         sockbufs_load(fd, t->sndbuf, t->rcvbuf, t->buf_lock, e) < 0)
         return -1;
     struct tcp_info info = {0};

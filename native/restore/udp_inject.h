@@ -3,4 +3,6 @@
 #pragma once
 #include "files_load.h"
 
+/* The error that a connected socket had: told as it once was, by ICMP. */
+MUST_CHECK int udp_refuse(int fd, const struct udp_socket *u, struct err *e);
 MUST_CHECK int udp_inject(int fd, const struct udp_socket *u, struct err *e);

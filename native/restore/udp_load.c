@@ -18,6 +18,8 @@ static int names_set(int fd, const struct udp_socket *u, struct err *e)
         return -1;
     if (u->connected && connect(fd, (const void *)u->remote.data, (socklen_t)u->remote.len) < 0)
         return err_errno(e, "connect UDP to port %u", tcp_port(&u->remote));
+    if (u->connected && u->error && udp_refuse(fd, u, e) < 0)
+        return -1;
     if (u->shutdown & 3 && shutdown(fd, u->shutdown == TCP_SHUT_RECEIVE ? SHUT_RD : u->shutdown == TCP_SHUT_SEND ? SHUT_WR : SHUT_RDWR) < 0 &&
         errno != ENOTCONN)
         return err_errno(e, "shut a UDP socket");
@@ -27,12 +29,12 @@ static int names_set(int fd, const struct udp_socket *u, struct err *e)
 static int one_load(struct restore *r, const struct udp_socket *u, struct err *e)
 {
     size_t index;
-    if ((u->family != AF_INET && u->family != AF_INET6) || u->local.len > sizeof(struct sockaddr_storage) ||
+    if ((u->family != AF_INET && u->family != AF_INET6) || (u->protocol != IPPROTO_UDP && u->protocol != IPPROTO_UDPLITE) || u->local.len > sizeof(struct sockaddr_storage) ||
         u->remote.len > sizeof(struct sockaddr_storage))
         return err_set(e, E_BAD_IMAGE, "a UDP socket of family %lu", u->family);
     if (file_index(r, u->id, &index, e) < 0)
         return -1;
-    int fd = socket((int)u->family, SOCK_DGRAM | SOCK_CLOEXEC, IPPROTO_UDP);
+    int fd = socket((int)u->family, SOCK_DGRAM | SOCK_CLOEXEC, (int)u->protocol);
     if (fd < 0 || file_place(r, index, fd, e) < 0)
         return fd < 0 ? err_errno(e, "a UDP socket") : -1;
     fd = r->file_fds[index];
@@ -45,10 +47,10 @@ static int one_load(struct restore *r, const struct udp_socket *u, struct err *e
 
 /* The lock inside of the pod would drop what is put back. No TCP socket is there yet and nothing runs: take it off for the moment; the
  * one at the hub stays. */
-static bool has_datagrams(const struct image *image)
+static bool needs_packets(const struct image *image)
 {
     for (size_t i = 0; i < image->udp_sockets_count; i++)
-        if (image->udp_sockets[i].queue_count)
+        if (image->udp_sockets[i].queue_count || image->udp_sockets[i].error)
             return true;
     return false;
 }
@@ -67,7 +69,7 @@ int udp_load(struct restore *r, struct err *e)
     struct pod inside = *r->pod;
     inside.net.present = false;
     inside.init_pid = getpid();
-    bool open_up = has_datagrams(r->image);
+    bool open_up = needs_packets(r->image);
     if (open_up && netlock_clear(&inside, e) < 0)
         return -1;
     int result = all_load(r, e);

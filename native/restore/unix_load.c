@@ -347,6 +347,8 @@ static int item_finish(struct making *m, size_t i, struct err *e)
     size_t index;
     if (m->fds[i] < 0)
         return err_set(e, E_BAD_IMAGE, "Unix socket %lu waits for a listener that is not there", u->id);
+    if (u->error && m->far[i] >= 0 && send(m->fds[i], "", 1, MSG_DONTWAIT | MSG_NOSIGNAL) != 1) /* not read by the other side: that makes the error */
+        return err_errno(e, "a Unix connection that is to fail");
     cleanup_close(&m->far[i]);
     struct maker maker = maker_of(m->r, u); /* each listen(2) remembers its caller anew */
     if (u->state == TCP_LISTEN && maker_listen(&maker, m->fds[i], u->backlog > INT32_MAX ? INT32_MAX : (int)u->backlog) < 0)

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "../store/sha256.h"
@@ -27,6 +28,22 @@ static int identity_save(struct source *src, struct err *e)
     return 0;
 }
 
+/* A place in the middle of a directory means nothing in another one with the same names: only the beginning and the end do. */
+static int position_save(struct saving *v, struct source *src, struct err *e)
+{
+    _Alignas(8) char names[4096];
+    AUTO_CLOSE int fd = source_reopen(src->fd, O_RDONLY | O_DIRECTORY, e);
+    if (fd < 0)
+        return -1;
+    if (lseek(fd, (off_t)src->facts.offset, SEEK_SET) < 0)
+        return err_errno(e, "position in directory %s", src->facts.link);
+    long n = syscall(SYS_getdents64, fd, names, sizeof names);
+    if (n < 0)
+        return err_errno(e, "names in directory %s", src->facts.link);
+    src->file->at_end = n == 0;
+    return n == 0 ? 0 : source_busy(v, src, e, "a directory that is half read: %s", src->facts.link);
+}
+
 /* The cut of the logs: what was written before it belongs to this generation. */
 static void log_mark(struct saving *v, const struct source *src)
 {
@@ -40,6 +57,8 @@ int file_save(struct saving *v, struct source *src, struct err *e)
     src->file->path = xstrdup(src->facts.link);
     if (src->kind == FILE_STDOUT || src->kind == FILE_STDERR)
         log_mark(v, src);
+    if (src->kind == FILE_DIRECTORY && src->facts.offset && !(src->facts.flags & O_PATH))
+        return position_save(v, src, e);
     if (src->kind == FILE_REGULAR && view_in_host_part(&v->view, &src->facts))
         return identity_save(src, e);
     return 0;

@@ -1,26 +1,51 @@
-/* `check`: what among the descriptors of a running job cannot be captured, by /proc and sock_diag alone. What passes by itself
+/* `check`: what among the descriptors of a running job cannot be captured, by /proc, sock_diag and, of sockets,
+ * a duplicate that is only asked. What passes by itself
  * (connections just being made) is not named; kinds whose trouble only shows in the pause are named then. */
 #include <dirent.h>
+#include <linux/sockios.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/xattr.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "files_facts.h"
+#include "socket_check.h"
 
-static bool socket_known(const struct view *v, uint64_t ino)
+/* Where the kernel tells (it asks for rights over that namespace). */
+static bool is_elsewhere(const struct view *v, int fd)
 {
-    return diag_find_unix(&v->diag, ino) || diag_find_inet(&v->diag, ino) || diag_has_other(&v->diag, ino);
+    struct stat theirs, pods;
+    AUTO_FREE char *path = xasprintf("/proc/%d/ns/net", v->pod->init_pid);
+    AUTO_CLOSE int space = ioctl(fd, SIOCGSKNS);
+    return space >= 0 && fstat(space, &theirs) == 0 && stat(path, &pods) == 0 && theirs.st_ino != pods.st_ino;
 }
 
-/* A TCP socket that is neither bound nor connected stands in no list. The link says
- * "socket:[N]" for every family, so the extended attribute of sockfs tells. */
-static bool socket_family_known(pid_t pid, int number)
+/* Of a running process: what it closed meanwhile is no trouble. */
+static void socket_check(const struct view *v, const struct facts *f, uint64_t inner, struct refusals *out)
 {
-    char path[64], name[32] = "";
-    snprintf(path, sizeof path, "/proc/%d/fd/%d", pid, number);
-    ssize_t n = getxattr(path, "system.sockprotoname", name, sizeof name - 1);
-    return n > 0 && (!strncmp(name, "TCP", 3) || !strncmp(name, "UDP", 3) || !strncmp(name, "UNIX", 4) || !strcmp(name, "NETLINK"));
+    struct socket_facts s;
+    struct err gone;
+    char words[256];
+    AUTO_CLOSE int pidfd = (int)syscall(SYS_pidfd_open, f->pid, 0);
+    AUTO_CLOSE int fd = pidfd < 0 ? -1 : (int)syscall(SYS_pidfd_getfd, pidfd, f->number, 0);
+    struct stat st;
+    if (fd < 0 || fstat(fd, &st) < 0 || st.st_ino != f->st.st_ino)
+        return;
+    const struct diag_inet *d = diag_find_inet(&v->diag, f->st.st_ino);
+    if (socket_look(fd, &s, words, &gone) > 0)
+        refuse(out, inner, f->number, 0, "%s", words);
+    else if (is_elsewhere(v, fd))
+        refuse(out, inner, f->number, 0, "a socket of another network namespace");
+    else if (d && d->has_keys)
+        refuse(out, inner, f->number, 0, "a TCP socket that signs its segments (TCP_MD5SIG)");
+}
+
+/* Leases of which the kernel is taking one back pass by themselves. */
+static void locks_check(const struct facts *f, uint64_t inner, struct refusals *out)
+{
+    if (facts_field(f, "lock") && strstr(f->fdinfo, ": LEASE "))
+        refuse(out, inner, f->number, 0, "a lease (F_SETLEASE)");
 }
 
 static void one_check(const struct view *v, const struct facts *f, uint64_t inner, struct refusals *out)
@@ -29,8 +54,10 @@ static void one_check(const struct view *v, const struct facts *f, uint64_t inne
     uint64_t kind = facts_kind(v, f, words);
     if (!kind)
         refuse(out, inner, f->number, 0, "%s", words);
-    else if (kind == FACTS_SOCKET && !socket_known(v, f->st.st_ino) && !socket_family_known(f->pid, f->number))
-        refuse(out, inner, f->number, 0, "socket of a family that cannot be captured (or of another network namespace)");
+    else if (kind == FACTS_SOCKET)
+        socket_check(v, f, inner, out);
+    else
+        locks_check(f, inner, out);
 }
 
 static int process_check(const struct view *v, pid_t pid, struct refusals *out, struct err *e)

@@ -34,6 +34,14 @@ int source_busy(const struct saving *v, const struct source *src, struct err *e,
     return words_set(v, src, e, E_BUSY, words);
 }
 
+void source_warn(const struct saving *v, const struct source *src, const char *name, const char *words)
+{
+    AUTO_FREE char *whole = xasprintf("process %d: descriptor %d: %s", v->s->victims[src->victim].inner_pid, src->number, words);
+    struct xattr *warning = LIST_ADD(&v->s->image, warnings);
+    warning->name = xstrdup(name);
+    bytes_set(&warning->value, whole, strlen(whole));
+}
+
 uint64_t saving_inner_pid(const struct saving *v, pid_t pid)
 {
     for (size_t i = 0; i < v->s->victim_count; i++)
@@ -88,6 +96,18 @@ static int kind_save(struct saving *v, struct source *src, struct err *e)
     }
 }
 
+static int socket_begin(const struct saving *v, struct source *src, struct err *e)
+{
+    char words[256];
+    int trouble = socket_look(src->fd, &src->socket, words, e);
+    if (trouble)
+        return trouble < 0 ? err_wrap(e, "process %d: descriptor %d", v->s->victims[src->victim].inner_pid, src->number)
+                           : source_refuse(v, src, e, "%s", words);
+    src->kind = src->socket.kind;
+    const char *passing = socket_passing(src->fd, &src->socket);
+    return passing ? source_busy(v, src, e, "%s", passing) : 0;
+}
+
 /* The entries come first, all of them, so that pointers to them stay. */
 static int entries_make(struct saving *v, struct err *e)
 {
@@ -96,8 +116,8 @@ static int entries_make(struct saving *v, struct err *e)
     image->files_count = v->sources_count;
     for (size_t i = 0; i < v->sources_count; i++) {
         struct source *src = &v->sources[i];
-        if (src->kind == FACTS_SOCKET && socket_kind(src, e) < 0)
-            return err_wrap(e, "process %d: descriptor %d", v->s->victims[src->victim].inner_pid, src->number);
+        if (src->kind == FACTS_SOCKET && socket_begin(v, src, e) < 0)
+            return -1;
         src->file = &image->files[i];
         src->file->id = i + 1;
         src->file->kind = src->kind;
@@ -141,6 +161,8 @@ static int owner_save(struct saving *v, struct source *src, struct err *e)
     src->file->owner_signal = number > 0 ? (uint64_t)number : 0;
     if (fcntl(src->fd, F_GETOWN_EX, &owner) < 0 || owner.pid == 0)
         return 0;
+    if (src->kind == FILE_DIRECTORY) /* nobody else owns a directory; what was asked for cannot be read */
+        return source_refuse(v, src, e, "a directory with notifications by signal (F_NOTIFY)");
     uint64_t inside = owner_inside(v, &owner);
     if (!inside)
         return 0; /* the owner has ended: it gets no signal, as before */

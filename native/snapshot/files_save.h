@@ -3,6 +3,7 @@
  * whatever is changed in a description is journalled and put back before files_save returns. */
 #pragma once
 #include "files_facts.h"
+#include "socket_check.h"
 
 /* One descriptor number of one process. */
 struct slot {
@@ -19,6 +20,7 @@ struct source {
     int fd;                  /* the engine's duplicate */
     uint64_t kind;
     struct facts facts;
+    struct socket_facts socket; /* of a socket */
     struct file *file;       /* its entry in the image (does not move) */
 };
 struct saving {
@@ -43,7 +45,6 @@ MUST_CHECK int file_save(struct saving *v, struct source *src, struct err *e);
 MUST_CHECK int memfile_save(struct saving *v, struct source *src, struct err *e);
 MUST_CHECK int pipe_save(struct saving *v, struct source *src, struct err *e);
 MUST_CHECK int pipes_finish(struct saving *v, struct err *e);
-MUST_CHECK int socket_kind(struct source *src, struct err *e);
 MUST_CHECK int unix_save(struct saving *v, struct source *src, struct err *e);
 MUST_CHECK int tcp_save(struct saving *v, struct source *src, struct err *e);
 MUST_CHECK int tcp_check_orphans(struct saving *v, struct err *e);
@@ -78,6 +79,8 @@ MUST_CHECK int sockbufs_load(int fd, uint64_t sndbuf, uint64_t rcvbuf, uint64_t 
 MUST_CHECK int source_refuse(const struct saving *v, const struct source *src, struct err *e, const char *format, ...) PRINTF(4, 5);
 /* The same for what passes by itself when the job runs on for a moment: E_BUSY. */
 MUST_CHECK int source_busy(const struct saving *v, const struct source *src, struct err *e, const char *format, ...) PRINTF(4, 5);
+/* Something that differs after a restore: kept in the image with process and descriptor. */
+void source_warn(const struct saving *v, const struct source *src, const char *name, const char *words);
 /* Inner pid of a process or thread, by its pid as the engine sees it; 0 if it is none of the pod's. */
 uint64_t saving_inner_pid(const struct saving *v, pid_t pid);
 /* Open the description's file anew for reading, so that nobody's offset moves. */

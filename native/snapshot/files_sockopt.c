@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <netinet/udp.h>
 #include <linux/filter.h>
 #include <linux/netlink.h>
 #include <string.h>
@@ -17,8 +18,24 @@
 #ifndef SOL_NETLINK
 #define SOL_NETLINK 270
 #endif
+#ifndef SO_PASSPIDFD
+#define SO_PASSPIDFD 76
+#endif
+#ifndef SO_PASSRIGHTS
+#define SO_PASSRIGHTS 83
+#endif
+#ifndef UDPLITE_SEND_CSCOV
+#define UDPLITE_SEND_CSCOV 10
+#define UDPLITE_RECV_CSCOV 11
+#endif
+#ifndef IP_LOCAL_PORT_RANGE
+#define IP_LOCAL_PORT_RANGE 51
+#endif
+#define OPT_LOADED 256 /* saved elsewhere, under conditions */
 #define OPTION_BYTES_MAX 64
 #define OPT_IP (OPT_TCP | OPT_UDP)
+#define OPT_BOTH (OPT_V4 | OPT_V6) /* a socket of IPv6 has those of IPv4 too, for mapped addresses */
+#define OPT_UDPS (OPT_UDP4 | OPT_UDP6)
 #define OPT_ALL (OPT_UNIX | OPT_IP | OPT_NETLINK)
 
 static const struct known_option {
@@ -58,17 +75,24 @@ static const struct known_option {
     {OPT_TCP, IPPROTO_TCP, TCP_CONGESTION, 16},
     {OPT_TCP, IPPROTO_TCP, TCP_THIN_LINEAR_TIMEOUTS, 4},
     {OPT_TCP, IPPROTO_TCP, TCP_NOTSENT_LOWAT, 4},
-    {OPT_V4, IPPROTO_IP, IP_TOS, 4},
-    {OPT_V4, IPPROTO_IP, IP_TTL, 4},
-    {OPT_V4, IPPROTO_IP, IP_FREEBIND, 4},
-    {OPT_V4, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 4},
-    {OPT_V4, IPPROTO_IP, IP_MTU_DISCOVER, 4},
-    {OPT_V4, IPPROTO_IP, IP_RECVERR, 4},
-    {OPT_V4, IPPROTO_IP, IP_PKTINFO, 4},
-    {OPT_V4, IPPROTO_IP, IP_RECVTTL, 4},
-    {OPT_V4, IPPROTO_IP, IP_RECVTOS, 4},
-    {OPT_UDP4, IPPROTO_IP, IP_MULTICAST_TTL, 4},
-    {OPT_UDP4, IPPROTO_IP, IP_MULTICAST_LOOP, 4},
+    {OPT_LOADED, IPPROTO_TCP, TCP_MAXSEG, 4},
+    {OPT_TCP, IPPROTO_TCP, TCP_SAVE_SYN, 4},
+    {OPT_TCP, IPPROTO_TCP, TCP_FASTOPEN, 4},
+    {OPT_TCP, IPPROTO_TCP, TCP_FASTOPEN_CONNECT, 4},
+    {OPT_TCP, IPPROTO_TCP, TCP_FASTOPEN_NO_COOKIE, 4},
+    {OPT_TCP, IPPROTO_TCP, TCP_INQ, 4},
+    {OPT_TCP, IPPROTO_TCP, TCP_TX_DELAY, 4},
+    {OPT_BOTH, IPPROTO_IP, IP_TOS, 4},
+    {OPT_BOTH, IPPROTO_IP, IP_TTL, 4},
+    {OPT_BOTH, IPPROTO_IP, IP_FREEBIND, 4},
+    {OPT_BOTH, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 4},
+    {OPT_BOTH, IPPROTO_IP, IP_MTU_DISCOVER, 4},
+    {OPT_BOTH, IPPROTO_IP, IP_RECVERR, 4},
+    {OPT_BOTH, IPPROTO_IP, IP_PKTINFO, 4},
+    {OPT_BOTH, IPPROTO_IP, IP_RECVTTL, 4},
+    {OPT_BOTH, IPPROTO_IP, IP_RECVTOS, 4},
+    {OPT_UDPS, IPPROTO_IP, IP_MULTICAST_TTL, 4},
+    {OPT_UDPS, IPPROTO_IP, IP_MULTICAST_LOOP, 4},
     {OPT_V6, IPPROTO_IPV6, IPV6_UNICAST_HOPS, 4},
     {OPT_UDP6, IPPROTO_IPV6, IPV6_MULTICAST_HOPS, 4},
     {OPT_UDP6, IPPROTO_IPV6, IPV6_MULTICAST_LOOP, 4},
@@ -84,15 +108,45 @@ static const struct known_option {
     {OPT_IP, SOL_SOCKET, SO_ZEROCOPY, 4},
     {OPT_IP, SOL_SOCKET, SO_TIMESTAMPING, 4},
     {OPT_IP, SOL_SOCKET, SO_MAX_PACING_RATE, 8},
-    {OPT_V4, IPPROTO_IP, IP_RECVORIGDSTADDR, 4},
-    {OPT_V4, IPPROTO_IP, IP_MINTTL, 4},
+    {OPT_BOTH, IPPROTO_IP, IP_RECVORIGDSTADDR, 4},
+    {OPT_BOTH, IPPROTO_IP, IP_MINTTL, 4},
     {OPT_UDP4, IPPROTO_IP, IP_MULTICAST_IF, 4},
-    {OPT_UDP4, IPPROTO_IP, IP_MULTICAST_ALL, 4},
+    {OPT_UDPS, IPPROTO_IP, IP_MULTICAST_ALL, 4},
     {OPT_V6, IPPROTO_IPV6, IPV6_MTU_DISCOVER, 4},
     {OPT_V6, IPPROTO_IPV6, IPV6_RECVHOPLIMIT, 4},
     {OPT_V6, IPPROTO_IPV6, IPV6_RECVTCLASS, 4},
     {OPT_UDP6, IPPROTO_IPV6, IPV6_MULTICAST_IF, 4},
     {OPT_UNIX | OPT_UDP, SOL_SOCKET, SO_PEEK_OFF, 4},
+    {OPT_ALL, SOL_SOCKET, SO_SELECT_ERR_QUEUE, 4},
+    {OPT_IP, SOL_SOCKET, SO_BUSY_POLL, 4},
+    {OPT_UNIX, SOL_SOCKET, SO_PASSPIDFD, 4},
+    {OPT_UNIX, SOL_SOCKET, SO_PASSRIGHTS, 4},
+    {OPT_UDP, IPPROTO_UDP, UDP_CORK, 4},
+    {OPT_UDP, IPPROTO_UDP, UDP_NO_CHECK6_TX, 4},
+    {OPT_UDP, IPPROTO_UDP, UDP_NO_CHECK6_RX, 4},
+    {OPT_UDP, IPPROTO_UDP, UDP_SEGMENT, 4},
+    {OPT_UDP, IPPROTO_UDP, UDP_GRO, 4},
+    {OPT_UDP, IPPROTO_UDPLITE, UDPLITE_SEND_CSCOV, 4},
+    {OPT_UDP, IPPROTO_UDPLITE, UDPLITE_RECV_CSCOV, 4},
+    {OPT_V4, IPPROTO_IP, IP_OPTIONS, 40},
+    {OPT_BOTH, IPPROTO_IP, IP_RECVOPTS, 4},
+    {OPT_BOTH, IPPROTO_IP, IP_RETOPTS, 4},
+    {OPT_BOTH, IPPROTO_IP, IP_LOCAL_PORT_RANGE, 4},
+    {OPT_BOTH, IPPROTO_IP, IP_RECVFRAGSIZE, 4},
+    {OPT_UDPS, IPPROTO_IP, IP_UNICAST_IF, 4},
+    {OPT_UDP, IPPROTO_IP, IP_CHECKSUM, 4},
+    {OPT_V6, IPPROTO_IPV6, IPV6_RECVRTHDR, 4},
+    {OPT_V6, IPPROTO_IPV6, IPV6_RECVHOPOPTS, 4},
+    {OPT_V6, IPPROTO_IPV6, IPV6_RECVDSTOPTS, 4},
+    {OPT_V6, IPPROTO_IPV6, IPV6_RECVPATHMTU, 4},
+    {OPT_V6, IPPROTO_IPV6, IPV6_RECVORIGDSTADDR, 4},
+    {OPT_V6, IPPROTO_IPV6, IPV6_DONTFRAG, 4},
+    {OPT_V6, IPPROTO_IPV6, IPV6_MINHOPCOUNT, 4},
+    {OPT_V6, IPPROTO_IPV6, IPV6_AUTOFLOWLABEL, 4},
+    {OPT_V6, IPPROTO_IPV6, IPV6_ADDR_PREFERENCES, 4},
+    {OPT_V6, IPPROTO_IPV6, IPV6_FREEBIND, 4},
+    {OPT_UDP6, IPPROTO_IPV6, IPV6_UNICAST_IF, 4},
+    {OPT_UDP6, IPPROTO_IPV6, IPV6_MULTICAST_ALL, 4},
     {OPT_ALL, SOL_SOCKET, SO_LOCK_FILTER, 4}, /* last: afterwards the filter cannot be set */
 };
 
@@ -152,7 +206,7 @@ static const struct known_option *option_known(unsigned families, const struct s
 {
     for (size_t i = 0; i < ARRAY_LENGTH(known_options); i++) {
         const struct known_option *k = &known_options[i];
-        if ((uint64_t)k->level == o->level && (uint64_t)k->name == o->name && k->families & families && o->value.len <= k->size)
+        if ((uint64_t)k->level == o->level && (uint64_t)k->name == o->name && k->families & (families | OPT_LOADED) && o->value.len <= k->size)
             return k;
     }
     return NULL;

@@ -18,28 +18,9 @@
 #include "../kernel/tcpstate.h"
 #include "files_save.h"
 
+#define SEGMENT_MIN 88 /* what may be asked for */
+#define SEGMENT_MAX 32767
 #define SEND_SLACK_BYTES (256u * 1024) /* a segment acknowledged in part is shown whole */
-
-int socket_kind(struct source *src, struct err *e)
-{
-    int domain = 0, type = 0, protocol = 0;
-    socklen_t len = sizeof domain;
-    if (getsockopt(src->fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) < 0 || getsockopt(src->fd, SOL_SOCKET, SO_TYPE, &type, &len) < 0 ||
-        getsockopt(src->fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &len) < 0)
-        return err_errno(e, "kind of a socket");
-    bool internet = domain == AF_INET || domain == AF_INET6;
-    if (domain == AF_UNIX)
-        src->kind = FILE_UNIX;
-    else if (internet && type == SOCK_STREAM && protocol == IPPROTO_TCP)
-        src->kind = FILE_TCP;
-    else if (internet && type == SOCK_DGRAM && protocol == IPPROTO_UDP)
-        src->kind = FILE_UDP;
-    else if (domain == AF_NETLINK)
-        src->kind = FILE_NETLINK;
-    else
-        return err_set(e, E_UNSUPPORTED, "a socket of family %d, type %d, protocol %d", domain, type, protocol);
-    return 0;
-}
 
 /* ---- what lies in the pod's network without a descriptor */
 static const char *orphan_words(const struct diag_inet *s)
@@ -237,11 +218,8 @@ static void outside_note(struct saving *v, const struct source *src, struct tcp_
     t->outside = is_outside(v, t);
     if (!t->outside)
         return;
-    AUTO_FREE char *words = xasprintf("process %d: descriptor %d: a TCP connection that leaves the job (port %u there); a restore resets it",
-                                      v->s->victims[src->victim].inner_pid, src->number, tcp_port(&t->remote));
-    struct xattr *warning = LIST_ADD(&v->s->image, warnings);
-    warning->name = xstrdup("tcp");
-    bytes_set(&warning->value, words, strlen(words));
+    AUTO_FREE char *words = xasprintf("a TCP connection that leaves the job (port %u there); a restore resets it", tcp_port(&t->remote));
+    source_warn(v, src, "tcp", words);
 }
 
 /* A closed socket stands in no list: only poll tells that its halves were shut. */
@@ -255,11 +233,33 @@ static int closed_save(const struct source *src, struct tcp_socket *t, struct er
     return queue_peek(src->fd, (size_t)in, 0, &t->receive_queue, e);
 }
 
-static bool has_ulp(int fd)
+/* What it was nobody can look at without taking it away: a connection that failed comes back as one that failed. */
+static int error_save(struct saving *v, const struct source *src, struct tcp_socket *t, struct err *e)
 {
-    char name[16] = "";
-    socklen_t len = sizeof name;
-    return getsockopt(fd, IPPROTO_TCP, TCP_ULP, name, &len) == 0 && len > 0 && name[0];
+    struct pollfd state = {.fd = src->fd};
+    if (poll(&state, 1, 0) < 0)
+        return err_errno(e, "state of a TCP socket");
+    if (!(state.revents & POLLERR))
+        return 0;
+    if (t->state != TCP_CLOSE)
+        return source_busy(v, src, e, "a TCP socket with notices in its error queue that were not read yet");
+    t->error = ECONNABORTED;
+    source_warn(v, src, "tcp", "the error of its TCP connection, not read yet, comes back as ECONNABORTED");
+    return 0;
+}
+
+/* The most that a segment may hold, as asked for before there is a connection. */
+static void segment_save(int fd, struct tcp_socket *t)
+{
+    int mss = 0;
+    socklen_t len = sizeof mss;
+    if (t->protocol || (t->state != TCP_CLOSE && t->state != TCP_LISTEN) || getsockopt(fd, IPPROTO_TCP, TCP_MAXSEG, &mss, &len) < 0)
+        return;
+    if (mss < SEGMENT_MIN || mss > SEGMENT_MAX) /* what it came to while it was connected */
+        return;
+    struct sockopt *o = LIST_ADD(t, options);
+    *o = (struct sockopt){.level = IPPROTO_TCP, .name = TCP_MAXSEG};
+    bytes_set(&o->value, &mss, sizeof mss);
 }
 
 static int state_save(const struct saving *v, const struct source *src, const struct diag_inet *d, struct tcp_socket *t,
@@ -285,25 +285,26 @@ int tcp_save(struct saving *v, struct source *src, struct err *e)
 {
     struct tcp_info info = {0};
     socklen_t len = sizeof info;
-    int family = 0;
-    socklen_t family_len = sizeof family;
-    if (getsockopt(src->fd, IPPROTO_TCP, TCP_INFO, &info, &len) < 0 ||
-        getsockopt(src->fd, SOL_SOCKET, SO_DOMAIN, &family, &family_len) < 0)
+    if (getsockopt(src->fd, IPPROTO_TCP, TCP_INFO, &info, &len) < 0)
         return err_errno(e, "state of a TCP socket");
     const struct diag_inet *d = diag_find_inet(&v->view.diag, src->facts.st.st_ino);
     if (info.tcpi_state != TCP_CLOSE && !d)
         return source_refuse(v, src, e, "a TCP socket of another network namespace");
-    if (has_ulp(src->fd))
-        return source_refuse(v, src, e, "a TCP socket with an upper layer in the kernel (TLS)");
+    if (d && d->has_keys)
+        return source_refuse(v, src, e, "a TCP socket that signs its segments (TCP_MD5SIG)");
     struct tcp_socket *t = LIST_ADD(&v->s->image, tcp_sockets);
     t->id = src->file->ref = src->file->id;
-    t->family = (uint64_t)family;
+    t->family = (uint64_t)src->socket.domain;
+    t->protocol = src->socket.protocol == IPPROTO_TCP ? 0 : (uint64_t)src->socket.protocol;
     t->state = info.tcpi_state;
     if (sockfilter_save(src->fd, &t->options, &t->options_count, e) < 0)
         return source_refuse(v, src, e, "%s", e->message);
     sockopts_save(src->fd, sockopts_internet(false, t->family), &t->options, &t->options_count);
     if (addresses_save(src, d, t, e) < 0 || sockbufs_save(src->fd, &t->sndbuf, &t->rcvbuf, &t->buf_lock, e) < 0)
         return -1;
+    segment_save(src->fd, t);
     outside_note(v, src, t);
+    if (error_save(v, src, t, e) < 0)
+        return -1;
     return state_save(v, src, d, t, &info, e);
 }

@@ -1,5 +1,7 @@
 /* UDP sockets with the datagrams that wait in them. */
+#include <errno.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -19,6 +21,28 @@ static int addresses_save(const struct source *src, struct udp_socket *u, struct
         bytes_set(&u->remote, &address, len);
         u->connected = 1;
     }
+    return 0;
+}
+
+static bool option_is_set(int fd, int level, int name)
+{
+    int value = 0;
+    socklen_t len = sizeof value;
+    return getsockopt(fd, level, name, &value, &len) == 0 && value;
+}
+
+/* Of a connected socket: a datagram before was refused. Which error it was nobody can look at without taking it away; it is nearly always this one. */
+static int error_save(const struct saving *v, const struct source *src, struct udp_socket *u, struct err *e)
+{
+    struct pollfd state = {.fd = src->fd};
+    if (poll(&state, 1, 0) < 0)
+        return err_errno(e, "state of a UDP socket");
+    if (!(state.revents & POLLERR))
+        return 0;
+    if (!u->connected || option_is_set(src->fd, IPPROTO_IP, IP_RECVERR) || option_is_set(src->fd, IPPROTO_IPV6, IPV6_RECVERR))
+        return source_busy(v, src, e, "a UDP socket with notices in its error queue that were not read yet");
+    u->error = ECONNREFUSED;
+    source_warn(v, src, "udp", "the error of a UDP socket, not read yet, comes back as ECONNREFUSED");
     return 0;
 }
 
@@ -63,22 +87,18 @@ static int datagram_add(void *ctx, const struct peeked *m, struct err *e)
 int udp_save(struct saving *v, struct source *src, struct err *e)
 {
     const struct diag_inet *d = diag_find_inet(&v->view.diag, src->facts.st.st_ino);
-    int family = 0;
-    socklen_t len = sizeof family;
-    if (getsockopt(src->fd, SOL_SOCKET, SO_DOMAIN, &family, &len) < 0)
-        return err_errno(e, "family of a socket");
     struct udp_socket *u = LIST_ADD(&v->s->image, udp_sockets);
     u->id = src->file->ref = src->file->id;
-    u->family = (uint64_t)family;
+    u->family = (uint64_t)src->socket.domain;
     u->type = SOCK_DGRAM;
-    u->protocol = IPPROTO_UDP;
+    u->protocol = (uint64_t)src->socket.protocol;
     u->shutdown = d ? d->shutdown : 0;
     if (sockfilter_save(src->fd, &u->options, &u->options_count, e) < 0)
         return source_refuse(v, src, e, "%s", e->message);
     sockopts_save(src->fd, sockopts_internet(true, u->family), &u->options, &u->options_count);
     if (addresses_save(src, u, e) < 0 || sockbufs_save(src->fd, &u->sndbuf, &u->rcvbuf, &u->buf_lock, e) < 0)
         return -1;
-    if (groups_check(v, src, e) < 0)
+    if (groups_check(v, src, e) < 0 || error_save(v, src, u, e) < 0)
         return -1;
     if (u->bound && !d)
         return source_refuse(v, src, e, "a UDP socket of another network namespace");

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <linux/openat2.h>
 #include <linux/sockios.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -187,6 +188,20 @@ static int queue_save(const struct saving *v, const struct source *src, struct u
     return 0;
 }
 
+/* The one error that a Unix connection can have: its other side went away without reading all. */
+static int error_save(const struct saving *v, const struct source *src, struct unix_socket *u, struct err *e)
+{
+    struct pollfd state = {.fd = src->fd};
+    if (poll(&state, 1, 0) < 0)
+        return err_errno(e, "state of a Unix socket");
+    if (!(state.revents & POLLERR))
+        return 0;
+    if (u->type == SOCK_DGRAM || u->peer || u->state != TCP_ESTABLISHED)
+        return source_busy(v, src, e, "a Unix socket with an error that was not read yet");
+    u->error = ECONNRESET;
+    return 0;
+}
+
 /* ---- the whole */
 int unix_save(struct saving *v, struct source *src, struct err *e)
 {
@@ -201,7 +216,7 @@ int unix_save(struct saving *v, struct source *src, struct err *e)
     u->backlog = d->state == TCP_LISTEN ? d->send_len : 0;
     makers_save(src, u);
     if (name_save(v, src, d, u, e) < 0 || peer_save(v, src, d, u, e) < 0 ||
-        sockbufs_save(src->fd, &u->sndbuf, &u->rcvbuf, &u->buf_lock, e) < 0)
+        sockbufs_save(src->fd, &u->sndbuf, &u->rcvbuf, &u->buf_lock, e) < 0 || error_save(v, src, u, e) < 0)
         return -1;
     if (d->state == TCP_LISTEN && d->receive_len != d->pending_count)
         return source_busy(v, src, e, "a Unix connection that was not accepted and whose maker is gone");

@@ -1,0 +1,13 @@
+/* What a socket is and whether it can be captured, asked through a duplicate without changing anything. Used by `check` while the job
+ * runs and by the snapshot in the pause: one opinion, not two. */
+#pragma once
+#include "../base/base.h"
+
+struct socket_facts {
+    int domain, type, protocol;
+    uint64_t kind;           /* enum file_kind */
+};
+/* 0; 1 with words that name what cannot be captured; -1. */
+MUST_CHECK int socket_look(int fd, struct socket_facts *out, char words[256], struct err *e);
+/* What passes by itself when the job runs on for a moment, as words; NULL if nothing stands in the way. */
+const char *socket_passing(int fd, const struct socket_facts *s);
