@@ -43,7 +43,8 @@ enum vma_advice { ADV_HUGEPAGE = 1, ADV_NOHUGEPAGE = 2, ADV_DONTFORK = 4, ADV_WI
 enum file_kind {
     FILE_REGULAR = 1, FILE_DIRECTORY, FILE_PATH_ONLY, FILE_DEVICE, FILE_PIPE, FILE_FIFO, FILE_UNIX, FILE_TCP, FILE_UDP,
     FILE_NETLINK, FILE_EPOLL, FILE_EVENTFD, FILE_TIMERFD, FILE_SIGNALFD, FILE_INOTIFY, FILE_MEMOBJ, FILE_PTY_MASTER,
-    FILE_PTY_SLAVE, FILE_PROC, FILE_PIDFD, FILE_STDOUT, FILE_STDERR /* the log files of `run --stdout/--stderr` */
+    FILE_PTY_SLAVE, FILE_PROC, FILE_PIDFD, FILE_STDOUT, FILE_STDERR /* the log files of `run --stdout/--stderr` */,
+    FILE_MQUEUE
 };
 
 /* For every struct NAME of schema.def: NAME_encode, NAME_decode, NAME_json, NAME_free (image/codec.c).

@@ -37,6 +37,7 @@ MUST_CHECK int tcp_load(struct restore *r, struct err *e);
 MUST_CHECK int tcp_load_finish(struct restore *r, struct err *e);
 MUST_CHECK int udp_load(struct restore *r, struct err *e);
 MUST_CHECK int netlink_load(struct restore *r, struct err *e);
+MUST_CHECK int mqueues_load(struct restore *r, struct err *e);
 MUST_CHECK int eventfd_load(struct restore *r, struct err *e);
 MUST_CHECK int timerfd_load(struct restore *r, struct err *e);
 MUST_CHECK int signalfd_load(struct restore *r, struct err *e);

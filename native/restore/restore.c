@@ -66,7 +66,7 @@ static int in_pod(struct pod *pod, void *ctx, int channel, struct err *e)
     r->stdout_fd = pod->stdout_fd;
     r->stderr_fd = pod->stderr_fd;
     last_pid_set(r->image);
-    if (sysv_load(r, e) < 0 || tcp_room_make(r, e) < 0 || root_seal(e) < 0 || files_load_shared(r, e) < 0)
+    if (sysv_load(r, e) < 0 || sysvsem_load(r, e) < 0 || sysvmsg_load(r, e) < 0 || tcp_room_make(r, e) < 0 || root_seal(e) < 0 || files_load_shared(r, e) < 0)
         return -1;
     tcp_room_end();
     if (processes_make(r, e) < 0)

@@ -166,6 +166,8 @@ static void process_check(const struct pod *pod, pid_t pid, struct refusals *out
         refuse(out, inner, -1, 0, "it has made itself unreadable (PR_SET_DUMPABLE), and only root may read it then");
     if (stat.tty && !is_pods_terminal(pod, stat.tty))
         refuse(out, inner, -1, 0, "its controlling terminal is gone or outside of the pod");
+    if (syscall(SYS_kcmp, getpid(), pid, KCMP_SYSVSEM, 0, 0) > 0) /* we have none: so it has */
+        refuse(out, inner, -1, 0, "it has used System V semaphores with SEM_UNDO");
     kinship_check(pod, pid, &s, out);
     maps_check(pid, inner, out);
 }
@@ -180,7 +182,5 @@ int snapshot_check(const struct pod *pod, struct refusals *out, struct err *e)
         return -1;
     for (size_t k = 0; k < count; k++)
         process_check(pod, pids[k], out);
-    if (sysv_check(pod, out, e) < 0)
-        return -1;
-    return files_check(pod, pids, count, out, e);
+    return ipc_check(pod, out, e) < 0 ? -1 : files_check(pod, pids, count, out, e);
 }

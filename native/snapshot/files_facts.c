@@ -12,6 +12,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#define MQUEUE_MAGIC 0x19800202
 #define FDINFO_MAX (64ul << 20)
 #define DELETED " (deleted)"
 
@@ -208,6 +209,8 @@ static uint64_t regular_kind(const struct view *v, const struct facts *f, char w
     for (int i = 0; i < 2; i++)
         if (v->log[i].st_ino && v->log[i].st_dev == f->st.st_dev && v->log[i].st_ino == f->st.st_ino)
             return i ? FILE_STDERR : FILE_STDOUT;
+    if (f->fs_type == MQUEUE_MAGIC)
+        return FILE_MQUEUE;
     if (f->fs_type == HUGETLBFS_MAGIC)
         return refuse_words(words, "file of huge pages ", f->link);
     if (f->fs_type == SECRETMEM_MAGIC)

@@ -79,6 +79,8 @@ static int kind_save(struct saving *v, struct source *src, struct err *e)
         return netlink_save(v, src, e);
     case FILE_EPOLL:
         return epoll_save(v, src, e);
+    case FILE_MQUEUE:
+        return mqueue_save(v, src, e);
     case FILE_EVENTFD:
         return eventfd_save(v, src, e);
     case FILE_TIMERFD:
@@ -193,13 +195,14 @@ int files_save(struct snapshot *s, struct err *e)
     struct saving v = {.s = s};
     if (view_open(s->pod, &v.view, e) < 0)
         return -1;
-    int result = scan_slots(&v, e) < 0 || scan_sources(&v, e) < 0 || entries_make(&v, e) < 0 ||
+    int result = scan_slots(&v, e) < 0 || scan_sources(&v, e) < 0 || groups_read(&v, e) < 0 || entries_make(&v, e) < 0 ||
                          tcp_check_orphans(&v, e) < 0 || sources_save(&v, e) < 0 || pipes_finish(&v, e) < 0 ||
                          ptys_finish(&v, e) < 0 || locks_save(&v, e) < 0
                      ? -1
                      : 0;
     if (result == 0)
         numbers_save(&v);
+    free(v.groups);
     scan_free(&v);
     view_close(&v.view);
     return result;

@@ -2,6 +2,8 @@
  * the kinds (file_save.c, pipe_save.c, …) share. The engine holds one duplicate of every description while it saves;
  * whatever is changed in a description is journalled and put back before files_save returns. */
 #pragma once
+#include <sys/socket.h>
+
 #include "files_facts.h"
 #include "socket_check.h"
 
@@ -23,6 +25,12 @@ struct source {
     struct socket_facts socket; /* of a socket */
     struct file *file;       /* its entry in the image (does not move) */
 };
+/* A multicast group that somebody in the pod's network is in. */
+struct joined_group {
+    int family;
+    uint32_t interface;
+    struct sockaddr_storage address;
+};
 struct saving {
     struct snapshot *s;
     struct view view;
@@ -31,6 +39,8 @@ struct saving {
     size_t *sorted;          /* indices of slots, equal descriptions side by side */
     struct source *sources;
     size_t sources_count;
+    struct joined_group *groups;
+    size_t groups_count;
 };
 
 /* ---- files_scan.c */
@@ -51,6 +61,7 @@ MUST_CHECK int tcp_check_orphans(struct saving *v, struct err *e);
 MUST_CHECK int udp_save(struct saving *v, struct source *src, struct err *e);
 MUST_CHECK int netlink_save(struct saving *v, struct source *src, struct err *e);
 MUST_CHECK int epoll_save(struct saving *v, struct source *src, struct err *e);
+MUST_CHECK int mqueue_save(struct saving *v, struct source *src, struct err *e);
 MUST_CHECK int eventfd_save(struct saving *v, struct source *src, struct err *e);
 MUST_CHECK int timerfd_save(struct saving *v, struct source *src, struct err *e);
 MUST_CHECK int signalfd_save(struct saving *v, struct source *src, struct err *e);
@@ -59,6 +70,10 @@ MUST_CHECK int pidfd_save(struct saving *v, struct source *src, struct err *e);
 MUST_CHECK int pty_save(struct saving *v, struct source *src, struct err *e);
 MUST_CHECK int ptys_finish(struct saving *v, struct err *e); /* tasks' controlling terminals */
 MUST_CHECK int locks_save(struct saving *v, struct err *e);
+
+/* ---- groups_save.c */
+MUST_CHECK int groups_read(struct saving *v, struct err *e);
+MUST_CHECK int groups_save(const struct saving *v, const struct source *src, struct sockopt **options, size_t *count, struct err *e);
 
 /* ---- files_sockopt.c: options are kept by (level, name, value); only those of its table are ever set again */
 enum sockopt_family { OPT_UNIX = 1, OPT_TCP = 2, OPT_UDP = 4, OPT_NETLINK = 8, OPT_V4 = 16, OPT_V6 = 32, OPT_UDP4 = 64, OPT_UDP6 = 128 };

@@ -186,6 +186,29 @@ static int filter_load(int fd, const struct sockopt *o, struct err *e)
     return setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) < 0 ? err_errno(e, "filter of a socket") : 0;
 }
 
+/* ---- multicast groups (groups_save.c) */
+static bool is_membership(const struct sockopt *o)
+{
+    return o->name == MCAST_MSFILTER && (o->level == IPPROTO_IP || o->level == IPPROTO_IPV6);
+}
+
+static int membership_load(int fd, const struct sockopt *o, struct err *e)
+{
+    AUTO_FREE struct group_filter *f = xcalloc(1, o->value.len + sizeof *f);
+    if (o->value.len < GROUP_FILTER_SIZE(0))
+        return err_set(e, E_BAD_IMAGE, "a multicast group of %zu bytes", o->value.len);
+    memcpy(f, o->value.data, o->value.len);
+    if (f->gf_numsrc > UINT16_MAX || GROUP_FILTER_SIZE(f->gf_numsrc) != o->value.len)
+        return err_set(e, E_BAD_IMAGE, "a multicast group of %zu bytes", o->value.len);
+    struct group_req request = {.gr_interface = f->gf_interface, .gr_group = f->gf_group};
+    if (setsockopt(fd, (int)o->level, MCAST_JOIN_GROUP, &request, sizeof request) < 0)
+        return err_errno(e, "join a multicast group");
+    bool everybody = f->gf_fmode == MCAST_EXCLUDE && !f->gf_numsrc;
+    if (!everybody && setsockopt(fd, (int)o->level, MCAST_MSFILTER, f, (socklen_t)o->value.len) < 0)
+        return err_errno(e, "sources of a multicast group");
+    return 0;
+}
+
 /* ---- the table */
 void sockopts_save(int fd, unsigned families, struct sockopt **options, size_t *count)
 {
@@ -218,6 +241,11 @@ int sockopts_load(int fd, unsigned families, const struct sockopt *options, size
         const struct sockopt *o = &options[i];
         if (o->level == SOL_SOCKET && o->name == SO_ATTACH_FILTER) {
             if (filter_load(fd, o, e) < 0)
+                return -1;
+            continue;
+        }
+        if (is_membership(o)) {
+            if (membership_load(fd, o, e) < 0)
                 return -1;
             continue;
         }

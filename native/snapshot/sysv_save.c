@@ -1,12 +1,10 @@
-/* System V shared memory of the pod: every segment of its ipc namespace with its id, attached or not. Semaphores and message queues are
- * refused by name. The engine enters the namespace for a moment: its own memory is not touched by that. Mirrored by restore/sysv_load.c. */
+/* System V shared memory of the pod: every segment of its ipc namespace with its id, attached or not. Semaphores and message queues
+ * beside it (sysvsem_save.c, sysvmsg_save.c). The engine enters the namespace for a moment: its own memory is not touched by that. Mirrored by restore/sysv_load.c. */
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <sys/ipc.h>
-#include <sys/msg.h>
-#include <sys/sem.h>
 #include <sys/shm.h>
 #include <unistd.h>
 
@@ -75,7 +73,7 @@ static int in_ipc_of(const struct pod *pod, int (*fn)(void *ctx, struct err *e),
 
 static int save(void *ctx, struct err *e)
 {
-    return segments_save(ctx, e);
+    return segments_save(ctx, e) < 0 || sysvsem_save(ctx, e) < 0 || sysvmsg_save(ctx, e) < 0 ? -1 : mqueues_save(ctx, e);
 }
 
 int sysv_save(struct snapshot *s, struct err *e)
@@ -85,18 +83,10 @@ int sysv_save(struct snapshot *s, struct err *e)
 
 static int check(void *ctx, struct err *e)
 {
-    struct refusals *out = ctx;
-    struct seminfo sems;
-    struct msginfo queues;
-    (void)e;
-    if (semctl(0, 0, SEM_INFO, &sems) >= 0 && sems.semusz > 0)
-        refuse(out, 0, -1, 0, "System V semaphores (%d)", sems.semusz);
-    if (msgctl(0, MSG_INFO, (struct msqid_ds *)&queues) >= 0 && queues.msgpool > 0)
-        refuse(out, 0, -1, 0, "System V message queues (%d)", queues.msgpool);
-    return 0;
+    return mqueues_check(ctx, e);
 }
 
-int sysv_check(const struct pod *pod, struct refusals *out, struct err *e)
+int ipc_check(const struct pod *pod, struct refusals *out, struct err *e)
 {
     return in_ipc_of(pod, check, out, e);
 }

@@ -3,5 +3,10 @@
 #include "snapshot.h"
 
 MUST_CHECK int sysv_save(struct snapshot *s, struct err *e);
-MUST_CHECK int sysv_check(const struct pod *pod, struct refusals *out, struct err *e);
+MUST_CHECK int ipc_check(const struct pod *pod, struct refusals *out, struct err *e);
+/* In the pod's ipc namespace: */
+MUST_CHECK int sysvsem_save(struct snapshot *s, struct err *e);
+MUST_CHECK int sysvmsg_save(struct snapshot *s, struct err *e);
+MUST_CHECK int mqueues_save(struct snapshot *s, struct err *e);
+MUST_CHECK int mqueues_check(struct refusals *out, struct err *e);
 uint64_t sysv_memobj(const struct image *image, uint64_t shmid); /* 0: none */

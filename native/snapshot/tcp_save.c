@@ -303,6 +303,8 @@ int tcp_save(struct saving *v, struct source *src, struct err *e)
     if (addresses_save(src, d, t, e) < 0 || sockbufs_save(src->fd, &t->sndbuf, &t->rcvbuf, &t->buf_lock, e) < 0)
         return -1;
     segment_save(src->fd, t);
+    if (groups_save(v, src, &t->options, &t->options_count, e) < 0)
+        return -1;
     outside_note(v, src, t);
     if (error_save(v, src, t, e) < 0)
         return -1;

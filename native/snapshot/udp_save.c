@@ -46,34 +46,6 @@ static int error_save(const struct saving *v, const struct source *src, struct u
     return 0;
 }
 
-/* Which groups a socket has joined nobody tells: the namespace's lists say whether any has. */
-static bool groups_joined(const char *text, bool v6)
-{
-    static const char all_nodes[] = "00000000000000000000000000000001", solicited[] = "ff0200000000000000000001ff";
-    for (const char *line = text; line && *line; line = strchr(line, '\n'), line = line ? line + 1 : NULL) {
-        char group[64] = "";
-        unsigned users = 0;
-        if (v6 && sscanf(line, "%*d %*s %63s %u", group, &users) == 2 && strncmp(group, solicited, strlen(solicited)) &&
-            strcmp(group + 4, all_nodes + 4))
-            return true;
-        if (!v6 && (line[0] == '\t' || line[0] == ' ') && sscanf(line, " %63s %u", group, &users) == 2 && strcmp(group, "010000E0"))
-            return true;
-    }
-    return false;
-}
-
-static int groups_check(const struct saving *v, const struct source *src, struct err *e)
-{
-    for (int v6 = 0; v6 < 2; v6++) {
-        struct err none;
-        AUTO_BUF struct buf text = {0};
-        if (io_slurpf(&text, 1ul << 20, &none, "/proc/%d/net/igmp%s", v->s->pod->init_pid, v6 ? "6" : "") == 0 &&
-            groups_joined((const char *)text.data, v6))
-            return source_refuse(v, src, e, "a UDP socket where multicast groups are joined");
-    }
-    return 0;
-}
-
 static int datagram_add(void *ctx, const struct peeked *m, struct err *e)
 {
     struct udp_socket *u = ctx;
@@ -98,7 +70,7 @@ int udp_save(struct saving *v, struct source *src, struct err *e)
     sockopts_save(src->fd, sockopts_internet(true, u->family), &u->options, &u->options_count);
     if (addresses_save(src, u, e) < 0 || sockbufs_save(src->fd, &u->sndbuf, &u->rcvbuf, &u->buf_lock, e) < 0)
         return -1;
-    if (groups_check(v, src, e) < 0 || error_save(v, src, u, e) < 0)
+    if (groups_save(v, src, &u->options, &u->options_count, e) < 0 || error_save(v, src, u, e) < 0)
         return -1;
     if (u->bound && !d)
         return source_refuse(v, src, e, "a UDP socket of another network namespace");

@@ -288,6 +288,15 @@ static void multicast_setup(void)
     MUST(socket(AF_INET, SOCK_DGRAM, 0) == 3 && setsockopt(3, IPPROTO_IP, IP_ADD_MEMBERSHIP, &group, sizeof group) == 0);
 }
 
+/* Only a member can leave. */
+static bool multicast_verify(int which)
+{
+    struct ip_mreqn group = {.imr_multiaddr.s_addr = htonl(0xe0010203), .imr_ifindex = 1};
+    (void)which;
+    return NEED(setsockopt(3, IPPROTO_IP, IP_DROP_MEMBERSHIP, &group, sizeof group) == 0) &&
+           NEED(setsockopt(3, IPPROTO_IP, IP_DROP_MEMBERSHIP, &group, sizeof group) < 0);
+}
+
 /* ---- filters */
 static void filter_setup(void)
 {
@@ -343,7 +352,7 @@ int main(void)
         {"a TCP connection that was not accepted", waiting_setup, never, "not accepted"},
         {"a TCP connection that nobody answers yet", attempt_setup, attempt_verify, NULL},
         {"UDP with waiting datagrams", udp_setup, udp_verify, NULL},
-        {"a multicast group", multicast_setup, never, "multicast"},
+        {"a multicast group", multicast_setup, multicast_verify, NULL},
         {"a socket with a packet filter", filter_setup, filter_verify, NULL},
         {"netlink", netlink_setup, netlink_verify, NULL},
     };
