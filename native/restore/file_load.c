@@ -136,10 +136,15 @@ int file_load(struct restore *r, size_t index, struct err *e)
 {
     const struct file *f = &r->image->files[index];
     int fd = f->kind == FILE_DEVICE ? device_open(f, e)
+             : f->deleted ? removed_directory_open(r, f, e)
              : f->kind == FILE_STDOUT ? reopen_at(r->stdout_fd, f, e)
              : f->kind == FILE_STDERR ? reopen_at(r->stderr_fd, f, e)
              : f->kind == FILE_MEMOBJ ? reopen_at(memobj_fd(r, f->ref, e), f, e)
                                       : file_open(r, f, e);
+    if (fd >= 0 && f->deleted && f->at_end && directory_read(fd, f, e) < 0) {
+        close(fd);
+        return -1;
+    }
     if (fd < 0 || file_place(r, index, fd, e) < 0)
         return -1;
     return f->flags & O_PATH ? 0 : file_flags_set(r, index, e);

@@ -73,10 +73,23 @@ static int one_set(struct restore *r, const struct fd *wanted, struct err *e)
     return file_is_late(&r->image->files[index]) ? placeholder_set(wanted, e) : number_set(r->file_fds[index], wanted, e);
 }
 
+/* The tracer goes to all other working directories by their paths. */
+static int removed_enter(const struct restore *r, const struct task *task, struct err *e)
+{
+    size_t index;
+    if (!task->cwd_file)
+        return 0;
+    if (file_index(r, task->cwd_file, &index, e) < 0)
+        return -1;
+    return fchdir(r->file_fds[index]) < 0 ? err_errno(e, "working directory of process %lu, which was removed", task->pid) : 0;
+}
+
 int files_load_task(struct restore *r, const struct task *task, const int *keep_fds, size_t keep_count, struct err *e)
 {
     AUTO_FREE int *keep = xcalloc(task->fds_count + keep_count + 1, sizeof *keep);
     size_t count = 0;
+    if (removed_enter(r, task, e) < 0)
+        return -1;
     for (size_t i = 0; i < task->fds_count; i++) {
         if (is_kept(keep_fds, keep_count, task->fds[i].number))
             return err_set(e, E_CONFLICT, "descriptor %lu is needed by the restore itself", task->fds[i].number);

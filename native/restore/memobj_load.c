@@ -8,14 +8,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "../kernel/inside.h"
-#include "files_load.h"
+#include "nameless.h"
 
 #ifndef F_ADD_SEALS
 #define F_ADD_SEALS 1033
 #endif
 #define SEALS_KNOWN 0x3f /* seal, shrink, grow, write, future write, exec */
-#define TAKEN_TRIES 1000
 
 int memobj_fd(const struct restore *r, uint64_t id, struct err *e)
 {
@@ -33,28 +31,17 @@ static int memfd_make(const struct memobj *m, struct err *e)
     return fd < 0 ? err_errno(e, "memfd %s", name) : fd;
 }
 
-/* The name may be another file's by now; then the nearest free one. */
+/* One that never had a name may still be given one. */
+static int unlinked_open(int above, const char *name, const void *ctx)
+{
+    const struct memobj *m = ctx;
+    int fd = m->linkable ? openat(above, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600) : -1;
+    return fd >= 0 ? fd : openat(above, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+}
+
 static int unlinked_make(const struct restore *r, const struct memobj *m, struct err *e)
 {
-    if (m->name[0] != '/' || strstr(m->name, "/../"))
-        return err_set(e, E_BAD_IMAGE, "the path \"%s\" of an unlinked file", m->name);
-    for (int i = 0; i < TAKEN_TRIES; i++) {
-        AUTO_FREE char *path = i ? xasprintf("%s.%d", m->name, i) : xstrdup(m->name);
-        const char *name;
-        owner_rights_begin(r);
-        AUTO_CLOSE int above = inside_parent(path, &name);
-        int fd = above < 0 ? -1 : openat(above, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-        owner_rights_end(r);
-        if (fd >= 0) {
-            CHECK(unlinkat(above, name, 0) == 0);
-            return fd;
-        }
-        if (errno == ENOENT || errno == EACCES || errno == ENOTDIR)
-            return memfd_make(m, e); /* its directory is gone too */
-        if (errno != EEXIST)
-            return err_errno(e, "unlinked file %s", path);
-    }
-    return err_set(e, E_CONFLICT, "no free name for the unlinked file %s", m->name);
+    return nameless_make(r, m->name, 0, unlinked_open, m, e);
 }
 
 /* Nobody but the pod's owner may come to own a file with set-id bits out of an image. */

@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "../kernel/inside.h"
-#include "files_load.h"
+#include "nameless.h"
 
 #define CAPACITY_MAX (1ul << 30)
 #define PIPE_BYTES 65536ul /* of a new pipe */
@@ -58,10 +58,21 @@ static int pipe_fill(int writer, const struct pipe *p, struct err *e)
     return 0;
 }
 
+static int fifo_make(int above, const char *name, const void *ctx)
+{
+    (void)ctx;
+    if (mkfifoat(above, name, 0600) < 0)
+        return -1;
+    int fd = openat(above, name, O_RDWR | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC);
+    return fd >= 0 ? fd : (unlinkat(above, name, 0), -1);
+}
+
 /* A FIFO is opened for both first: that never waits. */
 static int fifo_open(const struct restore *r, const struct pipe *p, struct ends *out, struct err *e)
 {
     struct stat st;
+    if (p->unlinked)
+        return (out->writer = nameless_make(r, p->path, 0, fifo_make, NULL, e)) < 0 ? -1 : 0;
     owner_rights_begin(r);
     out->writer = inside_open(p->path, O_RDWR | O_NONBLOCK | O_NOFOLLOW, 0);
     owner_rights_end(r);

@@ -86,6 +86,8 @@ static int root_enter(struct call_list *l, uint64_t root, uint64_t cwd, struct e
 static int directories_load(struct call_list *l, const struct restore *r, const struct task *t, struct err *e)
 {
     uint64_t cwd = lowest_free(t, r, 0), root = lowest_free(t, r, cwd + 1);
+    if (t->cwd_file) /* it is there already */
+        return CALL(l, e, SYS_umask, t->umask & 0777, 0, 0, 0, 0, 0);
     if (CALL(l, e, SYS_setfsuid, r->image->pod.uid, 0, 0, 0, 0, 0) < 0 || open_as(l, t->cwd, O_PATH | O_DIRECTORY, cwd, e) < 0 ||
         CALL(l, e, SYS_fchdir, cwd, 0, 0, 0, 0, 0) < 0 || CALL(l, e, SYS_setfsuid, 0, 0, 0, 0, 0, 0) < 0)
         return -1;

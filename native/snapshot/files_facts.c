@@ -168,6 +168,16 @@ void facts_free(struct facts *f)
     f->link = f->fdinfo = NULL;
 }
 
+char *facts_path(const struct facts *f)
+{
+    static const char deleted[] = DELETED;
+    char *path = xstrdup(f->link);
+    size_t len = strlen(path), tail = strlen(deleted);
+    if (f->st.st_nlink == 0 && len > tail && !strcmp(path + len - tail, deleted))
+        path[len - tail] = 0;
+    return path;
+}
+
 /* ---- its kind */
 static uint64_t refuse_words(char words[256], const char *what, const char *name)
 {
@@ -219,7 +229,8 @@ static uint64_t regular_kind(const struct view *v, const struct facts *f, char w
         return FILE_MEMOBJ;
     if (!view_has_mount(v, f->mount_id))
         return refuse_words(words, "file outside of the pod: ", f->link);
-    if (!view_path_is(v, f->link, &f->st))
+    AUTO_FREE char *other = view_path_is(v, f->link, &f->st) ? NULL : view_find_name(v, &f->st);
+    if (!other && !view_path_is(v, f->link, &f->st))
         return refuse_words(words, "file whose name is gone while it has others: ", f->link);
     return FILE_REGULAR;
 }
@@ -239,6 +250,12 @@ static uint64_t named_kind(const struct view *v, const struct facts *f, uint64_t
     return kind;
 }
 
+/* Without a name, but of the pod's own file systems: it comes back without a name. */
+static bool is_removed(const struct view *v, const struct facts *f)
+{
+    return f->st.st_nlink == 0 && view_has_mount(v, f->mount_id) && !is_kernel_fs(f);
+}
+
 uint64_t facts_kind(const struct view *v, const struct facts *f, char words[256])
 {
     if (!strncmp(f->link, "anon_inode:", 11))
@@ -249,6 +266,8 @@ uint64_t facts_kind(const struct view *v, const struct facts *f, char words[256]
         return f->flags & O_PATH ? refuse_words(words, "O_PATH descriptor of a pipe", "") : FILE_PIPE;
     if (f->link[0] != '/')
         return refuse_words(words, "kernel object that cannot be captured: ", f->link);
+    if (S_ISDIR(f->st.st_mode) && is_removed(v, f))
+        return FILE_DIRECTORY;
     if (f->flags & O_PATH)
         return named_kind(v, f, FILE_PATH_ONLY, words);
     if (is_kernel_fs(f))
@@ -259,7 +278,7 @@ uint64_t facts_kind(const struct view *v, const struct facts *f, char words[256]
     case S_IFDIR:
         return named_kind(v, f, FILE_DIRECTORY, words);
     case S_IFIFO:
-        return named_kind(v, f, FILE_FIFO, words);
+        return is_removed(v, f) ? FILE_FIFO : named_kind(v, f, FILE_FIFO, words);
     case S_IFCHR:
         return device_kind(v, f, words);
     default:

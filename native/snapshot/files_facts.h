@@ -40,10 +40,14 @@ void facts_free(struct facts *f);
 /* The value behind "key:" in fdinfo, NULL if there is none. */
 const char *facts_field(const struct facts *f, const char *key);
 
+/* The path without the kernel's mark of a name that is gone. */
+char *facts_path(const struct facts *f);
 /* The kind (FACTS_SOCKET for any socket), or 0 and words that name what cannot be captured. */
 uint64_t facts_kind(const struct view *v, const struct facts *f, char words[256]);
 /* True if `path` inside the pod is this very file. */
 bool view_path_is(const struct view *v, const char *path, const struct stat *st);
+/* Some name of this very file in the pod's trees, or NULL. */
+char *view_find_name(const struct view *v, const struct stat *st);
 /* The file lies in the host's part of the root: in no captured tree. */
 bool view_in_host_part(const struct view *v, const struct facts *f);
 /* The pid of a process inside the pod; 0 if it is gone. */

@@ -114,7 +114,7 @@ static int socket_begin(const struct saving *v, struct source *src, struct err *
 static int entries_make(struct saving *v, struct err *e)
 {
     struct image *image = &v->s->image;
-    image->files = xcalloc(v->sources_count + 1, sizeof *image->files);
+    image->files = xcalloc(v->sources_count + v->s->victim_count + 1, sizeof *image->files); /* and room for directories_save */
     image->files_count = v->sources_count;
     for (size_t i = 0; i < v->sources_count; i++) {
         struct source *src = &v->sources[i];
@@ -192,14 +192,16 @@ static int sources_save(struct saving *v, struct err *e)
 
 int files_save(struct snapshot *s, struct err *e)
 {
+    static int (*const steps[])(struct saving *v, struct err *e) = {
+        scan_slots, scan_sources, groups_read, entries_make, tcp_check_orphans, sources_save, directories_save, pipes_finish, ptys_finish,
+        locks_save,
+    };
     struct saving v = {.s = s};
     if (view_open(s->pod, &v.view, e) < 0)
         return -1;
-    int result = scan_slots(&v, e) < 0 || scan_sources(&v, e) < 0 || groups_read(&v, e) < 0 || entries_make(&v, e) < 0 ||
-                         tcp_check_orphans(&v, e) < 0 || sources_save(&v, e) < 0 || pipes_finish(&v, e) < 0 ||
-                         ptys_finish(&v, e) < 0 || locks_save(&v, e) < 0
-                     ? -1
-                     : 0;
+    int result = 0;
+    for (size_t i = 0; i < ARRAY_LENGTH(steps) && result == 0; i++)
+        result = steps[i](&v, e);
     if (result == 0)
         numbers_save(&v);
     free(v.groups);

@@ -52,6 +52,8 @@ struct source *scan_find_inode(const struct saving *v, uint64_t ino, uint64_t fi
 
 /* ---- one saver for each kind: fills src->file and the list of its kind */
 MUST_CHECK int file_save(struct saving *v, struct source *src, struct err *e);
+/* Working directories that were removed. After all sources. */
+MUST_CHECK int directories_save(struct saving *v, struct err *e);
 MUST_CHECK int memfile_save(struct saving *v, struct source *src, struct err *e);
 MUST_CHECK int pipe_save(struct saving *v, struct source *src, struct err *e);
 MUST_CHECK int pipes_finish(struct saving *v, struct err *e);

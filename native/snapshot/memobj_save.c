@@ -34,6 +34,13 @@ static char *memobj_name(uint64_t kind, const char *link)
     return name;
 }
 
+/* The kernel calls files of O_TMPFILE by their number. */
+static bool is_tmpfile(const char *path)
+{
+    const char *base = strrchr(path, '/');
+    return base && base[1] == '#' && base[2] && !base[2 + strspn(base + 2, "0123456789")];
+}
+
 static void memobj_describe(struct memobj *m, int fd, const struct stat *st)
 {
     int seals = fcntl(fd, F_GET_SEALS);
@@ -67,6 +74,7 @@ int memobj_save_as(struct snapshot *s, int fd, const struct stat *as, uint64_t k
     m->kind = kind;
     m->name = memobj_name(kind, name);
     memobj_describe(m, fd, as);
+    m->linkable = kind == MEMOBJ_UNLINKED && is_tmpfile(m->name);
     uint64_t stored = 0;
     if (store_put_file(s->store, reader, m->size, &m->extents, &m->extents_count, &stored, e) < 0)
         return err_wrap(e, "content of %s", name);

@@ -100,7 +100,8 @@ int pipe_save(struct saving *v, struct source *src, struct err *e)
     }
     struct pipe *p = LIST_ADD(&v->s->image, pipes);
     p->id = src->file->ref = v->s->image.pipes_count;
-    p->path = xstrdup(src->kind == FILE_FIFO ? src->facts.link : "");
+    p->path = src->kind == FILE_FIFO ? facts_path(&src->facts) : xstrdup("");
+    p->unlinked = src->kind == FILE_FIFO && src->facts.st.st_nlink == 0;
     p->packet = is_packet(v, src);
     return content_save(src, p, e);
 }

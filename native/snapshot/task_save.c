@@ -89,7 +89,8 @@ static int link_save(pid_t pid, const char *name, char **out, struct err *e)
         return -1;
     size_t len = strlen(*out);
     static const char gone[] = " (deleted)";
-    if (len >= sizeof gone && strcmp(*out + len - (sizeof gone - 1), gone) == 0)
+    if (strcmp(name, "cwd") != 0 && len >= sizeof gone && /* a removed working directory: file_save.c */
+        strcmp(*out + len - (sizeof gone - 1), gone) == 0)
         return err_set(e, E_UNSUPPORTED, "its %s was removed: %s", name, *out);
     return 0;
 }
