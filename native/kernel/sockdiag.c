@@ -181,7 +181,8 @@ static int diag_dump_inet(int fd, uint8_t family, uint16_t protocol, struct diag
         struct inet_diag_req_v2 body;
         struct rtattr head;
         uint32_t protocol;
-    } request = {.body = {.sdiag_family = family, .sdiag_protocol = protocol > UINT8_MAX ? 0 : (uint8_t)protocol, .idiag_states = ~0u},
+    } request = {.body = {.sdiag_family = family, .sdiag_protocol = protocol > UINT8_MAX ? 0 : (uint8_t)protocol, .idiag_states = ~0u,
+                          .idiag_ext = 1 << (INET_DIAG_INFO - 1)}, /* keys of TCP_MD5SIG come only with it */
                  .head = {RTA_LENGTH(sizeof request.protocol), INET_DIAG_REQ_PROTOCOL}, .protocol = protocol};
     size_t before = d->inets_count;
     if (diag_dump(fd, &request, protocol > UINT8_MAX ? sizeof request : sizeof request.body, inet_answer, d, e) < 0)

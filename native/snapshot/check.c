@@ -127,8 +127,8 @@ static void rights_check(const struct pod *pod, struct proc_status *s, uint64_t 
 static void kinship_check(const struct pod *pod, pid_t pid, struct proc_status *s, struct refusals *out)
 {
     uint64_t inner = (uint64_t)s->inner_pid;
+    namespaces_check(pod, pid, inner, out); /* first: in its own it has every right */
     rights_check(pod, s, inner, out);
-    namespaces_check(pod, pid, inner, out);
     sharing_check(pid, s->ppid, inner, out);
     threads_check(pid, inner, out);
 }
@@ -166,8 +166,6 @@ static void process_check(const struct pod *pod, pid_t pid, struct refusals *out
         refuse(out, inner, -1, 0, "it has made itself unreadable (PR_SET_DUMPABLE), and only root may read it then");
     if (stat.tty && !is_pods_terminal(pod, stat.tty))
         refuse(out, inner, -1, 0, "its controlling terminal is gone or outside of the pod");
-    if (syscall(SYS_kcmp, getpid(), pid, KCMP_SYSVSEM, 0, 0) > 0) /* we have none: so it has */
-        refuse(out, inner, -1, 0, "it has used System V semaphores with SEM_UNDO");
     kinship_check(pod, pid, &s, out);
     maps_check(pid, inner, out);
 }
@@ -182,5 +180,5 @@ int snapshot_check(const struct pod *pod, struct refusals *out, struct err *e)
         return -1;
     for (size_t k = 0; k < count; k++)
         process_check(pod, pids[k], out);
-    return ipc_check(pod, out, e) < 0 ? -1 : files_check(pod, pids, count, out, e);
+    return ipc_check(pod, pids, count, out, e) < 0 ? -1 : files_check(pod, pids, count, out, e);
 }

@@ -2,6 +2,7 @@
  * a duplicate that is only asked. What passes by itself
  * (connections just being made) is not named; kinds whose trouble only shows in the pause are named then. */
 #include <dirent.h>
+#include <fcntl.h>
 #include <linux/sockios.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +12,26 @@
 
 #include "files_facts.h"
 #include "socket_check.h"
+
+/* A duplicate of what the process still has there; -1 if it has closed it. */
+static int duplicate(const struct facts *f)
+{
+    struct stat st;
+    AUTO_CLOSE int pidfd = (int)syscall(SYS_pidfd_open, f->pid, 0);
+    int fd = pidfd < 0 ? -1 : (int)syscall(SYS_pidfd_getfd, pidfd, f->number, 0);
+    if (fd >= 0 && fstat(fd, &st) == 0 && st.st_ino == f->st.st_ino)
+        return fd;
+    cleanup_close(&fd);
+    return -1;
+}
+
+static void directory_check(const struct facts *f, uint64_t inner, struct refusals *out)
+{
+    struct f_owner_ex owner = {0};
+    AUTO_CLOSE int fd = f->flags & O_PATH ? -1 : duplicate(f);
+    if (fd >= 0 && fcntl(fd, F_GETOWN_EX, &owner) == 0 && owner.pid)
+        refuse(out, inner, f->number, 0, "a directory with notifications by signal (F_NOTIFY)");
+}
 
 /* Where the kernel tells (it asks for rights over that namespace). */
 static bool is_elsewhere(const struct view *v, int fd)
@@ -27,10 +48,8 @@ static void socket_check(const struct view *v, const struct facts *f, uint64_t i
     struct socket_facts s;
     struct err gone;
     char words[256];
-    AUTO_CLOSE int pidfd = (int)syscall(SYS_pidfd_open, f->pid, 0);
-    AUTO_CLOSE int fd = pidfd < 0 ? -1 : (int)syscall(SYS_pidfd_getfd, pidfd, f->number, 0);
-    struct stat st;
-    if (fd < 0 || fstat(fd, &st) < 0 || st.st_ino != f->st.st_ino)
+    AUTO_CLOSE int fd = duplicate(f);
+    if (fd < 0)
         return;
     const struct diag_inet *d = diag_find_inet(&v->diag, f->st.st_ino);
     if (socket_look(fd, &s, words, &gone) > 0)
@@ -56,6 +75,8 @@ static void one_check(const struct view *v, const struct facts *f, uint64_t inne
         refuse(out, inner, f->number, 0, "%s", words);
     else if (kind == FACTS_SOCKET)
         socket_check(v, f, inner, out);
+    else if (kind == FILE_DIRECTORY)
+        directory_check(f, inner, out);
     else
         locks_check(f, inner, out);
 }

@@ -81,14 +81,23 @@ int sysv_save(struct snapshot *s, struct err *e)
     return in_ipc_of(s->pod, save, s, e);
 }
 
+struct checking {
+    const pid_t *pids;
+    size_t count;
+    struct refusals *out;
+};
+
 static int check(void *ctx, struct err *e)
 {
-    return mqueues_check(ctx, e);
+    const struct checking *c = ctx;
+    sysvsem_check(c->pids, c->count, c->out);
+    return mqueues_check(c->out, e);
 }
 
-int ipc_check(const struct pod *pod, struct refusals *out, struct err *e)
+int ipc_check(const struct pod *pod, const pid_t *pids, size_t count, struct refusals *out, struct err *e)
 {
-    return in_ipc_of(pod, check, out, e);
+    struct checking c = {pids, count, out};
+    return in_ipc_of(pod, check, &c, e);
 }
 
 /* Which memobj a mapping shows: maps gives the segment's id as inode. */

@@ -1,10 +1,14 @@
 /* System V semaphores: every set of the pod's ipc namespace (sysv_save.c has entered it). What a process would give back at its end
- * (SEM_UNDO) nobody can read: that is refused by name (check.c). Mirrored by restore/sysvsem_load.c. */
+ * (SEM_UNDO) nobody can read: that is refused by name. Mirrored by restore/sysvsem_load.c. */
 #include <errno.h>
+#include <linux/kcmp.h>
 #include <stdlib.h>
 #include <sys/ipc.h>
 #include <sys/sem.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
+#include "files_facts.h"
 #include "sysv_save.h"
 
 union semun {
@@ -24,6 +28,20 @@ static int set_save(struct snapshot *s, int semid, const struct semid_ds *ds, st
                                     .uid = ds->sem_perm.uid, .gid = ds->sem_perm.gid};
     bytes_set(&out->values, values, ds->sem_nsems * sizeof *values);
     return 0;
+}
+
+static int sets_count(void)
+{
+    struct seminfo info = {0};
+    return semctl(0, 0, SEM_INFO, (union semun){.info = &info}) < 0 ? 0 : info.semusz;
+}
+
+/* A process that has used SEM_UNDO has a list for it, and so has one that ever had threads: where there are no semaphores it is empty. */
+void sysvsem_check(const pid_t *pids, size_t count, struct refusals *out)
+{
+    for (size_t k = 0; k < count && sets_count(); k++)
+        if (syscall(SYS_kcmp, getpid(), pids[k], KCMP_SYSVSEM, 0, 0) > 0) /* we have none */
+            refuse(out, pid_inside(pids[k]), -1, 0, "it may have used System V semaphores with SEM_UNDO");
 }
 
 int sysvsem_save(struct snapshot *s, struct err *e)

@@ -10,6 +10,7 @@
 
 #include "mapped.h"
 #include "save.h"
+#include "stale.h"
 #include "sysv_save.h"
 
 static uint64_t advice_of(const struct proc_map *m)
@@ -69,13 +70,18 @@ static int segment_of(struct snapshot *s, const struct proc_map *m, struct vma *
     return out->memobj ? 0 : err_set(e, E_CONFLICT, "mapping at 0x%lx of %s, which is not there", m->start, m->path);
 }
 
-static int file_of(const struct snapshot *s, const struct victim *v, const struct proc_map *m, struct vma *out, struct err *e)
+static int file_of(struct snapshot *s, const struct victim *v, const struct proc_map *m, struct vma *out, struct err *e)
 {
     struct stat at;
     if (mapped_stat(s->pod, v->pid, m, &at, e) < 0)
         return -1;
     if (!S_ISREG(at.st_mode))
         return err_set(e, E_UNSUPPORTED, "mapping at 0x%lx of the device %s", m->start, m->path);
+    int stale = stale_save(s, v, m, &out->memobj, e);
+    if (stale) {
+        out->kind = VMA_MEMOBJ;
+        return stale < 0 ? -1 : 0;
+    }
     out->kind = VMA_FILE;
     out->path = xstrdup(m->path);
     out->mode = m->shared && proc_map_has(m, "mw") ? O_RDWR : O_RDONLY;
