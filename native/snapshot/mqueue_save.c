@@ -4,10 +4,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <mqueue.h>
+#include <sched.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "files_save.h"
@@ -18,16 +21,46 @@ struct look {
     unsigned long notified_pid;
 };
 
-/* The namespace's own file system of queues, mounted nowhere. */
-static int queues_open(struct err *e)
+#define NO_QUEUES -2 /* a kernel without them */
+
+/* The ipc namespace's own file system of queues, mounted nowhere. */
+static int queues_mount(void)
 {
     AUTO_CLOSE int fs = fsopen("mqueue", FSOPEN_CLOEXEC);
-    if (fs < 0 && errno == ENODEV)
-        return -2; /* a kernel without them */
     if (fs < 0 || fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
-        return err_errno(e, "look at POSIX message queues");
-    int fd = fsmount(fs, FSMOUNT_CLOEXEC, 0);
-    return fd < 0 ? err_errno(e, "look at POSIX message queues") : fd;
+        return fs < 0 && errno == ENODEV ? NO_QUEUES : -1;
+    return fsmount(fs, FSMOUNT_CLOEXEC, 0);
+}
+
+/* An ordinary user may mount in the pod's mount namespace only: a child that has our descriptors goes there, for us there would be no way back. */
+static int queues_mount_there(pid_t init_pid)
+{
+    AUTO_FREE char *path = xasprintf("/proc/%d/ns/mnt", init_pid);
+    AUTO_CLOSE int space = open(path, O_RDONLY | O_CLOEXEC);
+    int ends[2], fd = -1;
+    if (space < 0 || pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0)
+        return -1;
+    pid_t child = (pid_t)syscall(SYS_clone, CLONE_FILES | SIGCHLD, 0, NULL, NULL, 0);
+    if (child == 0) {
+        fd = setns(space, CLONE_NEWNS) < 0 ? -1 : queues_mount();
+        _exit(write(ends[1], &fd, sizeof fd) != sizeof fd);
+    }
+    while (child > 0 && waitpid(child, NULL, 0) < 0 && errno == EINTR)
+        continue;
+    if (read(ends[0], &fd, sizeof fd) != sizeof fd)
+        fd = -1;
+    close(ends[0]);
+    close(ends[1]);
+    errno = EPERM;
+    return fd;
+}
+
+static int queues_open(pid_t init_pid, struct err *e)
+{
+    int fd = queues_mount();
+    if (fd == -1 && errno == EPERM)
+        fd = queues_mount_there(init_pid);
+    return fd == -1 ? err_errno(e, "look at POSIX message queues") : fd;
 }
 
 static int queue_look(int fd, struct look *out, struct err *e)
@@ -60,11 +93,11 @@ static int queue_save(struct image *image, int fd, const char *name, struct err 
     return 0;
 }
 
-static int each_queue(int (*fn)(void *ctx, int fd, const char *name, struct err *e), void *ctx, struct err *e)
+static int each_queue(const struct pod *pod, int (*fn)(void *ctx, int fd, const char *name, struct err *e), void *ctx, struct err *e)
 {
-    int mount = queues_open(e);
+    int mount = queues_open(pod->init_pid, e);
     AUTO_DIR DIR *dir = mount < 0 ? NULL : fdopendir(openat(mount, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    int result = mount == -2 ? 0 : mount < 0 ? -1 : dir ? 0 : err_errno(e, "list POSIX message queues");
+    int result = mount == NO_QUEUES ? 0 : mount < 0 ? -1 : dir ? 0 : err_errno(e, "list POSIX message queues");
     for (const struct dirent *d; result == 0 && dir && (d = readdir(dir));) {
         if (d->d_name[0] == '.' && (!d->d_name[1] || !strcmp(d->d_name, "..")))
             continue;
@@ -84,7 +117,7 @@ static int save_one(void *ctx, int fd, const char *name, struct err *e)
 
 int mqueues_save(struct snapshot *s, struct err *e)
 {
-    return each_queue(save_one, &s->image, e);
+    return each_queue(s->pod, save_one, &s->image, e);
 }
 
 static int check_one(void *ctx, int fd, const char *name, struct err *e)
@@ -97,9 +130,9 @@ static int check_one(void *ctx, int fd, const char *name, struct err *e)
     return 0;
 }
 
-int mqueues_check(struct refusals *out, struct err *e)
+int mqueues_check(const struct pod *pod, struct refusals *out, struct err *e)
 {
-    return each_queue(check_one, out, e);
+    return each_queue(pod, check_one, out, e);
 }
 
 /* ---- a descriptor of one */

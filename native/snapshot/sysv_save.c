@@ -82,6 +82,7 @@ int sysv_save(struct snapshot *s, struct err *e)
 }
 
 struct checking {
+    const struct pod *pod;
     const pid_t *pids;
     size_t count;
     struct refusals *out;
@@ -91,12 +92,12 @@ static int check(void *ctx, struct err *e)
 {
     const struct checking *c = ctx;
     sysvsem_check(c->pids, c->count, c->out);
-    return mqueues_check(c->out, e);
+    return mqueues_check(c->pod, c->out, e);
 }
 
 int ipc_check(const struct pod *pod, const pid_t *pids, size_t count, struct refusals *out, struct err *e)
 {
-    struct checking c = {pids, count, out};
+    struct checking c = {pod, pids, count, out};
     return in_ipc_of(pod, check, &c, e);
 }
 

@@ -9,5 +9,5 @@ void sysvsem_check(const pid_t *pids, size_t count, struct refusals *out);
 MUST_CHECK int sysvsem_save(struct snapshot *s, struct err *e);
 MUST_CHECK int sysvmsg_save(struct snapshot *s, struct err *e);
 MUST_CHECK int mqueues_save(struct snapshot *s, struct err *e);
-MUST_CHECK int mqueues_check(struct refusals *out, struct err *e);
+MUST_CHECK int mqueues_check(const struct pod *pod, struct refusals *out, struct err *e);
 uint64_t sysv_memobj(const struct image *image, uint64_t shmid); /* 0: none */

@@ -179,7 +179,7 @@ def main() -> int:
     wanted = sys.argv[1:]
     cases = [case for case in CASES if not wanted or case.name in wanted]
     with Lab() as lab, ThreadPoolExecutor(12) as pool:
-        for case, why in zip(cases, pool.map(lambda case: Trial(lab, case).whole(), cases)):
+        for case, why in zip(cases, pool.map(lambda case: Trial(lab, case).whole(), cases), strict=True):
             ok(not why, f"{case.name}: refused as \"{case.words}\", and it runs on", why)
     return finish()
 

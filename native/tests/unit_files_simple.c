@@ -255,10 +255,6 @@ static bool locks_verify(int which)
 }
 
 /* ---- what is refused */
-static void pidfd_setup(void)
-{
-    MUST(syscall(SYS_pidfd_open, getpid(), 0) == 3);
-}
 static void packet_setup(void)
 {
     MUST(socket(AF_PACKET, SOCK_RAW, 0) == 3);
@@ -280,7 +276,6 @@ int main(void)
         {"eventfd, timerfd, signalfd and nested epoll", events_setup, events_verify, NULL},
         {"inotify", inotify_setup, inotify_verify, NULL},
         {"flock, POSIX and open-file-description locks", locks_setup, locks_verify, NULL},
-        {"a pidfd", pidfd_setup, never, "pidfd"},
         {"a packet socket", packet_setup, never, "family 17"},
     };
     return cases_run(cases, ARRAY_LENGTH(cases));

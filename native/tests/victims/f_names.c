@@ -41,7 +41,8 @@ static void set_up(const char *where)
 {
     char names[4096];
     snprintf(place, sizeof place, "%s", where);
-    MUST(mkdir(place, 0755) == 0);
+    if (mkdir(place, 0755) < 0) /* an ordinary user's pod may not write there */
+        MUST(snprintf(place, sizeof place, "/dev/shm/names") > 0 && mkdir(place, 0755) == 0);
     link_fd = in("one", O_RDWR | O_CREAT, 0600);
     MUST(write(link_fd, "linked", 6) == 6 && mkdir(at("deep"), 0700) == 0 && link(at("one"), at("deep/two")) == 0 && unlink(at("one")) == 0);
     tmp_fd = open(place, O_TMPFILE | O_RDWR, 0640);
