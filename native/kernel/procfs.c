@@ -63,7 +63,8 @@ static void number_line(const char *line, size_t key_len, const char *value, str
         LINE("ShdPnd", shared_pending, 16),  LINE("SigBlk", blocked, 16),       LINE("SigIgn", ignored, 16),
         LINE("SigCgt", caught, 16),          LINE("Umask", umask, 8),           LINE("NoNewPrivs", no_new_privs, 10),
         LINE("Seccomp", seccomp, 10),        LINE("Seccomp_filters", seccomp_filters, 10), LINE("Threads", threads, 10),
-        LINE("THP_enabled", thp_enabled, 10), LINE("RssAnon", rss_anon_kib, 10), LINE("voluntary_ctxt_switches", voluntary_switches, 10),
+        LINE("THP_enabled", thp_enabled, 10), LINE("RssAnon", rss_anon_kib, 10),  LINE("RssShmem", rss_shmem_kib, 10),
+        LINE("voluntary_ctxt_switches", voluntary_switches, 10),
 #undef LINE
     };
     for (size_t k = 0; k < ARRAY_LENGTH(table); k++)

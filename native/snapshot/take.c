@@ -14,6 +14,7 @@
 #include "../pod/state.h"
 #include "barrier.h"
 #include "check.h"
+#include "copy_first.h"
 #include "cow.h"
 #include "save.h"
 #include "sleep_save.h"
@@ -96,9 +97,9 @@ static int prepare(struct take *t, struct err *e)
     if (io_mkdirs(t->options->image, 0700, e) < 0 || store_open(t->options->store ? t->options->store : own, true, &t->s.store, e) < 0)
         return -1;
     t->s.sleepers = &t->sleepers;
-    if (parent_open(t, e) < 0 || check_first(t, e) < 0)
+    if (parent_open(t, e) < 0 || check_first(t, e) < 0 || sleepers_look(&t->pod, &t->sleepers, e) < 0)
         return -1;
-    return sleepers_look(&t->pod, &t->sleepers, e);
+    return t->options->live && t->options->then == THEN_RUN ? copy_first_prepare(&t->s, e) : 0; /* else nobody waits */
 }
 
 static int stop(struct take *t, struct err *e)
@@ -113,16 +114,6 @@ static int stop(struct take *t, struct err *e)
     return tree_stop(&t->pod, &t->s.victims, &t->s.victim_count, e);
 }
 
-static uint64_t available_bytes(void)
-{
-    AUTO_BUF struct buf text = {0};
-    struct err ignored;
-    if (io_slurpf(&text, 65536, &ignored, "/proc/meminfo") < 0)
-        return 0;
-    const char *line = strstr((char *)text.data, "MemAvailable:");
-    return line ? strtoul(line + strlen("MemAvailable:"), NULL, 10) * 1024 : 0;
-}
-
 /* While a copy lives, every page that the job writes exists twice: a pod near its limit would be killed for it. */
 static bool has_room_for_copies(const struct take *t)
 {
@@ -130,7 +121,7 @@ static bool has_room_for_copies(const struct take *t)
     for (size_t k = 0; k < t->s.victim_count; k++)
         if (t->s.victims[k].thread_count)
             anonymous += t->s.victims[k].threads[0].status.rss_anon_kib * 1024;
-    return anonymous + anonymous / 8 < available_bytes() && (!limit || 2 * anonymous + anonymous / 8 < limit);
+    return anonymous + anonymous / 8 < memory_available_bytes() && (!limit || 2 * anonymous + anonymous / 8 < limit);
 }
 
 /* A copy becomes podinit's child: not where a process of the job collects its descendants. And not where nobody runs on anyway. */
@@ -293,7 +284,7 @@ static int leave_to_end(struct take *t, struct err *e)
 static int write_image(struct take *t, struct digest *digest, struct err *e)
 {
     struct image *image = &t->s.image;
-    if (memory_of_copies(t, e) < 0 || hostfiles_save(&t->s, e) < 0)
+    if (copy_first_put(&t->s, e) < 0 || memory_of_copies(t, e) < 0 || hostfiles_save(&t->s, e) < 0)
         return -1;
     image->pause_ns = t->released_ns - t->stopped_ns;
     image->stored_bytes = image->new_bytes;
@@ -340,6 +331,7 @@ static void forget(struct take *t)
     t->s.victim_count = 0;
     image_free(&t->s.image);
     t->s.image = (struct image){.parent = t->parent_digest};
+    store_later_reset(t->s.store);
 }
 
 /* E_BUSY: something that passes by itself when the pod runs on for a moment (a connection that is just being made). The others' networks

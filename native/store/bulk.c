@@ -39,10 +39,24 @@ static int bulk_work(struct bulk *b, size_t count, int (*piece)(void *, size_t, 
 }
 
 /* ---- put */
+static int piece_copy(struct bulk *b, struct extent *x, uint8_t *to, struct err *e)
+{
+    if (b->memory)
+        memcpy(to, b->memory + (x->at - b->base), x->len);
+    else if (b->source(b->ctx, x->at, to, x->len, e))
+        return -1;
+    if (all_zero(to, x->len))
+        x->digest = (struct digest){0};
+    return 0;
+}
+
 static int piece_put(void *ctx, size_t worker, size_t i, struct err *e)
 {
     struct bulk *b = ctx;
     struct extent *x = &b->pieces[i];
+    uint8_t *later = later_copy(b->store, &x->digest, x->len);
+    if (later)
+        return piece_copy(b, x, later, e);
     struct scratch *room = room_of(b, worker);
     const void *content = b->memory ? b->memory + (x->at - b->base) : room->raw;
     if (!b->memory && b->source(b->ctx, x->at, room->raw, x->len, e))
@@ -71,6 +85,8 @@ static int ranges_put(struct bulk *b, const struct store_range *ranges, size_t r
     for (size_t i = 0; i < range_count; i++)
         range_cut(ranges[i], extents, count);
     b->pieces = *extents + first;
+    for (size_t i = first; i < *count; i++)
+        later_reserve(b->store, &(*extents)[i].digest, (*extents)[i].len);
     int result = *count > first ? bulk_work(b, *count - first, piece_put, e) : 0;
     *stored_bytes += b->stored_bytes;
     return result ? err_wrap(e, "store %s: put", b->store->dir) : 0;

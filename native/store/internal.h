@@ -26,6 +26,10 @@ struct part {                   /* the pack that this process writes; fd -1: non
     uint32_t *places;           /* numbers of its entries in the index */
     size_t place_count, in_flight;
 };
+struct later {                  /* content that was only copied; arena NULL: none is */
+    uint8_t *arena;
+    uint64_t bytes, used;
+};
 struct store {
     char *dir;
     int dirfd, packsfd, lockfd;
@@ -38,6 +42,7 @@ struct store {
     struct part part;
     struct err failure;         /* code not 0: the part is lost, why */
     struct scratch *scratch;    /* free ones */
+    struct later later;
 };
 
 /* ---- catalog.c: packs and their indexes in memory */
@@ -49,6 +54,10 @@ MUST_CHECK int catalog_fd(struct store *s, uint32_t number, bool *temporary, str
 MUST_CHECK int catalog_forgotten(const struct store *s, const char *pack, struct index *out, struct err *e);
 uint32_t catalog_add(struct store *s, const char *name, int fd);
 void pack_name_new(char out[PACK_NAME_BYTES], const char *ending);
+
+/* ---- later.c: a token for a copy of `len` bytes, if content is only copied now and there is room; its place, NULL for any other digest */
+void later_reserve(struct store *s, struct digest *token, uint64_t len);
+uint8_t *later_copy(const struct store *s, const struct digest *token, uint64_t len);
 
 /* ---- session.c */
 MUST_CHECK int session_begin(struct store *s, struct err *e);    /* waits for a gc */

@@ -78,6 +78,7 @@ void store_close(struct store *s)
 {
     if (!s)
         return;
+    store_later_end(s);
     part_discard(s);
     catalog_free(s);
     scratch_free(s);

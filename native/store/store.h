@@ -61,6 +61,15 @@ struct store_item {
 };
 MUST_CHECK int store_put_many(struct store *s, struct store_item *items, size_t count, struct err *e);
 
+/* Copy first, name later (a job stands still meanwhile): from begin on, store_put_ranges, _extents and _file only copy what they are given,
+ * as long as there is room, and give such extents a token instead of a digest. store_later_put keeps what stands behind tokens and puts
+ * digests in their place; store_later_end forgets what was copied. `expected_bytes` are made ready at once. Not for several threads. */
+MUST_CHECK int store_later_begin(struct store *s, uint64_t room_bytes, uint64_t expected_bytes, struct err *e);
+bool store_later_is(const struct digest *digest);
+MUST_CHECK int store_later_put(struct store *s, struct digest **digests, const uint64_t *lens, size_t count, uint64_t *stored_bytes, struct err *e);
+void store_later_reset(struct store *s); /* the same room again */
+void store_later_end(struct store *s);
+
 /* A chunk that was found damaged: from now on it counts as not there, in this and every other process, and putting it again writes
  * it anew. Durable; the marker goes when gc rewrites the pack. */
 MUST_CHECK int store_forget(struct store *s, const struct digest *digest, struct err *e);

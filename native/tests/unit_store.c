@@ -448,6 +448,55 @@ static void damage_is_found_and_forgotten(const char *base)
     ok(has_range(dir, 1, 2), "for every later reader");
 }
 
+static int source_of_pattern(void *ctx, uint64_t at, void *out, size_t len, struct err *e)
+{
+    (void)e;
+    memcpy(out, (uint8_t *)ctx + at, len);
+    return 0;
+}
+
+static int sink_of_pattern(void *ctx, uint64_t at, const void *data, size_t len, struct err *e)
+{
+    (void)e;
+    memcpy((uint8_t *)ctx + at, data ? data : (uint8_t[CHUNK_MAX]){0}, len);
+    return 0;
+}
+
+/* The source changes after it was copied, and what was copied counts; what found no room is put at once. */
+static void copies_are_named_later(const char *dir)
+{
+    struct err e = {0};
+    struct store *s = NULL;
+    enum { BYTES = 9 << 20, ROOM = 2 << 20 };
+    uint8_t *data = xcalloc(1, BYTES), *was = xcalloc(1, BYTES), *back = xcalloc(1, BYTES);
+    random_fill(data, BYTES);
+    memset(data + 3 * CHUNK_MAX, 0, CHUNK_MAX);
+    memcpy(was, data, BYTES);
+    struct extent *x = NULL;
+    struct store_range ranges[] = {{0, BYTES}};
+    struct digest *digests[BYTES / CHUNK_MAX];
+    uint64_t lens[BYTES / CHUNK_MAX], stored = 0;
+    size_t count = 0, tokens = 0, named = 0, zeros = 0;
+    bool copied = !store_open(dir, true, &s, &e) && !store_later_begin(s, ROOM, ROOM, &e) &&
+                  !store_put_ranges(s, ranges, 1, source_of_pattern, data, &x, &count, &stored, &e);
+    memset(data, 0x55, BYTES);
+    for (size_t k = 0; k < count; k++) {
+        zeros += digest_is_zero(&x[k].digest);
+        named += !store_later_is(&x[k].digest) && !digest_is_zero(&x[k].digest);
+        if (store_later_is(&x[k].digest)) {
+            digests[tokens] = &x[k].digest;
+            lens[tokens++] = x[k].len;
+        }
+    }
+    ok(copied && count == BYTES / CHUNK_MAX && zeros == 1 && tokens >= ROOM / CHUNK_MAX && named > 0 && named + tokens + 1 == count,
+       "as much as there is room for is only copied (%zu of %zu) %s", tokens, count, e.message);
+    ok(!store_later_put(s, digests, lens, tokens, &stored, &e) && !store_commit(s, &e) && !store_get_ranges(s, x, count, sink_of_pattern, back, &e) &&
+           memcmp(back, was, BYTES) == 0, "what was copied comes back, whatever its source became %s", e.message);
+    store_later_end(s);
+    store_close(s);
+    free(data), free(was), free(back), free(x);
+}
+
 int main(void)
 {
     seed_begin();
@@ -463,6 +512,7 @@ int main(void)
     ranges_are_cut_and_come_back(dir);
     a_crew_stops_at_a_failure();
     files_keep_their_holes(dir);
+    copies_are_named_later(dir);
     every_failing_call(base, ENOSPC, true, E_NO_SPACE);
     every_failing_call(base, ENOSPC, false, E_NO_SPACE);
     every_failing_call(base, EIO, false, E_IO);
