@@ -3,7 +3,7 @@
 #pragma once
 #include "../base/base.h"
 
-#define IMAGE_FORMAT 1ul
+#define IMAGE_FORMAT 2ul
 #define IMAGE_ITEMS_MAX (1ul << 24)
 #define DIGEST_BYTES 32
 

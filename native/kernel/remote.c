@@ -173,6 +173,8 @@ static int scratch_make(struct victim *v, size_t thread, struct err *e)
                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, (uint64_t)-1, 0};
     if (remote_from_tail(v, thread, call, &ret, e) < 0)
         return -1;
+    if (ret == -EACCES)
+        return err_set(e, E_UNSUPPORTED, "process %d forbids itself memory that is written and executed (PR_SET_MDWE)", v->inner_pid);
     if (ret < 0 && ret > -4096) {
         errno = (int)-ret;
         return err_errno(e, "map a work area in process %d", v->inner_pid);

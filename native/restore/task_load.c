@@ -13,6 +13,9 @@
 #define PR_SET_MM 35
 #define PR_SET_MM_MAP 14
 #endif
+#ifndef PR_SET_MEMORY_MERGE
+#define PR_SET_MEMORY_MERGE 67
+#endif
 
 struct mm_map { /* struct prctl_mm_map */
     uint64_t start_code, end_code, start_data, end_data, start_brk, brk, start_stack, arg_start, arg_end, env_start, env_end, auxv;
@@ -121,8 +124,16 @@ static int oddities_load(struct call_list *l, const struct task *t, struct err *
 {
     if (t->child_subreaper && CALL(l, e, SYS_prctl, PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0, 0) < 0)
         return -1;
-    if (CALL(l, e, SYS_prctl, PR_SET_THP_DISABLE, t->mm.thp_disable & 1, 0, 0, 0, 0) < 0)
+    if (CALL(l, e, SYS_prctl, PR_SET_THP_DISABLE, t->mm.thp_disable & 1, t->mm.thp_disable & 2, 0, 0, 0) < 0)
         return -1;
+    for (unsigned k = 0; k < 10; k++)
+        if (t->membarrier >> k & 1 && CALL(l, e, SYS_membarrier, 1ul << k, 0, 0, 0, 0, 0) < 0)
+            return -1;
+    if (t->memory_merge) {
+        if (CALL(l, e, SYS_prctl, PR_SET_MEMORY_MERGE, 1, 0, 0, 0, 0) < 0)
+            return -1;
+        l->may_fail[l->count - 1] = true; /* it only saves memory */
+    }
     return CALL(l, e, SYS_personality, t->personality & 0xffffffff, 0, 0, 0, 0, 0);
 }
 
@@ -145,12 +156,18 @@ static void oom_load(const struct victim *v, const struct task *t)
         return; /* it only tells whom the kernel ends first */
 }
 
+static int core_load(const struct victim *v, const struct task *t, struct err *e)
+{
+    AUTO_FREE char *path = xasprintf("/proc/%d/coredump_filter", v->pid);
+    return t->coredump_filter ? io_putf(e, path, "0x%lx", t->coredump_filter - 1) : 0;
+}
+
 int task_load(struct restore *r, struct victim *v, const struct task *task, struct err *e)
 {
     AUTO_FREE struct call_list *l = xcalloc(1, sizeof *l);
     *l = (struct call_list){.v = v, .what = "set up the process"};
     oom_load(v, task);
-    if (mm_load(l, r, &task->mm, lowest_free(task, r, 0), e) < 0 || directories_load(l, r, task, e) < 0 || memobjs_close(l, r, e) < 0 ||
+    if (core_load(v, task, e) < 0 || mm_load(l, r, &task->mm, lowest_free(task, r, 0), e) < 0 || directories_load(l, r, task, e) < 0 || memobjs_close(l, r, e) < 0 ||
         sigactions_load(l, task, e) < 0 || oddities_load(l, task, e) < 0 || call_flush(l, e) < 0)
         return -1;
     return limits_load(l, task, e) < 0 ? -1 : call_flush(l, e);

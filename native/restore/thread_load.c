@@ -82,6 +82,27 @@ static int kernel_pointers(struct call_list *l, const struct thread *t, struct e
     return CALL(l, e, SYS_prctl, PR_SET_TIMERSLACK, t->timer_slack_ns, 0, 0, 0, 0);
 }
 
+/* What this machine has not, it has not: nodes of memory, a processor that can be told. */
+static int habits(struct call_list *l, const struct thread *t, struct err *e)
+{
+    uint64_t nodes;
+    if (t->policy) {
+        if (call_data(l, t->nodes.data, t->nodes.len, &nodes, e) < 0 ||
+            CALL(l, e, SYS_set_mempolicy, t->policy, t->nodes.len ? nodes : 0, t->nodes.len * 8, 0, 0, 0) < 0)
+            return -1;
+        l->may_fail[l->count - 1] = true;
+    }
+    for (unsigned k = 0; k < 3; k++) {
+        uint64_t value = t->speculation >> 8 * k & 0xff;
+        if (!value)
+            continue;
+        if (CALL(l, e, SYS_prctl, PR_SET_SPECULATION_CTRL, k, value, 0, 0, 0) < 0)
+            return -1;
+        l->may_fail[l->count - 1] = true;
+    }
+    return t->tsc == PR_TSC_SIGSEGV ? CALL(l, e, SYS_prctl, PR_SET_TSC, t->tsc, 0, 0, 0, 0) : 0;
+}
+
 /* The pod's user, no capability, and no way back: the same for every process of a pod, whatever an image says. */
 static int rights_load(struct call_list *l, const struct restore *r, const struct thread *t, struct err *e)
 {
@@ -131,7 +152,7 @@ int thread_load(struct restore *r, struct victim *v, size_t index, const struct 
     const struct thread *t = &task->threads[index];
     AUTO_FREE struct call_list *l = xcalloc(1, sizeof *l);
     *l = (struct call_list){.v = v, .thread = index, .what = "set up a thread", .calls_max = calls_max};
-    if (sched_load(v->threads[index].tid, &t->sched, e) < 0 || kernel_pointers(l, t, e) < 0 || rights_load(l, r, t, e) < 0 ||
+    if (sched_load(v->threads[index].tid, &t->sched, e) < 0 || kernel_pointers(l, t, e) < 0 || habits(l, t, e) < 0 || rights_load(l, r, t, e) < 0 ||
         pending_load(l, task, t, &t->pending, false, e) < 0 || (index == 0 && pending_load(l, task, t, &task->pending, true, e) < 0) ||
         (index == 0 && CALL(l, e, SYS_prctl, PR_SET_DUMPABLE, task->mm.dumpable & 1, 0, 0, 0, 0) < 0) || call_flush(l, e) < 0)
         return err_wrap(e, "thread %lu", t->tid);

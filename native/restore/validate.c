@@ -47,7 +47,7 @@ static int vma_validate(const struct image *image, uint64_t pid, const struct vm
     if ((v->start | v->end | v->offset) % PAGE_BYTES || v->start >= v->end || v->end > USER_END || v->start < LOWEST_ADDRESS ||
         v->start < after)
         return bad(e, "mappings overlap or lie outside of user space", pid, v->start);
-    if (v->prot > 7 || v->kind < VMA_ANON || v->kind > VMA_VVAR_CLOCK || (v->flags & ~7ul))
+    if (v->nodes.len > 4096 || v->prot > 7 || v->kind < VMA_ANON || v->kind > VMA_VVAR_CLOCK || (v->flags & ~7ul))
         return bad(e, "a mapping of an unknown kind", pid, v->start);
     if (v->kind == VMA_FILE && v->path[0] != '/')
         return bad(e, "a mapping without its file", pid, v->start);
@@ -114,7 +114,7 @@ static int thread_validate(const struct image *image, const struct thread *t, st
 {
     if (t->regs.len != sizeof(struct user_regs_struct) || t->xstate.len < XSTATE_MIN || t->xstate.len > 65536 || t->xstate.len % 8)
         return bad(e, "its registers have the wrong size", t->tid, t->xstate.len);
-    if (t->pending.len % sizeof(siginfo_t) || t->sched.affinity.len > 8192 || t->pdeath_signal > 64 || t->restart_nr > 600)
+    if (t->pending.len % sizeof(siginfo_t) || t->sched.affinity.len > 8192 || t->pdeath_signal > 64 || t->restart_nr > 600 || t->nodes.len > 4096)
         return bad(e, "signals or scheduling", t->tid, t->pending.len);
     return creds_validate(image, t->tid, &t->creds, e);
 }

@@ -232,6 +232,13 @@ static int advice_load(struct call_list *l, const struct vma *v, struct err *e)
                 return -1;
             l->may_fail[l->count - 1] = true; /* advice that this kernel does not know */
         }
+    if (v->policy) {
+        uint64_t nodes;
+        if (call_data(l, v->nodes.data, v->nodes.len, &nodes, e) < 0 ||
+            CALL(l, e, SYS_mbind, v->start, len, v->policy, v->nodes.len ? nodes : 0, v->nodes.len * 8, 0) < 0)
+            return -1;
+        l->may_fail[l->count - 1] = true; /* nodes of memory that this machine has not */
+    }
     if (v->advice & ADV_LOCKED) {
         if (CALL(l, e, SYS_mlock2, v->start, len, v->advice & ADV_LOCKONFAULT ? MLOCK_ONFAULT : 0, 0, 0, 0) < 0)
             return -1;

@@ -2,6 +2,8 @@
 #pragma once
 #include "snapshot.h"
 
+#define NODES_MAX 1024ul /* of memory policies; MAX_NUMNODES of the largest kernels */
+
 /* facts_save.c: host, engine, times, pod. */
 MUST_CHECK int facts_save(struct snapshot *s, struct err *e);
 /* task_save.c: one struct task per victim, parents before children; s->victims is sorted the same way. */

@@ -17,6 +17,9 @@
 #include "../kernel/trace.h"
 #include "vfork.h"
 
+#ifndef PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG
+#define PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG 0x4211
+#endif
 #define STOP_DEADLINE_NS 500000000ul
 #define STOP_AT_ONCE_NS 2000000ul /* whoever takes longer may be waiting for a child that we have stopped */
 #define STOP_TRIES 4
@@ -205,6 +208,15 @@ static int memory_open(struct victim *v, struct err *e)
     return v->memfd < 0 ? err_errno(e, "open the memory of process %d", v->inner_pid) : 0;
 }
 
+/* Calls that are made in such a thread would come back to it as signals. */
+static bool dispatches_itself(pid_t tid)
+{
+    struct {
+        uint64_t mode, selector, offset, len;
+    } config = {0};
+    return ptrace(PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG, tid, (void *)sizeof config, &config) == 0 && config.mode != 0;
+}
+
 static int threads_settle(struct victim *v, struct err *e)
 {
     if (v->thread_count && memory_open(v, e) < 0)
@@ -216,6 +228,8 @@ static int threads_settle(struct victim *v, struct err *e)
             trace_mask_get(t->tid, &t->sigmask, e) < 0)
             return -1;
         t->inner_tid = t->status.inner_pid;
+        if (dispatches_itself(t->tid))
+            return err_set(e, E_UNSUPPORTED, "thread %d takes its own system calls (PR_SET_SYSCALL_USER_DISPATCH)", t->inner_tid);
         if (k == 0)
             notify_choose(v, &t->status);
         if (rseq_settle(v, t, e) < 0 || wait_rewind(t, e) < 0)

@@ -20,6 +20,10 @@
 
 #define SIGNALS 64
 #define TIMERS_MAX 4096
+#define MEMBARRIER_CMD_GET_REGISTRATIONS (1 << 9)
+#ifndef PR_GET_MEMORY_MERGE
+#define PR_GET_MEMORY_MERGE 68
+#endif
 
 struct kernel_sigaction {
     uint64_t handler, flags, restorer, mask;
@@ -122,11 +126,12 @@ static int identity_save(struct snapshot *s, const struct victim *v, struct task
 
 static int links_save(const struct victim *v, struct task *out, struct err *e)
 {
-    int64_t personality, oom;
+    int64_t personality, oom, core;
     if (link_save(v->pid, "cwd", &out->cwd, e) < 0 || link_save(v->pid, "root", &out->root, e) < 0 ||
         link_save(v->pid, "exe", &out->mm.exe, e) < 0 || number_file(v->pid, "personality", 16, &personality, e) < 0 ||
-        number_file(v->pid, "oom_score_adj", 10, &oom, e) < 0)
+        number_file(v->pid, "oom_score_adj", 10, &oom, e) < 0 || number_file(v->pid, "coredump_filter", 16, &core, e) < 0)
         return -1;
+    out->coredump_filter = (uint64_t)core + 1;
     out->personality = (uint64_t)personality;
     out->oom_score_adj = oom;
     AUTO_BUF struct buf auxv = {0};
@@ -165,6 +170,8 @@ static size_t questions(struct remote_call *calls, uint64_t at)
         calls[n++] = (struct remote_call){
             .nr = SYS_prlimit64, .args = {0, k, 0, at + offsetof(struct answers, limits) + k * sizeof(struct rlimit64)}};
     calls[n++] = (struct remote_call){.nr = SYS_prctl, .args = {PR_GET_CHILD_SUBREAPER, at + offsetof(struct answers, subreaper)}};
+    calls[n++] = (struct remote_call){.nr = SYS_membarrier, .args = {MEMBARRIER_CMD_GET_REGISTRATIONS}}; /* ENOSYS, EINVAL: there are none */
+    calls[n++] = (struct remote_call){.nr = SYS_prctl, .args = {PR_GET_MEMORY_MERGE}};
     calls[n++] = (struct remote_call){.nr = SYS_prctl, .args = {PR_GET_DUMPABLE}};
     calls[n++] = (struct remote_call){.nr = SYS_prctl, .args = {PR_GET_THP_DISABLE}};
     calls[n++] = (struct remote_call){.nr = SYS_brk};
@@ -211,11 +218,13 @@ static int inside_save(struct victim *v, struct task *out, struct err *e)
     if (remote_batch(v, 0, calls, n, false, NULL, e) < 0 || victim_read(v, at, a, sizeof *a, e) < 0)
         return -1;
     for (size_t k = 0; k < n; k++)
-        if (calls[k].ret < 0 && calls[k].ret > -4096) {
+        if (calls[k].ret < 0 && calls[k].ret > -4096 && k != n - 5 && k != n - 4) {
             errno = (int)-calls[k].ret;
             return err_errno(e, "ask the process (call %lu, number %zu)", calls[k].nr, k);
         }
     answers_take(a, out);
+    out->membarrier = calls[n - 5].ret > 0 ? (uint64_t)calls[n - 5].ret : 0;
+    out->memory_merge = calls[n - 4].ret > 0;
     out->mm.dumpable = (uint64_t)calls[n - 3].ret;
     out->mm.thp_disable = (uint64_t)calls[n - 2].ret;
     out->mm.brk = (uint64_t)calls[n - 1].ret;

@@ -16,6 +16,8 @@
 #define PR_GET_TID_ADDRESS 40
 #endif
 
+#define SPECULATION_SET (PR_SPEC_DISABLE | PR_SPEC_FORCE_DISABLE | PR_SPEC_DISABLE_NOEXEC) /* what a thread may have asked for */
+
 struct kernel_sched_attr { /* linux/sched/types.h, which does not go together with sched.h */
     uint32_t size, sched_policy;
     uint64_t sched_flags;
@@ -88,8 +90,9 @@ static int outside_save(struct victim *v, struct victim_thread *t, struct thread
 static int inside_save(struct victim *v, size_t index, struct thread *out, struct err *e)
 {
     struct answers {
-        uint64_t clear_tid, pdeath;
+        uint64_t clear_tid, pdeath, tsc, policy;
         stack_t stack;
+        uint8_t nodes[NODES_MAX / 8];
     } a = {0};
     uint64_t at;
     if (remote_put(v, 0, &a, sizeof a, &at, e) < 0)
@@ -100,10 +103,15 @@ static int inside_save(struct victim *v, size_t index, struct thread *out, struc
         {.nr = SYS_sigaltstack, .args = {0, at + offsetof(struct answers, stack)}},
         {.nr = SYS_prctl, .args = {PR_GET_TIMERSLACK}},
         {.nr = SYS_prctl, .args = {PR_GET_SECUREBITS}},
+        {.nr = SYS_prctl, .args = {PR_GET_TSC, at + offsetof(struct answers, tsc)}}, /* from here on: not every machine can tell */
+        {.nr = SYS_get_mempolicy, .args = {at + offsetof(struct answers, policy), at + offsetof(struct answers, nodes), NODES_MAX}},
+        {.nr = SYS_prctl, .args = {PR_GET_SPECULATION_CTRL, 0}},
+        {.nr = SYS_prctl, .args = {PR_GET_SPECULATION_CTRL, 1}},
+        {.nr = SYS_prctl, .args = {PR_GET_SPECULATION_CTRL, 2}},
     };
-    if (remote_batch(v, index, calls, ARRAY_LENGTH(calls), true, NULL, e) < 0 || victim_read(v, at, &a, sizeof a, e) < 0)
+    if (remote_batch(v, index, calls, ARRAY_LENGTH(calls), false, NULL, e) < 0 || victim_read(v, at, &a, sizeof a, e) < 0)
         return -1;
-    for (size_t k = 0; k < ARRAY_LENGTH(calls); k++)
+    for (size_t k = 0; k < 5; k++)
         if (calls[k].ret < 0) {
             errno = (int)-calls[k].ret;
             return err_errno(e, "ask thread %d (call %zu)", v->threads[index].inner_tid, k);
@@ -115,6 +123,12 @@ static int inside_save(struct victim *v, size_t index, struct thread *out, struc
     out->altstack_flags = (uint64_t)(unsigned)a.stack.ss_flags;
     out->timer_slack_ns = (uint64_t)calls[3].ret;
     out->creds.securebits = (uint64_t)calls[4].ret;
+    out->tsc = calls[5].ret < 0 ? 0 : a.tsc & 0xffffffff;
+    out->policy = calls[6].ret < 0 ? 0 : a.policy & 0xffffffff;
+    if (out->policy)
+        bytes_set(&out->nodes, a.nodes, sizeof a.nodes);
+    for (unsigned k = 0; k < 3; k++)
+        out->speculation |= calls[7 + k].ret < 0 ? 0 : ((uint64_t)calls[7 + k].ret & SPECULATION_SET) << 8 * k;
     return 0;
 }
 

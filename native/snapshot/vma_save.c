@@ -2,10 +2,12 @@
  * as a memobj, files by path. Mirrored by restore/vma_load.c. */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/mempolicy.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "mapped.h"
@@ -140,6 +142,32 @@ static int vdso_save(const struct victim *v, struct mm *mm, const struct vma *vm
     return 0;
 }
 
+/* mbind(2). A mapping of a file or of shared memory gives the object's policy, which its first mapping sets again. */
+#define POLICIES_AT_ONCE 128ul
+static int policies_save(struct victim *v, struct vma *vmas, size_t count, struct err *e)
+{
+    struct answer {
+        uint64_t policy;
+        uint8_t nodes[NODES_MAX / 8];
+    } answers[POLICIES_AT_ONCE] = {0};
+    struct remote_call calls[POLICIES_AT_ONCE];
+    uint64_t at;
+    if (remote_put(v, 0, answers, count * sizeof *answers, &at, e) < 0)
+        return -1;
+    for (size_t k = 0; k < count; k++)
+        calls[k] = (struct remote_call){.nr = SYS_get_mempolicy,
+                                        .args = {at + k * sizeof *answers, at + k * sizeof *answers + offsetof(struct answer, nodes), NODES_MAX,
+                                                 vmas[k].start, MPOL_F_ADDR}};
+    if (remote_batch(v, 0, calls, count, false, NULL, e) < 0 || victim_read(v, at, answers, count * sizeof *answers, e) < 0)
+        return -1;
+    for (size_t k = 0; k < count; k++) {
+        vmas[k].policy = calls[k].ret < 0 ? 0 : answers[k].policy & 0xffffffff;
+        if (vmas[k].policy)
+            bytes_set(&vmas[k].nodes, answers[k].nodes, sizeof answers[k].nodes);
+    }
+    return 0;
+}
+
 int vmas_save(struct snapshot *s, struct victim *v, struct task *out, struct err *e)
 {
     PROC_MAPS struct proc_maps maps = {0};
@@ -155,5 +183,8 @@ int vmas_save(struct snapshot *s, struct victim *v, struct task *out, struct err
         if (vma->kind == VMA_VDSO && vdso_save(v, &out->mm, vma, e) < 0)
             return -1;
     }
+    for (size_t k = 0; k < out->mm.vmas_count; k += POLICIES_AT_ONCE)
+        if (policies_save(v, &out->mm.vmas[k], out->mm.vmas_count - k < POLICIES_AT_ONCE ? out->mm.vmas_count - k : POLICIES_AT_ONCE, e) < 0)
+            return -1;
     return 0;
 }

@@ -255,6 +255,10 @@ static bool locks_verify(int which)
 }
 
 /* ---- what is refused */
+static void pidfd_setup(void)
+{
+    MUST(syscall(SYS_pidfd_open, getpid(), O_EXCL /* PIDFD_THREAD */) == 3);
+}
 static void packet_setup(void)
 {
     MUST(socket(AF_PACKET, SOCK_RAW, 0) == 3);
@@ -276,6 +280,7 @@ int main(void)
         {"eventfd, timerfd, signalfd and nested epoll", events_setup, events_verify, NULL},
         {"inotify", inotify_setup, inotify_verify, NULL},
         {"flock, POSIX and open-file-description locks", locks_setup, locks_verify, NULL},
+        {"a pidfd of a thread", pidfd_setup, never, "a pidfd of a thread"},
         {"a packet socket", packet_setup, never, "family 17"},
     };
     return cases_run(cases, ARRAY_LENGTH(cases));
