@@ -56,7 +56,7 @@ int main(void)
     struct rlimit files = {77, 99}, core = {0, 0};
     MUST(setrlimit(RLIMIT_NOFILE, &files) == 0 && setrlimit(RLIMIT_CORE, &core) == 0);
     umask(037);
-    MUST(setpriority(PRIO_PROCESS, 0, 7) == 0 && prctl(PR_SET_NAME, "odd (one) x") == 0 && prctl(PR_SET_TIMERSLACK, 123456) == 0);
+    MUST(setpriority(PRIO_PROCESS, 0, 15) == 0 && prctl(PR_SET_NAME, "odd (one) x") == 0 && prctl(PR_SET_TIMERSLACK, 123456) == 0);
     MUST(prctl(PR_SET_DUMPABLE, 0) == 0 && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
     MUST(prctl(PR_SET_PDEATHSIG, SIGHUP) == 0 && prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0) == 0);
     MUST(syscall(SYS_ioprio_set, 1, 0, 2 << 13 | 6) == 0 && personality(0x0040000) >= 0);
@@ -69,7 +69,7 @@ int main(void)
     int parent_death = 0;
     struct rlimit now;
     MUST(getrlimit(RLIMIT_NOFILE, &now) == 0 && now.rlim_cur == 77 && now.rlim_max == 99);
-    MUST(umask(0) == 037 && getpriority(PRIO_PROCESS, 0) == 7 && prctl(PR_GET_NAME, name) == 0 && strcmp(name, "odd (one) x") == 0);
+    MUST(umask(0) == 037 && getpriority(PRIO_PROCESS, 0) == 15 && prctl(PR_GET_NAME, name) == 0 && strcmp(name, "odd (one) x") == 0);
     MUST(prctl(PR_GET_TIMERSLACK) == 123456);
     MUST(prctl(PR_GET_DUMPABLE) == 0 && prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1);
     MUST(prctl(PR_GET_PDEATHSIG, &parent_death) == 0 && parent_death == SIGHUP && prctl(PR_GET_THP_DISABLE, 0, 0, 0, 0) == 1);
