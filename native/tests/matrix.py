@@ -1,0 +1,179 @@
+#!/usr/bin/env python3
+"""Every victim in every mode: `matrix.py` runs all cells and writes docs/coverage-matrix.md, `matrix.py --sample SECONDS [--seed N]` a seeded choice
+of them, `matrix.py VICTIM…` the rows of these, `--mode NAME` one column. TAP; victims and cells are counted at the end.
+
+A cell is whole when the victim verifies itself in the end, and refused when the engine names what the victim's source declares for that
+mode (`MATRIX: <mode> refused <words>`); everything else is a failure. Modes are functions of a trial and a generator of random numbers
+that answer with what went wrong, or nothing. Nothing is left behind."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import random
+import re
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import matrix_elsewhere
+import matrix_killed
+from matrix_user import rootless
+from pod_lab import HERE, Lab, finish, native, ok
+from t_victims import BUILD, Trial, whole_life
+
+GENERATIONS = 5
+RESULT = HERE.parent.parent / "docs" / "coverage-matrix.md"
+Mode = Callable[[Trial, random.Random], str]
+
+
+def once(t: Trial, _: random.Random) -> str:
+    return whole_life(t)
+
+
+def five_times(t: Trial, _: random.Random) -> str:
+    """Captured, ended and brought back five times in a row, each image following the one before."""
+    why = t.start()
+    for number in range(1, GENERATIONS + 1):
+        parent = ("--parent", t.image(number - 1)) if number > 1 else ()
+        why = why or t.snapshot(number - 1, number, *parent, "--then", "kill") or t.ended(number - 1) or t.restore(number, number)
+    return why or t.verify(GENERATIONS)
+
+
+def runs_on(t: Trial, _: random.Random) -> str:
+    """Captured five times while it runs on; then it verifies, and so does what the last image brings back."""
+    why = t.start()
+    for number in range(1, GENERATIONS + 1):
+        parent = ("--parent", t.image(number - 1)) if number > 1 else ()
+        why = why or t.snapshot(0, number, *parent)
+    return why or t.verify(0) or t.restore(GENERATIONS, 1) or t.verify(1)
+
+
+def twice(t: Trial, _: random.Random) -> str:
+    """Two pods from one image, alive at the same time; each verifies."""
+    why = t.start() or t.snapshot(0, 1, "--then", "kill") or t.ended(0) or t.restore(1, 1)
+    other = Trial(t.lab, t.program)
+    other.out = t.out.with_suffix(".out-2")
+    return why or other.restore(1, 2) or t.verify(1) or other.verify(2)
+
+
+MODES: dict[str, tuple[str, Mode]] = {
+    "once": ("captured, runs on, comes back, is captured again, comes back", once),
+    "five": ("five generations in a row, each ended and brought back", five_times),
+    "runs-on": ("captured five times while it runs on", runs_on),
+    "twice": ("two pods from one image at once", twice),
+    "elsewhere": ("another host name, root, network, control group, process and IPC namespace", matrix_elsewhere.elsewhere),
+    "rootless": ("all of it as an ordinary user", rootless),
+    "killed-steps": ("the engine is killed at every line of its journal", matrix_killed.at_steps),
+    "killed-random": ("the engine is killed at random instants of a snapshot", matrix_killed.at_instants),
+    "restore-killed": ("a restore is killed at random instants", matrix_killed.in_restore),
+}
+
+
+@dataclass
+class Cell:
+    victim: str
+    mode: str
+    result: str = ""  # whole, refused or what went wrong
+
+    @property
+    def good(self) -> bool:
+        return self.result in ("whole", "refused")
+
+
+def declared_refusal(victim: str, mode: str) -> str:
+    """What the victim's source says that the engine refuses in this mode; empty if nothing."""
+    text = (HERE / "victims" / f"{victim}.c").read_text()
+    found = re.search(rf"MATRIX: {re.escape(mode)} refused (.+?)(?: \*/)?$", text, re.M)
+    return found.group(1).strip() if found else ""
+
+
+def run_cell(cell: Cell, place: Path, seed: int) -> None:
+    wanted = declared_refusal(cell.victim, cell.mode)
+    with Lab() as lab:
+        trial = Trial(lab, place / cell.victim)
+        why = MODES[cell.mode][1](trial, random.Random(f"{seed} {cell.victim} {cell.mode}"))
+    if wanted:
+        named = "UNSUPPORTED" in why and wanted in why
+        cell.result = "refused" if named else f"should be refused with '{wanted}': {why or 'it was not'}"
+    else:
+        cell.result = why or "whole"
+
+
+def sentence(cell: Cell) -> str:
+    return f"{cell.victim}, {cell.mode}: {'refused by name' if cell.result == 'refused' else MODES[cell.mode][0]}"
+
+
+def all_victims() -> list[str]:
+    return [p.stem for p in sorted((HERE / "victims").glob("*.c"))]
+
+
+def run_cells(cells: list[Cell], seed: int, seconds: float) -> list[Cell]:
+    """The cells in order, as many as can be started within the time."""
+    end, place = time.monotonic() + seconds, Path(f"/var/tmp/clusteros-matrix-{os.getpid()}")  # /tmp is another one inside a pod
+    place.mkdir(mode=0o755)
+    done: list[Cell] = []
+    try:
+        for cell in cells:
+            if time.monotonic() > end:
+                break
+            shutil.copy(BUILD / cell.victim, place)
+            run_cell(cell, place, seed)
+            done.append(cell)
+            ok(cell.good, sentence(cell), cell.result)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+    return done
+
+
+def write_result(cells: list[Cell], seed: int) -> None:
+    marks = {"whole": "whole", "refused": "refused"}
+    rows = [f"| `{v}` | " + " | ".join(marks.get(c.result, "FAILED") for c in cells if c.victim == v) + " |" for v in all_victims()]
+    words = [f"- **{name}**: {text}" for name, (text, _) in MODES.items()]
+    lines = [
+        "# The matrix: every victim in every mode",
+        "",
+        f"Written by `make check-all` on Linux {platform.release()}, {platform.machine()}, seed {seed}: {counts(cells)}.",
+        "A victim is a program that checks itself before and after (`native/tests/victims/`); *whole* means that it verified in the end,",
+        "*refused* that the engine named what it cannot capture in that mode, as the victim's source declares.",
+        "",
+        *words,
+        "",
+        "| victim | " + " | ".join(MODES) + " |",
+        "|---" * (len(MODES) + 1) + "|",
+        *rows,
+    ]
+    RESULT.write_text("\n".join(lines) + "\n")
+
+
+def counts(cells: list[Cell]) -> str:
+    victims = len({c.victim for c in cells})
+    kinds = {k: sum(c.result == k for c in cells) for k in ("whole", "refused")}
+    return f"{victims} victims, {len(cells)} cells: {kinds['whole']} whole, {kinds['refused']} refused by name, {sum(not c.good for c in cells)} failed"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("victims", nargs="*")
+    parser.add_argument("--mode", choices=sorted(MODES), action="append")
+    parser.add_argument("--sample", type=float, metavar="SECONDS")
+    parser.add_argument("--seed", type=int, default=int(time.time()))
+    choice = parser.parse_args()
+    cells = [Cell(v, m) for v in choice.victims or all_victims() for m in choice.mode or MODES]
+    if choice.sample:
+        cells = [c for c in cells if c.mode != "once"]  # t_victims.py runs those
+        random.Random(choice.seed).shuffle(cells)
+    print(f"# seed {choice.seed}, engine {native('version').stdout.decode().strip()}", flush=True)
+    done = run_cells(cells, choice.seed, choice.sample or float("inf"))
+    print(f"# {counts(done)}", flush=True)
+    if not (choice.sample or choice.victims or choice.mode):
+        write_result(done, choice.seed)
+    return finish()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
