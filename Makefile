@@ -25,8 +25,14 @@ down: ## stop that cluster; nothing is left running (WIPE=1 deletes its data too
 test: setup-dev ## all tests
 	tests/run
 
-check: setup-dev ## style, types, direction of imports
-	$(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports
+check-all: setup-dev ## all tests, the whole matrix under sanitizers, all real programs, long fuzzing (needs root; an hour or two)
+	tests/run && native/tests/programs/install && $(MAKE) -s -C native check-all
+
+coverage: ## write docs/coverage.md anew from the tests
+	$(PYTHON) native/tests/coverage.py
+
+check: setup-dev ## style, types, direction of imports, docs/coverage.md up to date
+	$(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports && $(BIN)/python native/tests/coverage.py --check
 
 doctor: native ## what this kernel and these privileges allow
 	native/build/native doctor
@@ -62,4 +68,4 @@ $(VENV)/.ready-dev: requirements-dev.txt $(VENV)/bin/uv
 clean: down ## remove what was built, the virtual environment too
 	rm -rf $(VENV) native/build var
 
-.PHONY: help demo up down test check doctor bench native setup setup-dev clean
+.PHONY: help demo up down test check check-all coverage doctor bench native setup setup-dev clean

@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """Real programs with work before and after a restore: each is captured while it works and runs on, is captured again and ended, comes back in a fresh pod
 and ends with the output of an undisturbed run. `t_programs.py NAME…` runs only those, `--all` every one (and installs nothing:
-programs/install does), else a seeded choice of what is installed, within a time; what was not run is said, and why."""
+programs/install does), else a seeded choice of what is installed, within a time; what was not run is said, and why.
+
+COVERAGE: program under gdb or strace | refused | it is traced by a debugger"""
 
 from __future__ import annotations
 
@@ -20,7 +22,7 @@ from programs.catalogue import PROGRAMS, WORK, Program
 from t_core_cut import Act
 from t_victims import Trial
 
-SECONDS = 40
+SECONDS = 30
 PATIENCE_S = 120
 
 

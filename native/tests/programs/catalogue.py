@@ -36,6 +36,22 @@ def java(name: str, collector: str) -> Program:
     return Program(f"java-{name}", command, 200, (("java", "default-jdk-headless"), ("javac", "default-jdk-headless")), "javac -d {here} {work}/Work.java")
 
 
+# COVERAGE: program Python with threads and NumPy | captured | equal results
+# COVERAGE: program SQLite in WAL mode, three writers and a reader | captured | no transaction lost
+# COVERAGE: program Node.js with worker threads and HTTP | captured | equal results
+# COVERAGE: program JVM with Serial, G1, Parallel and Z collectors | captured | equal results
+# COVERAGE: program Go, static, own runtime | captured | equal results
+# COVERAGE: program Rust | captured | equal results
+# COVERAGE: program of musl, static | captured | equal results
+# COVERAGE: program Perl | captured | equal results
+# COVERAGE: program bash with pipelines | captured | equal results
+# COVERAGE: program gcc under make -j4 | captured | the same program comes out
+# COVERAGE: program OpenMP | captured | equal results
+# COVERAGE: program redis under load of three clients, with background saves | captured | equal to the clients' model
+# COVERAGE: program PostgreSQL under pgbench | captured | all sums agree
+# COVERAGE: program nginx under wrk | captured | no failed request
+# COVERAGE: program tmux with a shell | refused | it has a controlling terminal
+# COVERAGE: program LAMMPS, its example melt, two ranks | captured | equal thermo output
 PROGRAMS = (
     Program("numpy", f"{PYTHON} {{work}}/numpy_threads.py", 30, ((PYTHON, "python3"), ("/usr/lib/python3/dist-packages/numpy", "python3-numpy"))),
     Program("sqlite", f"{PYTHON} {{work}}/sqlite_wal.py", 120, ((PYTHON, "python3"),)),

@@ -1,5 +1,14 @@
 /* The small things that a process may have set: priority, limits, umask, names, dumpable, locked memory, memory that no child gets, memory
- * without rights, a stack that grows, a personality, a directory of its own. */
+ * without rights, a stack that grows, a personality, a directory of its own.
+ * COVERAGE: nice value, umask, resource limits, dumpable, timer slack, names of processes and threads | captured |
+ * COVERAGE: personality | captured |
+ * COVERAGE: locked memory (mlock), madvise flags (dontfork, wipeonfork, dontdump) | captured |
+ * COVERAGE: stack that grows down, guard pages, memory without rights | captured |
+ * COVERAGE: memory above the heap (brk) | captured |
+ * COVERAGE: CPU time used so far (times, getrusage, CPU-time clocks and their timers) | differs | counted from zero in the new process
+ * COVERAGE: page fault, context switch and I/O counts of a process | differs | counted from zero in the new process
+ * COVERAGE: start time of a process in /proc | differs | the moment of the restore
+ * COVERAGE: kernel keyrings | differs | empty: the kernel lets nobody read a key of another */
 #include <errno.h>
 #include <sys/mman.h>
 #include <sys/personality.h>

@@ -1,5 +1,10 @@
 /* Memory that processes share: anonymous, memfd with its seals, POSIX shared memory with and without a name, a mapped file and a mapped
- * unlinked file, private changes over a file. Parent and child count in turns through each of them. */
+ * unlinked file, private changes over a file. Parent and child count in turns through each of them.
+ * COVERAGE: shared anonymous memory | captured | one object in all processes that share it
+ * COVERAGE: memfd, sealed too | captured |
+ * COVERAGE: POSIX shared memory, with and without a name | captured |
+ * COVERAGE: shared mapping of a file, also unlinked | captured |
+ * COVERAGE: private mapping of a file with changes | captured | */
 #include <fcntl.h>
 #include <stdatomic.h>
 #include <stdint.h>

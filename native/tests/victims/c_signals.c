@@ -1,5 +1,10 @@
 /* Signals and timers: pending blocked signals with their values, handlers with masks and flags, an alternate stack, interval and POSIX
- * timers that go on, a thread in sigwait, absolute and relative sleeps. */
+ * timers that go on, a thread in sigwait, absolute and relative sleeps.
+ * COVERAGE: pending and blocked signals with their values | captured | per thread and per process
+ * COVERAGE: signal handlers, masks and flags, alternate stack | captured |
+ * COVERAGE: interval and POSIX timers | captured | with what is left of them
+ * COVERAGE: monotonic clock, clock since boot | captured | they go on from where they were
+ * COVERAGE: real-time clock | differs | it is the machine's: time has passed */
 #include <errno.h>
 #include <pthread.h>
 #include <sys/time.h>

@@ -1,4 +1,7 @@
-/* One process: memory, registers of the floating-point unit, its pid, heap, stack, clock that does not jump. */
+/* One process: memory, registers of the floating-point unit, its pid, heap, stack, clock that does not jump.
+ * COVERAGE: private memory, heap, stack | captured |
+ * COVERAGE: registers of the floating-point unit | captured |
+ * COVERAGE: pid, parent pid | captured | */
 #include <stdint.h>
 #include <time.h>
 

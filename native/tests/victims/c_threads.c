@@ -1,5 +1,8 @@
 /* Threads: one sleeping, one waiting on a futex, one in poll, one in read, one computing with AVX, one that holds a robust mutex; after
- * the restore all end properly, are joined, and a new one can be made. */
+ * the restore all end properly, are joined, and a new one can be made.
+ * COVERAGE: threads | captured | with their numbers
+ * COVERAGE: robust lists and mutexes, futex waits | captured |
+ * COVERAGE: registers of vector units (AVX) | captured | all of xsave; a processor that lacks a feature is refused at restore */
 #include <errno.h>
 #include <immintrin.h>
 #include <poll.h>

@@ -1,4 +1,8 @@
-/* A tree: sessions, groups, a dead group leader, a session whose leader is dead, a zombie, a stopped child, an orphan of podinit. */
+/* A tree: sessions, groups, a dead group leader, a session whose leader is dead, a zombie, a stopped child, an orphan of podinit.
+ * COVERAGE: tree of processes: sessions, groups, dead group and session leaders | captured |
+ * COVERAGE: zombie | captured | with its exit status
+ * COVERAGE: stopped process | captured |
+ * COVERAGE: orphan of process 1 | captured | */
 #include <errno.h>
 #include <sys/wait.h>
 

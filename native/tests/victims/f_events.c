@@ -1,5 +1,9 @@
 /* An event loop as programs have it: epoll over a timerfd that ticks, an eventfd that a child rings, a signalfd, a pipe; nested sets;
- * a set that the child shares. */
+ * a set that the child shares.
+ * COVERAGE: epoll, nested, shared, edge-triggered | captured |
+ * COVERAGE: eventfd | captured |
+ * COVERAGE: signalfd | captured |
+ * COVERAGE: timerfd | captured | */
 #include <errno.h>
 #include <stdint.h>
 #include <sys/epoll.h>

@@ -1,5 +1,11 @@
 /* Open files: offsets shared between processes, append, directories, O_PATH, devices, unlinked files, files of /proc, a removed
- * name, descriptor flags. A child shares some of the descriptions. */
+ * name, descriptor flags. A child shares some of the descriptions.
+ * COVERAGE: regular file: offset, flags, shared description, append | captured |
+ * COVERAGE: O_PATH descriptor | captured |
+ * COVERAGE: device (zero and its kind) | captured |
+ * COVERAGE: unlinked file | captured | by content, with holes
+ * COVERAGE: file of /proc | captured |
+ * COVERAGE: descriptor flags (close-on-exec) | captured | */
 #include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>

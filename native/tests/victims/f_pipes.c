@@ -1,4 +1,6 @@
-/* Numbers go round through pipes and a FIFO between three processes; a full pipe and one with packets lie still. */
+/* Numbers go round through pipes and a FIFO between three processes; a full pipe and one with packets lie still.
+ * COVERAGE: pipe with data, packet mode, size | captured |
+ * COVERAGE: FIFO | captured | */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdint.h>

@@ -1,5 +1,6 @@
 /* Two pseudo terminals as a launcher has them: a child writes numbered lines to one, the parent reads them at the other end; settings, sizes,
- * numbers and the gap between them stay. */
+ * numbers and the gap between them stay.
+ * COVERAGE: pty: both ends, settings, size, data under way | captured | */
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>

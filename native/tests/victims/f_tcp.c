@@ -1,5 +1,8 @@
 /* Two processes keep a TCP connection over loopback full in both directions, every byte numbered; beside it a listener, a half-shut
- * connection, options, and an attempt to connect now and then. */
+ * connection, options, and an attempt to connect now and then.
+ * COVERAGE: TCP connection with both queues full | captured | every byte arrives once
+ * COVERAGE: TCP listener, options | captured |
+ * COVERAGE: half-shut TCP connection | captured | */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/tcp.h>

@@ -1,5 +1,6 @@
 /* TCP connections over loopback with megabytes in their queues, in buffers that grew by themselves: more than an ordinary user may ask a new
- * socket to hold. Nobody reads while it is captured; at the end every byte must come out. */
+ * socket to hold. Nobody reads while it is captured; at the end every byte must come out.
+ * COVERAGE: TCP connection with megabytes in its queues | captured | also where the node allows an ordinary user less */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <stdint.h>

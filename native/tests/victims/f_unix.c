@@ -1,5 +1,6 @@
 /* A server process on a named Unix socket, clients that send it numbers and get them back, a datagram socket, a pair with waiting
- * messages, a client that connects anew now and then. */
+ * messages, a client that connects anew now and then.
+ * COVERAGE: Unix stream, datagram and seqpacket socket, named, pair, listener | captured | with data */
 #include <errno.h>
 #include <poll.h>
 #include <stdint.h>

@@ -30,18 +30,23 @@ static void everybody_with_everybody(int rank, int size)
 }
 static void windows(int rank, int size)
 {
-    int *base, expected = 0;
+    int *base = calloc((size_t)size, sizeof *base), right = 0;
     MPI_Win window;
-    MPI_Win_allocate((MPI_Aint)(sizeof(int) * (size_t)size), sizeof(int), MPI_INFO_NULL, MPI_COMM_WORLD, &base, &window);
-    memset(base, 0, sizeof(int) * (size_t)size);
-    MPI_Win_fence(0, window);
-    for (int to = 0; to < size; to++)
-        MPI_Put(&rank, 1, MPI_INT, to, rank, 1, MPI_INT, window);
-    MPI_Win_fence(0, window);
+    MPI_Win_create(base, (MPI_Aint)(sizeof *base * (size_t)size), sizeof *base, MPI_INFO_NULL, MPI_COMM_WORLD, &window);
+    for (int to = 0; to < size; to++) {
+        int word = rank + 1;
+        MPI_Win_lock(MPI_LOCK_SHARED, to, 0, window);
+        MPI_Put(&word, 1, MPI_INT, to, rank, 1, MPI_INT, window);
+        MPI_Win_unlock(to, window);
+    }
+    MPI_Barrier(MPI_COMM_WORLD);
+    MPI_Win_lock(MPI_LOCK_SHARED, rank, 0, window);
     for (int k = 0; k < size; k++)
-        expected += base[k] == k;
-    must(expected == size, "window");
+        right += base[k] == k + 1;
+    MPI_Win_unlock(rank, window);
+    must(right == size, "window");
     MPI_Win_free(&window);
+    free(base);
     MPI_Comm node;
     MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, rank, MPI_INFO_NULL, &node);
     int near, count;
