@@ -27,7 +27,7 @@ REFUSED = (
     ("network namespace that the job made", "it made a namespace of its own (net)", "keep(l.unshare(0x50000000))"),
     ("mount namespace that the job made", "it made a namespace of its own (mnt)", "keep(l.unshare(0x10020000))"),
     ("clock namespace that the job made", "it made a namespace of its own (time_for_children)", "keep(l.unshare(0x10000080))"),
-    ("memory shared between processes (clone with CLONE_VM, vfork that lasts)", "it shares its memory with its parent process (vfork or clone)", "vm()"),
+    ("memory shared between processes (CLONE_VM without CLONE_VFORK)", "it shares its memory with its parent process (CLONE_VM)", "vm()"),
     ("mapping of huge pages of hugetlbfs", "huge pages of hugetlbfs", "m = l.mmap(None, 1 << 21, 3, 0x40022, -1, 0); keep(-1 if m == -1 else 0)"),
 )
 BODY = """
