@@ -58,7 +58,7 @@ def sources() -> list[Path]:
 def rows_of(path: Path) -> list[Row]:
     rows = []
     for number, line in enumerate(path.read_text().splitlines(), 1):
-        found = re.search(r"COVERAGE: (.*?)(?:\s*\*/|""")?\s*$", line)
+        found = re.search(r"COVERAGE: (.*?)(?:\s*\*/|\"{3})?\s*$", line)
         if not found or "<object>" in line:
             continue
         parts = [part.strip() for part in found.group(1).split("|")] + [""]
