@@ -10,7 +10,7 @@ from pathlib import Path
 
 os.environ.setdefault("CLUSTEROS_NATIVE", str(Path(__file__).resolve().parent.parent / "build" / "native-san"))
 os.environ.setdefault("ASAN_OPTIONS", "detect_leaks=0")  # the leak checker stops its process by ptrace, and may wait for ever
-import matrix  # noqa: E402
+import matrix
 
 SECONDS = 30
 

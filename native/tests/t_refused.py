@@ -14,13 +14,8 @@ from pod_lab import Lab, finish, last, native, ok, until
 # (kernel object, what the engine says, Python that makes one: l is the C library, keep(fd) fails on an error)
 REFUSED = (
     ("userfaultfd", "kernel object that cannot be captured: [userfaultfd]", "keep(l.syscall(323, 1 | 0o2000000))"),
-    ("io_uring instance (only where a pod was started with --io-uring allow)", "kernel object that cannot be captured: [io_uring]", "keep(l.syscall(425, 4, bytearr(120)))"),
     ("perf event", "kernel object that cannot be captured: [perf_event]", "a = bytearr(128); a[0] = 1; a[4] = 128; a[40] = 0x60; keep(l.syscall(298, a, 0, -1, -1, 0))"),
-    ("secret memory (memfd_secret)", "secret memory (memfd_secret)", "keep(l.syscall(447, 0))"),
-    ("fanotify group", "kernel object that cannot be captured: [fanotify]", "keep(l.syscall(300, 0x200, 0))"),
     ("Landlock rule set", "kernel object that cannot be captured: [landlock-ruleset]", "a = bytearr(8); a[0] = 4; keep(l.syscall(444, a, 8, 0))"),
-    ("vsock socket", "socket of a family that cannot be captured", "keep(socket.socket(40, socket.SOCK_STREAM).detach())"),
-    ("kernel crypto socket (AF_ALG)", "socket of a family that cannot be captured", "keep(socket.socket(38, socket.SOCK_SEQPACKET).detach())"),
     ("user namespace that the job made", "it made a namespace of its own (user)", "keep(l.unshare(0x10000000))"),
     ("process namespace that the job made", "it made a namespace of its own (pid_for_children)", "keep(l.unshare(0x30000000)); os.fork() or signal.pause()"),
     ("host name namespace that the job made", "it made a namespace of its own (uts)", "keep(l.unshare(0x14000000))"),
@@ -90,7 +85,7 @@ def check_all(lab: Lab, rows: list[tuple[str, str, str]], options: tuple[object,
 
 def main() -> int:
     with Lab() as lab:
-        check_all(lab, list(REFUSED), ("--io-uring", "allow"))
+        check_all(lab, list(REFUSED), ())
     return finish()
 
 
