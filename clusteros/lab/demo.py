@@ -29,6 +29,7 @@ from clusteros.lab.mpi import Mpi, find_mpi
 HEAT = REPOSITORY / "examples" / "heat"
 RANKS, PODS = 6, 3
 FRAMES = 15
+RESULTS = FRAMES + 2  # their list and the checksum
 RUN_S = 65.0  # an undisturbed run: long enough for all that is lost meanwhile, on any machine
 PILOT_BLOCKS = 6
 INTERVAL_S = 6
@@ -126,7 +127,7 @@ def finish(demo: Demo, job: str) -> dict[str, str]:
     if ended["state"] != "completed":
         log = demo.cluster.log(job, pod=0)
         raise DemoError(f"the job is {ended['state']} with status {ended.get('exit_status')}: {log}")
-    return wait_for("the job's files", lambda: (f := output(demo, job)) and len(f) > FRAMES and f, 60)
+    return wait_for("the job's files", lambda: (f := output(demo, job)) and len(f) == RESULTS and f, 60)
 
 
 def complete(demo: Demo, job: str) -> list[dict[str, Any]]:
