@@ -22,6 +22,7 @@ from clusteros.lab.layout import NODE_STATE, REPOSITORY, STORE_PORT, Lab
 
 PR_SET_PDEATHSIG = 1
 OWN_FOLDERS = {"dev", "proc", "sys", "tmp", "run", "mnt", "lost+found"}
+COVERED = (Path("/tmp"), Path("/run"), Path("/mnt"))  # nodes have their own
 
 
 def _die_with_parent() -> None:
@@ -73,6 +74,7 @@ def make_root(lab: Lab, name: str) -> None:
     for path, kind, options in (("/proc", "proc", "nosuid"), ("/tmp", "tmpfs", "mode=1777"), ("/run", "tmpfs", "mode=755")):
         (root / path[1:]).mkdir(exist_ok=True)
         _mount("-t", kind, "-o", options, kind, f"{root}{path}")
+    _show_programs(lab, root)
     _mount("--bind", str(lab.node_state(name)), f"{root}{NODE_STATE}")
     (root / "mnt").mkdir(exist_ok=True)
     subprocess.run(["pivot_root", str(root), str(root / "mnt")], check=True)
@@ -101,8 +103,28 @@ def _lay_binds(lab: Lab, root: Path) -> None:
         elif entry.is_dir() and entry.name not in OWN_FOLDERS and os.access(entry, os.X_OK):
             place.mkdir()
             _mount("--rbind", str(entry), str(place))
-    hidden = root / str(lab.directory).lstrip("/")
-    _mount("-t", "tmpfs", "-o", "mode=700", "tmpfs", str(hidden))
+    if not _is_covered(lab.directory):
+        _hide(root, lab.directory)
+
+
+def _is_covered(path: Path) -> bool:
+    """Whether a node has a folder of its own in the place of this one."""
+    return any(path.is_relative_to(own) for own in COVERED)
+
+
+def _hide(root: Path, folder: Path) -> None:
+    _mount("-t", "tmpfs", "-o", "mode=700", "tmpfs", str(root / str(folder).lstrip("/")))
+
+
+def _show_programs(lab: Lab, root: Path) -> None:
+    """A checkout or a Python that lies in /tmp or /run is seen in the node all the same; the lab itself is not."""
+    for folder in {REPOSITORY, Path(sys.base_prefix)}:
+        if _is_covered(folder):
+            place = root / str(folder).lstrip("/")
+            place.mkdir(parents=True, exist_ok=True)
+            _mount("--bind", str(folder), str(place))
+    if _is_covered(lab.directory) and (root / str(lab.directory).lstrip("/")).exists():
+        _hide(root, lab.directory)
 
 
 def _mask(upper: Path, hidden: Path) -> None:
