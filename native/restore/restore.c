@@ -15,6 +15,7 @@
 #include "../snapshot/stop.h"
 #include "leftovers.h"
 #include "load.h"
+#include "share.h"
 #include "sysv_load.h"
 #include "tcp_room.h"
 
@@ -146,7 +147,7 @@ static int open_all(const struct restore_options *o, struct image *image, struct
     r->barrier = o->barrier;
     r->file_fds = descriptors_make(image->files_count);
     r->memobj_fds = descriptors_make(image->memobjs_count);
-    return tree_board_make(r, e);
+    return shares_plan(r, e) < 0 ? -1 : tree_board_make(r, e);
 }
 
 static int pod_make(const char *dir, const struct pod_spec *spec, struct restore *r, struct pod *pod, struct err *e)
@@ -180,6 +181,7 @@ int restore_image(const struct restore_options *options, struct err *e)
     if (r.store)
         store_close(r.store);
     free(r.births);
+    free(r.share_models);
     image_free(&image);
     return result < 0 ? err_wrap(e, "restore") : 0;
 }

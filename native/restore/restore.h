@@ -24,6 +24,8 @@ struct restore {
     struct tree_board *board; /* tree_load.c: shared by the processes that are being made */
     struct birth *births;     /* plan.c: parallel to image->tasks */
     const char *lower;        /* the root below the pod's changes, "/" by default */
+    struct shared_vma *shares; /* share.h; in memory that podinit and the tracer see */
+    size_t shares_count, *share_models; /* of each task: the first of its relatives */
     bool barrier;             /* print ready, wait for go */
     struct victim *victims;   /* act: parallel to image->tasks, no threads for zombies */
     uint64_t started_ns, ready_ns;

@@ -18,6 +18,7 @@
 
 #include "files_load.h"
 #include "load.h"
+#include "share.h"
 
 #define STEP_DEADLINE_NS 60000000000ul
 
@@ -28,6 +29,7 @@ struct tree_board {
     _Atomic uint32_t failed;
     struct err error;
     uint32_t expected;               /* processes that take part */
+    uint64_t patience_ns;            /* for one step */
     _Atomic uint32_t helper_pid;     /* numbers for helpers, downwards; none of the image's */
 };
 
@@ -40,6 +42,7 @@ int tree_board_make(struct restore *r, struct err *e)
     if (io_slurpf(&text, 64, e, "/proc/sys/kernel/pid_max") < 0)
         return -1;
     r->board->helper_pid = (uint32_t)strtoul((char *)text.data, NULL, 10) - 1;
+    r->board->patience_ns = STEP_DEADLINE_NS + shares_patience_ns(r);
     for (size_t k = 0; k < r->image->tasks_count; k++)
         r->board->expected += !r->births[k].skip;
     return 0;
@@ -84,7 +87,7 @@ static void step_reach(struct tree_board *b, enum step step)
 /* Until all are there; -1 when one failed or time is up. */
 static int step_await(struct tree_board *b, enum step step, struct err *e)
 {
-    uint64_t deadline = clock_ns(CLOCK_MONOTONIC) + STEP_DEADLINE_NS;
+    uint64_t deadline = clock_ns(CLOCK_MONOTONIC) + b->patience_ns;
     for (;;) {
         uint32_t now = atomic_load(&b->reached[step]);
         if (now >= b->expected)
@@ -241,7 +244,7 @@ static void zombies_await(const struct restore *r, size_t index)
 static int birth_steps(struct restore *r, size_t index, pid_t *holder, struct err *e)
 {
     const struct task *t = &r->image->tasks[index];
-    if (children_spawn(r, index, true, e) < 0)
+    if (shares_build(r, index, e) < 0 || children_spawn(r, index, true, e) < 0)
         return -1;
     if (t->sid == t->pid && setsid() < 0)
         return err_errno(e, "make session %lu", t->sid);
@@ -334,6 +337,8 @@ int processes_make(struct restore *r, struct err *e)
 {
     AUTO_FREE struct standin *standins = xcalloc(r->image->tasks_count, sizeof *standins);
     size_t count = 0;
+    if (shares_build(r, BIRTH_INIT, e) < 0)
+        return -1;
     for (size_t k = 0; k < r->image->tasks_count; k++)
         if (r->births[k].parent == BIRTH_INIT && r->births[k].through == BIRTH_DIRECT && !r->births[k].skip && task_spawn(r, k, e) < 0)
             return -1;
@@ -341,5 +346,6 @@ int processes_make(struct restore *r, struct err *e)
         return -1;
     for (size_t k = 0; k < count; k++)
         holder_end(standins[k].pid);
+    shares_forget(r);
     return step_await(r->board, STEP_READY, e);
 }

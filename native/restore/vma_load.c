@@ -12,6 +12,7 @@
 #include "../kernel/procfs.h"
 #include "../kernel/trace.h"
 #include "load.h"
+#include "share.h"
 #include "sysv_load.h"
 
 #define GAP_BYTES (2ul << 20)
@@ -68,7 +69,22 @@ static int rseq_forget(struct call_list *l, struct err *e)
     return CALL(l, e, SYS_rseq, c.rseq_abi_pointer, c.rseq_abi_size, 1 /* unregister */, c.signature, 0, 0);
 }
 
-static int own_away(struct call_list *l, const struct proc_maps *now, uint64_t temporary, struct err *e)
+/* All of it but what the process keeps (share.h). */
+static int unmap(struct call_list *l, const struct restore *r, const struct task *t, uint64_t start, uint64_t end, struct err *e)
+{
+    for (size_t k = 0; k < t->mm.vmas_count && start < end; k++) {
+        const struct vma *v = &t->mm.vmas[k];
+        if (v->end <= start || v->start >= end || !share_of(r, (size_t)(t - r->image->tasks), v))
+            continue;
+        if (v->start > start && CALL(l, e, SYS_munmap, start, v->start - start, 0, 0, 0, 0) < 0)
+            return -1;
+        start = v->end;
+    }
+    return start < end ? CALL(l, e, SYS_munmap, start, end - start, 0, 0, 0, 0) : 0;
+}
+
+static int own_away(struct call_list *l, const struct restore *r, const struct task *t, const struct proc_maps *now, uint64_t temporary,
+                    struct err *e)
 {
     for (size_t k = 0; k < now->count; k++) {
         const struct proc_map *m = &now->items[k];
@@ -76,7 +92,7 @@ static int own_away(struct call_list *l, const struct proc_maps *now, uint64_t t
         if (strcmp(m->path, "[vsyscall]") == 0)
             continue;
         if (!special_kind(m->path)) {
-            if (CALL(l, e, SYS_munmap, m->start, len, 0, 0, 0, 0) < 0)
+            if (unmap(l, r, t, m->start, m->end, e) < 0)
                 return -1;
             continue;
         }
@@ -106,8 +122,9 @@ static int specials_back(struct call_list *l, const struct proc_maps *now, const
     return 0;
 }
 
-int vdso_place(struct victim *v, const struct mm *mm, struct err *e)
+int vdso_place(struct restore *r, struct victim *v, const struct task *task, struct err *e)
 {
+    const struct mm *mm = &task->mm;
     PROC_MAPS struct proc_maps now = {0};
     AUTO_FREE struct call_list *l = xcalloc(1, sizeof *l);
     uint64_t gap;
@@ -115,7 +132,7 @@ int vdso_place(struct victim *v, const struct mm *mm, struct err *e)
     if (proc_maps_read(v->pid, false, &now, e) < 0 || gap_find(&now, mm, &gap, e) < 0)
         return -1;
     v->scratch_wish = gap;
-    if (rseq_forget(l, e) < 0 || own_away(l, &now, gap + TEMPORARY_AT, e) < 0 || call_flush(l, e) < 0)
+    if (rseq_forget(l, e) < 0 || own_away(l, r, task, &now, gap + TEMPORARY_AT, e) < 0 || call_flush(l, e) < 0)
         return -1;
     if (specials_back(l, &now, mm, gap + TEMPORARY_AT, e) < 0)
         return -1;
@@ -199,8 +216,10 @@ static int map_anonymous(struct call_list *l, const struct vma *v, struct err *e
     return expect(l, v->start);
 }
 
-static int vma_load(struct restore *r, struct call_list *l, const struct vma *v, uint64_t free_fd, struct err *e)
+static int vma_load(struct restore *r, struct call_list *l, const struct task *t, const struct vma *v, uint64_t free_fd, struct err *e)
 {
+    if (share_of(r, (size_t)(t - r->image->tasks), v))
+        return CALL(l, e, SYS_mprotect, v->start, v->end - v->start, v->prot, 0, 0, 0);
     switch (v->kind) {
     case VMA_VDSO:
     case VMA_VVAR:
@@ -272,7 +291,7 @@ int vmas_load(struct restore *r, struct victim *v, const struct task *task, stru
     if (rights(l, r->image->pod.uid, r->image->pod.gid, e) < 0)
         return -1;
     for (size_t k = 0; k < task->mm.vmas_count; k++)
-        if (vma_load(r, l, &task->mm.vmas[k], free_fd, e) < 0)
+        if (vma_load(r, l, task, &task->mm.vmas[k], free_fd, e) < 0)
             return -1;
     for (size_t k = 0; k < task->mm.vmas_count; k++)
         if (advice_load(l, &task->mm.vmas[k], e) < 0)

@@ -45,9 +45,9 @@ int main(void)
     MUST(waitid(P_PID, (id_t)zombie, &info, WEXITED | WNOWAIT) == 0 && waitpid(gone, &status, 0) == gone);
     struct epoll_event event = {.events = EPOLLIN, .data.u64 = 77};
     MUST(epoll_ctl(set, EPOLL_CTL_ADD, lives, &event) == 0);
+    victim_listen();
     pid_t other = fork(); /* has all of them too */
     if (other == 0) {
-        victim_ready();
         while (!asked)
             pause();
         _exit(!is_ended(lives) && is_ended(gone_fd) && syscall(SYS_pidfd_send_signal, lives, SIGKILL, NULL, 0) == 0 ? 9 : 1);

@@ -20,10 +20,14 @@ static _Noreturn __attribute__((unused)) void fail(const char *what)
     _exit(1);
 }
 #define MUST(x) ((x) ? (void)0 : fail(#x))
-static __attribute__((unused)) void victim_ready(void)
+static __attribute__((unused)) void victim_listen(void)
 {
     struct sigaction a = {.sa_handler = victim_ask}; /* no SA_RESTART: waiting calls end */
     sigaction(SIGUSR1, &a, NULL);
+}
+static __attribute__((unused)) void victim_ready(void)
+{
+    victim_listen();
     puts("ready");
     fflush(stdout);
 }
