@@ -252,6 +252,7 @@ static void gone_find(const struct mm *model, const struct mm *own, uint64_t fro
     size_t k = extent_from(own, from);
     for (size_t m = extent_from(model, from); m < model->extents_count && model->extents[m].at < to; m++) {
         uint64_t at = model->extents[m].at, end = at + model->extents[m].len < to ? at + model->extents[m].len : to;
+        at = at < from ? from : at;
         while (k < own->extents_count && own->extents[k].at + own->extents[k].len <= at)
             k++;
         for (size_t i = k; at < end; i++) {
