@@ -1,0 +1,76 @@
+#!/usr/bin/env python3
+"""Files of the host's part of the root that a job changes while it has them mapped or open: after a restore, on the same node and on one where the
+file is another, every mapping shows what it showed, every path what it showed.
+
+COVERAGE: mapped host file that the job changed meanwhile | captured | the mapping keeps what it showed, like an unlinked file
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from pod_lab import Lab, finish, last, native, ok, until
+
+SOURCE = """
+import mmap, os, signal, sys, threading
+asked = threading.Event()
+signal.signal(signal.SIGUSR1, lambda *_: asked.set())
+path = sys.argv[1]
+f = os.open(path, os.O_RDONLY)
+private = mmap.mmap(f, 0, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE)
+shared = mmap.mmap(f, 0, mmap.MAP_SHARED, mmap.PROT_READ)
+private[0:3] = b"own"
+w = os.open(path, os.O_RDWR)  # the overlay makes its copy now
+os.pwrite(w, b"NEW" * 1000, 4096)
+os.ftruncate(w, 3 * 4096 + 100)
+after = mmap.mmap(os.open(path, os.O_RDONLY), 0, mmap.MAP_PRIVATE, mmap.PROT_READ)
+def check(why):
+    assert private[0:3] == b"own" and private[3:4096] == b"o" * 4093, why
+    assert private[4096:len(private)] == b"o" * (len(private) - 4096) and shared[:] == b"o" * len(shared), why
+    assert after[4096:4096 + 3000] == b"NEW" * 1000 and after[0:4096] == b"o" * 4096 and len(after) == 3 * 4096 + 100, why
+    assert os.pread(f, 3, 4096) == b"NEW" and os.fstat(w).st_size == 3 * 4096 + 100, why
+check("before")
+print("ready", flush=True)
+while not asked.wait(0.01): pass
+check("after")
+print("OK", flush=True)
+"""
+
+
+def verified(lab: Lab, pod: str, out: Path) -> str:
+    native("kill", "--pod", lab.pod(pod), "--signal", 10)
+    answer = lab.wait(pod)
+    return "" if answer.get("exit_status") == 0 and out.read_text().endswith("OK\n") else f"{answer} {out.read_text()}"
+
+
+def main() -> int:
+    place = Path(f"/var/tmp/clusteros-host-{os.getpid()}")
+    place.mkdir(mode=0o755)
+    data = place / "data"
+    data.write_bytes(b"o" * 5 * 4096)
+    os.chown(data, 1000, 1000)
+    try:
+        with Lab() as lab:
+            out, image = lab.dir / "out", lab.dir / "image"
+            files = ("--stdout", out, "--stderr", out)
+            last(native("run", "--pod", lab.pod("one"), "--uid", 1000, "--gid", 1000, *files, "--", "/usr/bin/python3", "-c", SOURCE, data))
+            ok(until(lambda: "ready" in out.read_text()), "a job changes a file of the host that it has mapped", out.read_text())
+            answer = last(native("snapshot", "--pod", lab.pod("one"), "--image", image, "--store", lab.dir / "store"))
+            why = verified(lab, "one", out) if answer["event"] == "done" else answer
+            ok(not why, "it runs on after a snapshot", why)
+            for which, content in (("two", b"o" * 5 * 4096), ("three", b"another node's")):
+                data.write_bytes(content)
+                out.write_text("")
+                answer = last(native("restore", "--image", image, "--store", lab.dir / "store", "--pod", lab.pod(which), *files))
+                why = verified(lab, which, out) if answer["event"] == "done" else answer
+                ok(not why, f"mappings and paths show what they showed (the host has {content[:5]!r})", why)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+    return finish()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
