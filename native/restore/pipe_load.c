@@ -51,6 +51,8 @@ static int pipe_fill(int writer, const struct pipe *p, struct err *e)
         return err_set(e, E_UNSUPPORTED, "a pipe of %lu bytes: this node allows %lu (fs.pipe-max-size)", p->capacity, capacity_allowed());
     if (fcntl(writer, F_SETPIPE_SZ, (int)p->capacity) < 0)
         return err_errno(e, "a pipe of %lu bytes", p->capacity);
+    if (p->packet && fcntl(writer, F_SETFL, O_NONBLOCK | O_DIRECT) < 0)
+        return err_errno(e, "a pipe of packets");
     if (p->packet)
         return packets_write(writer, &p->data, e);
     if (p->data.len && write(writer, p->data.data, p->data.len) != (ssize_t)p->data.len)

@@ -24,6 +24,7 @@ static struct source *pipe_first(struct saving *v, const struct source *src)
     return NULL;
 }
 
+/* Does anybody write packets now? Then a single one is one too. */
 static bool is_packet(const struct saving *v, const struct source *src)
 {
     for (size_t i = 0; i < v->sources_count; i++) {
@@ -34,32 +35,26 @@ static bool is_packet(const struct saving *v, const struct source *src)
     return false;
 }
 
-/* One read gives one packet: keep each with its length in front. */
-static int packets_read(int fd, size_t total, struct buf *out, struct err *e)
+/* A read ends behind a packet, whatever the pipe's flags say by now: if one read gives all, there are none. Else each stretch is kept with its
+ * length in front. */
+static int content_read(int fd, size_t total, uint64_t *packet, struct buf *out, struct err *e)
 {
     AUTO_FREE uint8_t *data = xcalloc(1, total);
     for (size_t got = 0; got < total;) {
         ssize_t n = read(fd, data, total);
         if (n <= 0)
-            return err_errno(e, "packets of a pipe");
+            return err_errno(e, "content of a pipe");
         uint32_t len = (uint32_t)n;
-        buf_add(out, &len, sizeof len);
+        *packet |= len < total;
+        if (*packet)
+            buf_add(out, &len, sizeof len);
         buf_add(out, data, len);
         got += len;
     }
     return 0;
 }
 
-static int bytes_read(int fd, size_t total, struct buf *out, struct err *e)
-{
-    AUTO_FREE uint8_t *data = xcalloc(1, total);
-    if (io_read_all(fd, data, total, e) < 0)
-        return -1;
-    buf_add(out, data, total);
-    return 0;
-}
-
-static int content_copy(int reader, size_t total, int capacity, bool packet, struct buf *out, struct err *e)
+static int content_copy(int reader, size_t total, int capacity, uint64_t *packet, struct buf *out, struct err *e)
 {
     int ends[2];
     if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0)
@@ -71,7 +66,7 @@ static int content_copy(int reader, size_t total, int capacity, bool packet, str
     ssize_t n = tee(reader, to_write, (size_t)capacity, SPLICE_F_NONBLOCK);
     if (n < 0 || (size_t)n != total)
         return err_set(e, E_OS, "copied %zd of %zu bytes in the pipe", n, total);
-    return packet ? packets_read(to_read, total, out, e) : bytes_read(to_read, total, out, e);
+    return content_read(to_read, total, packet, out, e);
 }
 
 static int content_save(struct source *src, struct pipe *p, struct err *e)
@@ -85,7 +80,7 @@ static int content_save(struct source *src, struct pipe *p, struct err *e)
     AUTO_CLOSE int reopened = access_of(src) == O_WRONLY ? source_reopen(src->fd, O_RDONLY | O_NONBLOCK, e) : -1;
     int reader = access_of(src) == O_WRONLY ? reopened : src->fd;
     AUTO_BUF struct buf data = {0};
-    if (reader < 0 || content_copy(reader, (size_t)total, capacity, p->packet, &data, e) < 0)
+    if (reader < 0 || content_copy(reader, (size_t)total, capacity, &p->packet, &data, e) < 0)
         return -1;
     bytes_set(&p->data, data.data, data.len);
     return 0;
