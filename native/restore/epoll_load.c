@@ -48,13 +48,13 @@ static int disarmed_add(int epoll_fd, int target_fd, const struct epoll_watch *w
 }
 
 /* ---- watches
- * Numbers below RESTORE_FD_BASE may be in use by podinit itself: what stands there comes back afterwards. */
+ * Their numbers may be in use by podinit itself: what stands there comes back afterwards. */
 static int watch_load(const struct restore *r, int epoll_fd, const struct epoll_watch *w, struct err *e)
 {
     size_t index;
     if (file_index(r, w->target_file, &index, e) < 0)
         return -1;
-    int number = (int)w->target_fd, saved = fcntl(number, F_DUPFD_CLOEXEC, RESTORE_FD_BASE), flags = fcntl(number, F_GETFD);
+    int number = (int)w->target_fd, saved = fcntl(number, F_DUPFD_CLOEXEC, 0), flags = fcntl(number, F_GETFD);
     if (w->target_fd > INT32_MAX || dup2(r->file_fds[index], number) < 0)
         return err_errno(e, "descriptor %lu", w->target_fd);
     int result = (is_disarmed(w) ? disarmed_add : epoll_watch_add)(epoll_fd, number, w, e);

@@ -12,14 +12,49 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#define NUMBERS_SPARE 64u    /* for the moment */
+#define LOWEST_BASE 64u
+
 /* ---- numbers */
+static int compare_number(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+static uint64_t *used_numbers(const struct image *image, size_t *count)
+{
+    uint64_t *used = NULL;
+    for (size_t i = 0; i < image->tasks_count; i++)
+        for (size_t k = 0; k < image->tasks[i].fds_count; k++)
+            *(uint64_t *)list_add((void **)&used, count, sizeof *used) = image->tasks[i].fds[k].number;
+    if (*count)
+        qsort(used, *count, sizeof *used, compare_number);
+    return used;
+}
+
+/* Room for all that podinit makes, between or above the numbers that tasks use; -1 if there is none below the limit. */
+static int room_find(const uint64_t *used, size_t count, uint64_t from, uint64_t needed, uint64_t limit)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (used[i] < from)
+            continue;
+        if (used[i] - from >= needed)
+            return (int)from;
+        from = used[i] + 1;
+    }
+    return from + needed <= limit ? (int)from : -1;
+}
+
 static int base_number(const struct restore *r)
 {
-    uint64_t most = 0;
-    for (size_t i = 0; i < r->image->tasks_count; i++)
-        for (size_t k = 0; k < r->image->tasks[i].fds_count; k++)
-            most = r->image->tasks[i].fds[k].number > most ? r->image->tasks[i].fds[k].number : most;
-    return most + 1 > RESTORE_FD_BASE ? (int)(most + 1) : RESTORE_FD_BASE;
+    struct rlimit limit = {.rlim_cur = RESTORE_FD_BASE};
+    size_t count = 0;
+    AUTO_FREE uint64_t *used = used_numbers(r->image, &count);
+    uint64_t needed = r->image->files_count + r->image->memobjs_count + 2 * r->image->unix_sockets_count + NUMBERS_SPARE;
+    (void)getrlimit(RLIMIT_NOFILE, &limit);
+    int base = room_find(used, count, RESTORE_FD_BASE, needed, limit.rlim_cur);
+    return base >= 0 ? base : room_find(used, count, LOWEST_BASE, needed, limit.rlim_cur);
 }
 
 int high_place(const struct restore *r, int fd, struct err *e)
@@ -30,10 +65,12 @@ int high_place(const struct restore *r, int fd, struct err *e)
         known = r->image;
         base = base_number(r);
     }
-    int high = fcntl(fd, F_DUPFD_CLOEXEC, base);
+    int high = base < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, base);
     int number = errno;
     close(fd);
     errno = number;
+    if (base < 0)
+        return err_set(e, E_UNSUPPORTED, "descriptors: this node's limit (RLIMIT_NOFILE) leaves no room for %zu", r->image->files_count);
     return high < 0 ? err_errno(e, "a descriptor above %d", base) : high;
 }
 

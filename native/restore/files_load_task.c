@@ -192,7 +192,7 @@ static int watch_set(const struct task *task, const struct epoll *epoll, const s
         return 0; /* another task has both */
     if (target->number == w->target_fd)
         return epoll_watch_add((int)set->number, (int)w->target_fd, w, e);
-    int saved = fcntl((int)w->target_fd, F_DUPFD_CLOEXEC, RESTORE_FD_BASE), flags = fcntl((int)w->target_fd, F_GETFD);
+    int saved = fcntl((int)w->target_fd, F_DUPFD_CLOEXEC, 0), flags = fcntl((int)w->target_fd, F_GETFD);
     if (dup2((int)target->number, (int)w->target_fd) < 0)
         return err_errno(e, "descriptor %lu", w->target_fd);
     int result = epoll_watch_add((int)set->number, (int)w->target_fd, w, e);
