@@ -209,7 +209,7 @@ static int connections_make(struct making *m, struct err *e)
 }
 
 /* ---- queues */
-static int message_send(int fd, const struct unix_message *message, const struct unix_socket *to, struct err *e)
+static int message_send(const struct making *m, int fd, const struct unix_message *message, const struct unix_socket *to, struct err *e)
 {
     union {
         struct cmsghdr head;
@@ -217,7 +217,9 @@ static int message_send(int fd, const struct unix_message *message, const struct
     } control = {0};
     struct sockaddr_un address;
     AUTO_CLOSE int held = -1;
-    struct ucred creds = {.pid = getpid(), .uid = (uid_t)message->uid, .gid = (gid_t)message->gid};
+    const struct pod_facts *pod = &m->r->pod->facts; /* an ordinary user's pod knows no other */
+    struct maker maker = {message->pid, (uid_t)(pod->uid ? pod->uid : message->uid), (gid_t)(pod->uid ? pod->gid : message->gid)};
+    struct ucred creds = {.pid = getpid(), .uid = maker.uid, .gid = maker.gid};
     struct iovec part = {message->data.data, message->data.len};
     struct msghdr header = {.msg_iov = &part, .msg_iovlen = 1};
     if (to && to->name.len) {
@@ -233,7 +235,8 @@ static int message_send(int fd, const struct unix_message *message, const struct
         control.head = (struct cmsghdr){.cmsg_len = CMSG_LEN(sizeof creds), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_CREDENTIALS};
         memcpy(CMSG_DATA(&control.head), &creds, sizeof creds);
     }
-    ssize_t n = sendmsg(fd, &header, MSG_DONTWAIT | MSG_NOSIGNAL);
+    ssize_t n = message->has_creds ? maker_send(&maker, fd, &header, (struct ucred *)(void *)CMSG_DATA(&control.head))
+                                   : sendmsg(fd, &header, MSG_DONTWAIT | MSG_NOSIGNAL);
     if (n < 0)
         return err_errno(e, "%zu bytes into a Unix socket", message->data.len);
     return (size_t)n == message->data.len ? 0 : err_set(e, E_OS, "%zd of %zu bytes fitted into a Unix socket", n, message->data.len);
@@ -261,7 +264,7 @@ static int datagrams_send(struct making *m, size_t i, struct err *e)
         bool by_pair = m->far[i] >= 0 || is_datagram_pair(m, i, &other);
         int sender = m->far[i] >= 0 ? m->far[i] : by_pair ? m->fds[other] : sender_find(m, &u->queue[k], &made, e);
         if (sender < 0 || sockbufs_widen(sender, u->sndbuf, u->rcvbuf, e) < 0 ||
-            message_send(sender, &u->queue[k], by_pair ? NULL : u, e) < 0)
+            message_send(m, sender, &u->queue[k], by_pair ? NULL : u, e) < 0)
             return -1;
     }
     return 0;
@@ -284,7 +287,7 @@ static int stream_send(struct making *m, size_t i, struct err *e)
     if (sockbufs_widen(sender, 4 * total, u->rcvbuf, e) < 0)
         return -1;
     for (size_t k = 0; k < u->queue_count; k++)
-        if (message_send(sender, &u->queue[k], NULL, e) < 0)
+        if (message_send(m, sender, &u->queue[k], NULL, e) < 0)
             return -1;
     return 0;
 }

@@ -12,7 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum operation { MAKE_PAIR, MAKE_CONNECT, MAKE_LISTEN };
+enum operation { MAKE_PAIR, MAKE_CONNECT, MAKE_LISTEN, MAKE_SEND };
 
 /* In memory that the helper shares: its answer comes back here. */
 struct order {
@@ -20,6 +20,8 @@ struct order {
     int type, fd, backlog, fds[2];
     struct sockaddr_un address;
     socklen_t len;
+    const struct msghdr *message; /* the helper has a copy of our memory */
+    struct ucred *creds;
     int result, number;
 };
 
@@ -40,6 +42,10 @@ static void order_do(struct order *o)
         break;
     case MAKE_LISTEN:
         o->result = listen(o->fd, o->backlog);
+        break;
+    case MAKE_SEND:
+        o->creds->pid = getpid();
+        o->result = (int)sendmsg(o->fd, o->message, MSG_DONTWAIT | MSG_NOSIGNAL);
         break;
     }
     o->number = errno;
@@ -110,4 +116,9 @@ int maker_connect(const struct maker *m, int fd, const void *address, size_t len
 int maker_listen(const struct maker *m, int fd, int backlog)
 {
     return order_run(m, &(struct order){.operation = MAKE_LISTEN, .fd = fd, .backlog = backlog}, NULL);
+}
+
+int maker_send(const struct maker *m, int fd, const struct msghdr *message, struct ucred *creds)
+{
+    return order_run(m, &(struct order){.operation = MAKE_SEND, .fd = fd, .message = message, .creds = creds}, NULL);
 }

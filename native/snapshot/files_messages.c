@@ -1,5 +1,6 @@
 /* See files_messages.h. */
 #include "files_messages.h"
+#include "inner_creds.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -12,7 +13,8 @@
 struct peeking {
     const struct saving *v;
     const struct source *src;
-    bool stream, zero_ends;
+    size_t stream;           /* bytes of it, 0: messages */
+    bool zero_ends;
     struct buf room;         /* cap bytes to receive into */
     int offset;              /* of the next message in the queue */
 };
@@ -48,6 +50,12 @@ static int control_parse(const struct peeking *p, struct msghdr *header, struct 
     return rights ? source_busy(p->v, p->src, e, "a Unix socket with %zu descriptors on their way (SCM_RIGHTS)", rights) : 0;
 }
 
+static int sender_find(const struct peeking *p, struct peeked *m, int at, struct err *e)
+{
+    m->inner_pid = inner_sender(p->v->s->pod, p->src->fd, at, m->creds.pid);
+    return peek_off_set(p->src->fd, p->offset, e);
+}
+
 /* 1: a message, 0: no more. */
 static int message_next(struct peeking *p, struct peeked *m, struct sockaddr_storage *from, struct err *e)
 {
@@ -66,7 +74,7 @@ static int message_next(struct peeking *p, struct peeked *m, struct sockaddr_sto
             return -1;
         if ((size_t)n <= p->room.cap) {
             p->offset += (int)n;
-            return 1;
+            return m->has_creds && sender_find(p, m, p->offset - (int)n, e) < 0 ? -1 : 1;
         }
         p->room.data = xrealloc(p->room.data, 1, (size_t)n);
         p->room.cap = (size_t)n;
@@ -92,7 +100,7 @@ static bool is_empty(const struct source *src)
     return poll(&state, 1, 0) >= 0 && !(state.revents & POLLIN);
 }
 
-int messages_peek(const struct saving *v, const struct source *src, bool stream, bool zero_ends,
+int messages_peek(const struct saving *v, const struct source *src, size_t stream, bool zero_ends,
                   int (*fn)(void *ctx, const struct peeked *m, struct err *e), void *ctx, struct err *e)
 {
     int before = -1;
@@ -102,7 +110,7 @@ int messages_peek(const struct saving *v, const struct source *src, bool stream,
     struct peeking p = {.v = v, .src = src, .stream = stream, .zero_ends = zero_ends,
                         .room = {xcalloc(1, FIRST_BUFFER_BYTES), 0, FIRST_BUFFER_BYTES}};
     int result = peek_begin(v, src, &before, &len, e);
-    for (int more = 1; result == 0 && more;) {
+    for (int more = 1; result == 0 && more && (!stream || (size_t)p.offset < stream);) {
         struct sockaddr_storage from = {0};
         struct peeked m;
         more = message_next(&p, &m, &from, e);

@@ -34,13 +34,13 @@ static bool option_is_set(int fd, int level, int name)
 /* Of a connected socket: a datagram before was refused. Which error it was nobody can look at without taking it away; it is nearly always this one. */
 static int error_save(const struct saving *v, const struct source *src, struct udp_socket *u, struct err *e)
 {
-    struct pollfd state = {.fd = src->fd};
+    struct pollfd state = {.fd = src->fd, .events = POLLIN};
     if (poll(&state, 1, 0) < 0)
         return err_errno(e, "state of a UDP socket");
     if (!(state.revents & POLLERR))
         return 0;
-    if (!u->connected || option_is_set(src->fd, IPPROTO_IP, IP_RECVERR) || option_is_set(src->fd, IPPROTO_IPV6, IPV6_RECVERR))
-        return source_busy(v, src, e, "a UDP socket with notices in its error queue that were not read yet");
+    if (!u->connected || state.revents & POLLIN || option_is_set(src->fd, IPPROTO_IP, IP_RECVERR) || option_is_set(src->fd, IPPROTO_IPV6, IPV6_RECVERR))
+        return source_busy(v, src, e, "a UDP socket with an error and messages that were not read yet");
     u->error = ECONNREFUSED;
     source_warn(v, src, "udp", "the error of a UDP socket, not read yet, comes back as ECONNREFUSED");
     return 0;
@@ -74,5 +74,5 @@ int udp_save(struct saving *v, struct source *src, struct err *e)
         return -1;
     if (u->bound && !d)
         return source_refuse(v, src, e, "a UDP socket of another network namespace");
-    return messages_peek(v, src, false, false, datagram_add, u, e);
+    return messages_peek(v, src, 0, false, datagram_add, u, e);
 }

@@ -14,6 +14,7 @@
 
 #include "../kernel/tcpstate.h" /* Unix sockets borrow the numbers of TCP's states */
 #include "files_messages.h"
+#include "inner_creds.h"
 
 /* ---- names */
 static bool node_stat(const struct view *view, const char *dir, const char *name, struct stat *st)
@@ -131,13 +132,13 @@ static int peer_save(const struct saving *v, const struct source *src, const str
 }
 
 /* Whose credentials SO_PEERCRED shows: of the maker of the other side, of a listener itself. */
-static void makers_save(const struct source *src, struct unix_socket *u)
+static void makers_save(const struct saving *v, const struct source *src, struct unix_socket *u)
 {
     struct ucred creds = {0};
     socklen_t len = sizeof creds;
     if (getsockopt(src->fd, SOL_SOCKET, SO_PEERCRED, &creds, &len) < 0 || creds.pid <= 0)
         return;
-    u->peer_pid = pid_inside(creds.pid);
+    u->peer_pid = inner_peer(v->s->pod, src->fd, creds.pid);
     u->peer_uid = creds.uid;
     u->peer_gid = creds.gid;
 }
@@ -157,7 +158,7 @@ static int message_add(void *ctx, const struct peeked *m, struct err *e)
         bytes_set(&message->address, m->from, m->from_len);
     if (m->has_creds) {
         message->has_creds = 1;
-        message->pid = pid_inside(m->creds.pid);
+        message->pid = m->inner_pid;
         message->uid = m->creds.uid;
         message->gid = m->creds.gid;
     }
@@ -181,7 +182,7 @@ static int queue_save(const struct saving *v, const struct source *src, struct u
         return 0;
     if (stream && u->state == TCP_CLOSE)
         return 0;
-    if (messages_peek(v, src, stream, u->shutdown & TCP_SHUT_RECEIVE, message_add, &ctx, e) < 0)
+    if (messages_peek(v, src, stream ? (size_t)waiting : 0, u->shutdown & TCP_SHUT_RECEIVE, message_add, &ctx, e) < 0)
         return -1;
     if (stream && queue_bytes(u) != (size_t)waiting)
         return source_refuse(v, src, e, "a Unix socket with data that cannot be looked at (%zu of %d bytes)", queue_bytes(u), waiting);
@@ -196,7 +197,7 @@ static int error_save(const struct saving *v, const struct source *src, struct u
         return err_errno(e, "state of a Unix socket");
     if (!(state.revents & POLLERR))
         return 0;
-    if (u->type == SOCK_DGRAM || u->peer || u->state != TCP_ESTABLISHED)
+    if (u->type != SOCK_STREAM || u->peer || u->state != TCP_ESTABLISHED)
         return source_busy(v, src, e, "a Unix socket with an error that was not read yet");
     u->error = ECONNRESET;
     return 0;
@@ -214,7 +215,7 @@ int unix_save(struct saving *v, struct source *src, struct err *e)
     u->state = d->state;
     u->shutdown = d->shutdown;
     u->backlog = d->state == TCP_LISTEN ? d->send_len : 0;
-    makers_save(src, u);
+    makers_save(v, src, u);
     if (name_save(v, src, d, u, e) < 0 || peer_save(v, src, d, u, e) < 0 ||
         sockbufs_save(src->fd, &u->sndbuf, &u->rcvbuf, &u->buf_lock, e) < 0 || error_save(v, src, u, e) < 0)
         return -1;
