@@ -1,6 +1,6 @@
 /* Who is at the other end of Unix sockets: SO_PEERCRED of pairs, connections and listeners made by different processes, credentials of messages
  * that wait, from parent and child; a connection whose other side went away without reading all (an error that nobody has read).
- * COVERAGE: SO_PEERCRED and SCM_CREDENTIALS | captured | of living processes; a message of one that has ended shows process 1
+ * COVERAGE: SO_PEERCRED and SCM_CREDENTIALS | captured | also of processes that have ended meanwhile
  * COVERAGE: Unix socket with an error that was not read | captured | */
 #include <errno.h>
 #include <poll.h>
