@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Every victim in every mode: `matrix.py` runs all cells and writes docs/coverage-matrix.md, `matrix.py --sample SECONDS [--seed N]` a seeded choice
-of them, `matrix.py VICTIM…` the rows of these, `--mode NAME` one column. TAP; victims and cells are counted at the end.
+of them, `matrix.py VICTIM…` the rows of these, `--mode NAME` one column. TAP; victims and cells are counted at the end. With `--record FILE` cells
+that are in the file are not run again, so that a run which was cut short can go on.
 
 A cell is whole when the victim verifies itself in the end, and refused when the engine names what the victim's source declares for that
 mode (`MATRIX: <mode> refused <words>`); everything else is a failure. Modes are functions of a trial and a generator of random numbers
@@ -9,6 +10,7 @@ that answer with what went wrong, or nothing. Nothing is left behind."""
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
 import random
@@ -17,7 +19,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import matrix_elsewhere
@@ -112,17 +114,29 @@ def all_victims() -> list[str]:
     return [p.stem for p in sorted((HERE / "victims").glob("*.c"))]
 
 
-def run_cells(cells: list[Cell], seed: int, seconds: float) -> list[Cell]:
+def recorded(record: Path | None) -> dict[tuple[str, str], Cell]:
+    if record is None or not record.exists():
+        return {}
+    cells = [Cell(**json.loads(line)) for line in record.read_text().splitlines()]
+    return {(cell.victim, cell.mode): cell for cell in cells}
+
+
+def run_cells(cells: list[Cell], seed: int, seconds: float, record: Path | None) -> list[Cell]:
     """The cells in order, as many as can be started within the time."""
     end, place = time.monotonic() + seconds, Path(f"/var/tmp/clusteros-matrix-{os.getpid()}")  # /tmp is another one inside a pod
     place.mkdir(mode=0o755)
-    done: list[Cell] = []
+    done, before = [], recorded(record)
     try:
-        for cell in cells:
+        for wanted in cells:
             if time.monotonic() > end:
                 break
-            shutil.copy(BUILD / cell.victim, place)
-            run_cell(cell, place, seed)
+            cell = before.get((wanted.victim, wanted.mode), wanted)
+            if cell is wanted:
+                shutil.copy(BUILD / cell.victim, place)
+                run_cell(cell, place, seed)
+                if record:
+                    with record.open("a") as out:
+                        out.write(json.dumps(asdict(cell)) + "\n")
             done.append(cell)
             ok(cell.good, sentence(cell), cell.result)
     finally:
@@ -162,13 +176,14 @@ def main() -> int:
     parser.add_argument("--mode", choices=sorted(MODES), action="append")
     parser.add_argument("--sample", type=float, metavar="SECONDS")
     parser.add_argument("--seed", type=int, default=int(time.time()))
+    parser.add_argument("--record", type=Path, metavar="FILE")
     choice = parser.parse_args()
     cells = [Cell(v, m) for v in choice.victims or all_victims() for m in choice.mode or MODES]
     if choice.sample:
         cells = [c for c in cells if c.mode != "once"]  # t_victims.py runs those
         random.Random(choice.seed).shuffle(cells)
     print(f"# seed {choice.seed}, engine {native('version').stdout.decode().strip()}", flush=True)
-    done = run_cells(cells, choice.seed, choice.sample or float("inf"))
+    done = run_cells(cells, choice.seed, choice.sample or float("inf"), choice.record)
     print(f"# {counts(done)}", flush=True)
     if not (choice.sample or choice.victims or choice.mode):
         write_result(done, choice.seed)
