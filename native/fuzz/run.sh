@@ -3,16 +3,17 @@
 # to build/fuzz/TARGET, a crash to build/fuzz/TARGET-*; what should stay is copied into fuzz/corpus by hand. Needs clang.
 set -eu
 cd "$(dirname "$0")/.."
-target=${1:?"a target: codec, manifest, pack, chunk, stream or tree"} seconds=${2:-60}
+target=${1:?"a target of fuzz/targets.h, such as codec or fdinfo"} seconds=${2:-60}
 mkdir -p "build/fuzz/$target"
 flags=(-g -O1 -std=gnu17 -D_GNU_SOURCE -I. -fno-strict-aliasing -Wno-format-zero-length -fsanitize=fuzzer-no-link,address,undefined)
 objects=()
-for source in base/*.c image/*.c store/*.c vendor/lz4/lz4.c; do
+for source in base/*.c image/*.c store/*.c kernel/*.c pod/*.c snapshot/*.c restore/*.c kernel/*.S vendor/*/*.c; do
     object=build/fuzz/${source//\//_}.o
     objects+=("$object")
     [ "$object" -nt "$source" ] || clang "${flags[@]}" -c -o "$object" "$source"
 done
-clang "${flags[@]}" -fsanitize=fuzzer -DTARGET="fuzz_$target" -o "build/fuzz/fuzz_$target" fuzz/libfuzzer.c "${objects[@]}" -lpthread
+wraps=(-Wl,--wrap={io_slurp,io_slurpf,io_mkdirs,mount,recv})
+clang "${flags[@]}" "${wraps[@]}" -fsanitize=fuzzer -DTARGET="fuzz_$target" -o "build/fuzz/fuzz_$target" fuzz/libfuzzer.c "${objects[@]}" -lpthread
 "build/fuzz/fuzz_$target" -max_total_time="$seconds" -max_len=20000 -rss_limit_mb=2048 -print_final_stats=1 \
     -artifact_prefix="build/fuzz/$target-" "build/fuzz/$target" "fuzz/corpus/$target" &
 fuzzer=$!

@@ -20,6 +20,7 @@
 struct target {
     const char *name;
     void (*run)(const uint8_t *data, size_t len);
+    uint64_t rounds; /* in every test run */
 };
 
 static inline int fuzz_file(const uint8_t *data, size_t len)
@@ -29,6 +30,8 @@ static inline int fuzz_file(const uint8_t *data, size_t len)
     CHECK(fd >= 0 && (len == 0 || io_pwrite_all(fd, data, len, 0, &e) == 0));
     return fd;
 }
+
+#include "targets_proc.h"
 
 /* ---- codec: what decodes must survive all uses, and encode to the same bytes from then on */
 static inline void fuzz_image_use(const struct image *image)
@@ -252,6 +255,8 @@ static inline void fuzz_tree(const uint8_t *data, size_t len)
 }
 
 static const struct target fuzz_targets[] = {
-    {"codec", fuzz_codec}, {"manifest", fuzz_manifest}, {"pack", fuzz_pack},
-    {"chunk", fuzz_chunk}, {"stream", fuzz_stream},     {"tree", fuzz_tree},
+    {"codec", fuzz_codec, 20000},       {"manifest", fuzz_manifest, 20000}, {"pack", fuzz_pack, 20000},     {"chunk", fuzz_chunk, 20000},
+    {"stream", fuzz_stream, 20000},     {"tree", fuzz_tree, 300},           {"status", fuzz_status, 20000}, {"stat", fuzz_stat, 20000},
+    {"maps", fuzz_maps, 20000},         {"children", fuzz_children, 2000},  {"mounts", fuzz_mounts, 5000},  {"diag", fuzz_diag, 5000},
+    {"fdinfo", fuzz_fdinfo, 5000},      {"igmp", fuzz_igmp, 20000},
 };

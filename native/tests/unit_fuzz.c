@@ -222,7 +222,7 @@ int main(int argc, char **argv)
     seed_begin();
     atexit(fuzz_stream_end);
     for (size_t i = 0; i < ARRAY_LENGTH(fuzz_targets); i++) {
-        uint64_t many = rounds ? strtoull(rounds, NULL, 10) : strcmp(fuzz_targets[i].name, "tree") ? 20000 : 300;
+        uint64_t many = rounds ? strtoull(rounds, NULL, 10) : fuzz_targets[i].rounds;
         target_fuzz(&fuzz_targets[i], many);
     }
     return done_testing();

@@ -8,7 +8,8 @@
  * COVERAGE: CPU time used so far (times, getrusage, CPU-time clocks and their timers) | differs | counted from zero in the new process
  * COVERAGE: page fault, context switch and I/O counts of a process | differs | counted from zero in the new process
  * COVERAGE: start time of a process in /proc | differs | the moment of the restore
- * COVERAGE: kernel keyrings | differs | empty: the kernel lets nobody read a key of another */
+ * COVERAGE: kernel keyrings | differs | empty: the kernel lets nobody read a key of another
+ * MATRIX: rootless refused it has made itself unreadable (PR_SET_DUMPABLE) */
 #include <errno.h>
 #include <sys/mman.h>
 #include <sys/personality.h>
