@@ -9,8 +9,8 @@ struct doctor_probe {
     enum doctor_weight weight;
     int (*probe)(struct err *e);
 };
-extern const struct doctor_probe doctor_probes[], doctor_net_probes[];
-extern const size_t doctor_probe_count, doctor_net_probe_count;
+extern const struct doctor_probe doctor_probes[], doctor_net_probes[], doctor_rights_probes[];
+extern const size_t doctor_probe_count, doctor_net_probe_count, doctor_rights_probe_count;
 
 /* Run a probe in a child; 0, or -1 with its reason. */
 MUST_CHECK int doctor_try(const struct doctor_probe *probe, struct err *e);

@@ -20,6 +20,7 @@
 #define IPPROTO_MPTCP 262
 #endif
 #define DIAG_BUFFER_BYTES (64u * 1024)
+#define ERRNO_MAX 4095
 
 int netns_socket(pid_t pid, int family, int type, int protocol, struct err *e)
 {
@@ -67,7 +68,7 @@ static void unix_attribute(struct diag_unix *u, const struct rtattr *a)
         break;
     }
     case UNIX_DIAG_PEER:
-        memcpy(&u->peer, data, sizeof u->peer);
+        memcpy(&u->peer, data, len < sizeof u->peer ? 0 : sizeof u->peer);
         break;
     case UNIX_DIAG_ICONS:
         pending_add(u, data, len / sizeof(uint32_t));
@@ -82,7 +83,7 @@ static void unix_attribute(struct diag_unix *u, const struct rtattr *a)
         break;
     }
     case UNIX_DIAG_SHUTDOWN:
-        memcpy(&u->shutdown, data, 1);
+        memcpy(&u->shutdown, data, len < 1 ? 0 : 1);
         break;
     default:
         break;
@@ -92,6 +93,8 @@ static void unix_attribute(struct diag_unix *u, const struct rtattr *a)
 static void unix_answer(struct diag *d, const struct nlmsghdr *m)
 {
     const struct unix_diag_msg *msg = NLMSG_DATA(m);
+    if (m->nlmsg_len < NLMSG_LENGTH(sizeof *msg))
+        return;
     struct diag_unix *u = LIST_ADD(d, unixes);
     *u = (struct diag_unix){.ino = msg->udiag_ino, .type = msg->udiag_type, .state = msg->udiag_state};
     unsigned left = m->nlmsg_len - (unsigned)NLMSG_LENGTH(sizeof *msg);
@@ -102,6 +105,8 @@ static void unix_answer(struct diag *d, const struct nlmsghdr *m)
 static void inet_answer(struct diag *d, const struct nlmsghdr *m)
 {
     const struct inet_diag_msg *msg = NLMSG_DATA(m);
+    if (m->nlmsg_len < NLMSG_LENGTH(sizeof *msg))
+        return;
     struct diag_inet *s = LIST_ADD(d, inets);
     *s = (struct diag_inet){.ino = msg->idiag_inode, .family = msg->idiag_family, .state = msg->idiag_state,
                             .receive_len = msg->idiag_rqueue, .send_len = msg->idiag_wqueue,
@@ -111,7 +116,7 @@ static void inet_answer(struct diag *d, const struct nlmsghdr *m)
     unsigned left = m->nlmsg_len - (unsigned)NLMSG_LENGTH(sizeof *msg);
     for (const struct rtattr *a = (const void *)(msg + 1); RTA_OK(a, left); a = RTA_NEXT(a, left)) {
         if (a->rta_type == INET_DIAG_SHUTDOWN)
-            memcpy(&s->shutdown, RTA_DATA(a), 1);
+            memcpy(&s->shutdown, RTA_DATA(a), RTA_PAYLOAD(a) < 1 ? 0 : 1);
         s->has_keys |= a->rta_type == INET_DIAG_MD5SIG;
     }
 }
@@ -119,6 +124,8 @@ static void inet_answer(struct diag *d, const struct nlmsghdr *m)
 static void netlink_answer(struct diag *d, const struct nlmsghdr *m)
 {
     const struct netlink_diag_msg *msg = NLMSG_DATA(m);
+    if (m->nlmsg_len < NLMSG_LENGTH(sizeof *msg))
+        return;
     *(uint32_t *)list_add((void **)&d->others, &d->others_count, sizeof(uint32_t)) = msg->ndiag_ino;
 }
 
@@ -132,6 +139,8 @@ static int diag_messages(struct diag *d, char *data, size_t len, answer_fn answe
             return 0;
         if (m->nlmsg_type == NLMSG_ERROR) {
             const struct nlmsgerr *answered = NLMSG_DATA(m);
+            if (m->nlmsg_len < NLMSG_LENGTH(sizeof *answered) || answered->error > 0 || answered->error < -ERRNO_MAX)
+                return err_set(e, E_OS, "list sockets: the kernel's answer is not as expected");
             errno = -answered->error;
             return errno == ENOENT || errno == 0 ? 0 : err_errno(e, "list sockets");
         }

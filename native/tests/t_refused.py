@@ -62,6 +62,20 @@ def said(out: Path) -> dict[int, list[str]]:
     return {int(words[1]): words[2:] for words in lines}
 
 
+def check_words(lab: Lab, answer: dict[str, object]) -> None:
+    """The same answer in words, for the pod and for one of its processes by this machine's number."""
+    first = answer["obstacles"][0]  # type: ignore[index]
+    outer = last(native("pid", "--pod", lab.pod("odd"), first["pid"], "--inside"))["pid"]
+    told = native("check", lab.pod("odd"))
+    lines = told.stdout.decode().splitlines()
+    good = told.returncode == 69 and len(lines) == 1 + len(answer["obstacles"]) and all(o["words"] in told.stdout.decode() for o in answer["obstacles"])  # type: ignore
+    ok(good, "check POD says it in words, a line each", told.stdout)
+    told = native("check", outer)
+    mine = [line for line in told.stdout.decode().splitlines()[1:] if line.startswith(f"  process {first['pid']} (python3, {outer} on this machine)")]
+    ok(told.returncode == 69 and len(mine) >= 1 and "other processes of the pod" in told.stdout.decode(), "check PID says what concerns that process", told.stdout)
+    ok(last(native("check", os.getpid())).get("code") == "NO_INPUT", "check of a process in no pod says so")
+
+
 def check_all(lab: Lab, rows: list[tuple[str, str, str]], options: tuple[object, ...]) -> None:
     out = lab.dir / "out"
     body = BODY.replace("{rows!r}", repr([code for _, _, code in rows]))
@@ -76,6 +90,7 @@ def check_all(lab: Lab, rows: list[tuple[str, str, str]], options: tuple[object,
             continue
         found = [o for o in answer.get("obstacles", []) if words in o["words"] and o["pid"] >= int(pid)]
         ok(bool(found) and answer.get("checkpointable") is False, f"check names: {thing}", [o for o in answer.get("obstacles", []) if str(o["pid"]) == pid] or answer)
+    check_words(lab, answer)
     taken = last(native("snapshot", "--pod", lab.pod("odd"), "--image", lab.dir / "image"))
     ok(taken.get("code") == "UNSUPPORTED" and not (lab.dir / "image" / "manifest").exists(), "snapshot refuses the pod", taken)
     again = last(native("check", "--pod", lab.pod("odd")))

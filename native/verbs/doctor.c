@@ -1,4 +1,5 @@
 /* native doctor: what this kernel and these privileges allow, in plain words or as JSON. */
+#include <fcntl.h>
 #include <stdio.h>
 #include <sys/utsname.h>
 #include <unistd.h>
@@ -28,6 +29,25 @@ static void probe_tell(struct tally *t, const struct doctor_probe *p)
         printf("  NO   %s: %s\n       so: %s\n", p->words, why.message, p->without);
 }
 
+/* Root of a user namespace is called root as well. */
+static const char *who(void)
+{
+    AUTO_BUF struct buf map = {0};
+    struct err ignored;
+    unsigned long inside = 1, outside = 1, count = 0;
+    if (geteuid() != 0)
+        return "as an ordinary user";
+    if (io_slurp(AT_FDCWD, "/proc/self/uid_map", &map, 4096, &ignored) < 0 || sscanf((char *)map.data, "%lu %lu %lu", &inside, &outside, &count) != 3)
+        return "as root";
+    return inside == 0 && outside == 0 && count == UINT32_MAX ? "as root of the machine" : "as an ordinary user, root of a user namespace";
+}
+
+static void probes_tell(struct tally *t, const struct doctor_probe *probes, size_t count)
+{
+    for (size_t k = 0; k < count; k++)
+        probe_tell(t, &probes[k]);
+}
+
 static int run(int argc, char **argv, struct err *e)
 {
     struct tally t = {0};
@@ -39,16 +59,20 @@ static int run(int argc, char **argv, struct err *e)
     if (uname(&system) < 0)
         return err_errno(e, "uname");
     if (!t.as_json)
-        printf("%s %s on %s, %s\n", system.sysname, system.release, system.machine, geteuid() == 0 ? "as root" : "as an ordinary user");
+        printf("%s %s on %s, %s\n", system.sysname, system.release, system.machine, who());
+    if (!t.as_json && geteuid() != 0)
+        printf("(an ordinary user works inside a user namespace: unshare --user --map-root-user --mount native ...)\n");
     fflush(stdout);
-    for (size_t k = 0; k < doctor_probe_count; k++)
-        probe_tell(&t, &doctor_probes[k]);
-    for (size_t k = 0; k < doctor_net_probe_count; k++)
-        probe_tell(&t, &doctor_net_probes[k]);
+    probes_tell(&t, doctor_probes, doctor_probe_count);
+    probes_tell(&t, doctor_net_probes, doctor_net_probe_count);
+    if (!t.as_json)
+        printf("The kernel, and rights that only root of a machine has:\n");
+    fflush(stdout);
+    probes_tell(&t, doctor_rights_probes, doctor_rights_probe_count);
     buf_add(&t.json, "", 1);
     if (t.as_json)
-        output_event("done", "\"kernel\":\"%s\",\"machine\":\"%s\",\"uid\":%u,\"missing\":%zu,\"reduced\":%zu,\"probes\":[%s]", system.release, system.machine,
-                     geteuid(), t.missing, t.reduced, (char *)t.json.data);
+        output_event("done", "\"kernel\":\"%s\",\"machine\":\"%s\",\"uid\":%u,\"as\":\"%s\",\"missing\":%zu,\"reduced\":%zu,\"probes\":[%s]", system.release, system.machine,
+                     geteuid(), who(), t.missing, t.reduced, (char *)t.json.data);
     else
         printf("%zu things that pods and snapshots need are missing here, %zu more would be good to have.\n", t.missing, t.reduced);
     buf_free(&t.json);
