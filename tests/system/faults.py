@@ -82,6 +82,7 @@ FRONT: dict[str, Callable[[Lab], None]] = {
     "scheduler": lambda lab: kill_program(lab, "scheduler"),
     "control": lambda lab: kill_program(lab, "control"),
     "node services": kill_node_services,
+    "database": lambda lab: kill_program(lab, "postgres"),
     "redis": lambda lab: kill_program(lab, "redis"),
     "redis content": flush_redis,
 }
