@@ -13,6 +13,8 @@ import time
 import xmlrpc.client
 from pathlib import Path
 
+import psycopg
+
 from clusteros.lab import embedded, supervise
 from clusteros.lab.layout import FRONT_ADDRESS, FRONT_PORT, REPOSITORY, Lab
 
@@ -42,31 +44,49 @@ def _start(supervisor: object, name: str) -> None:
             raise
 
 
-def main() -> None:
-    """Prepare the database and start the rest."""
-    lab = Lab(Path(sys.argv[1]))
+def _wait_for_postgres(lab: Lab) -> None:
     deadline = time.monotonic() + embedded.POSTGRES_START_TIMEOUT_S
     while not embedded._postgres_answers(lab.front / "postgres"):
         if time.monotonic() > deadline:
             raise SystemExit("PostgreSQL does not answer")
         time.sleep(0.05)
-    embedded.ensure_database(lab.front / "postgres")
-    _manage("migrate", "--no-input", "-v", "0")
-    if not lab.login_file.exists():  # a lab that starts again keeps its users and tokens
-        _write_private(lab.login_file, json.dumps(json.loads(_manage("bootstrap", "--json")), indent=1))
-    login = json.loads(lab.login_file.read_text())
+
+
+def _is_new(lab: Lab) -> bool:
+    """Nobody is known yet: a first start, or the database was lost."""
+    with psycopg.connect(embedded.postgres_url(lab.front / "postgres")) as connection:
+        row = connection.execute("SELECT count(*) FROM auth_user").fetchone()
+    return row is None or row[0] == 0
+
+
+def _invite(lab: Lab, token: str) -> None:
     for name in lab.node_names():
         state = lab.node_state(name)
         if lab.node(name).exists() or not (lab.directory / "destroyed" / name).exists():
             state.mkdir(parents=True, exist_ok=True)
-            join = {"url": f"http://{FRONT_ADDRESS}:{FRONT_PORT}", "token": login["join_token"]}
-            _write_private(state / "join.json", json.dumps(join))
+            _write_private(state / "join.json", json.dumps({"url": f"http://{FRONT_ADDRESS}:{FRONT_PORT}", "token": token}))
+
+
+def _start_all(lab: Lab, nodes: list[str]) -> None:
     supervisor = supervise.control(lab.socket)
-    for name in ("web", "scheduler", "control"):
+    for name in ("web", "scheduler", "control", *nodes):
         _start(supervisor, name)
-    for name in lab.node_names():
-        if lab.node_state(name).exists():
-            _start(supervisor, name)
+
+
+def main() -> None:
+    """Prepare the database and start the rest; a database that was lost is made anew from what the nodes keep."""
+    lab = Lab(Path(sys.argv[1]))
+    _wait_for_postgres(lab)
+    embedded.ensure_database(lab.front / "postgres")
+    _manage("migrate", "--no-input", "-v", "0")
+    new = _is_new(lab)
+    if new or not lab.login_file.exists():  # a lab that starts again keeps its users and tokens
+        _write_private(lab.login_file, json.dumps(json.loads(_manage("bootstrap", "--json")), indent=1))
+    _invite(lab, json.loads(lab.login_file.read_text())["join_token"])
+    nodes = [name for name in lab.node_names() if lab.node_state(name).exists()]
+    _start_all(lab, nodes)
+    if new and any((lab.node_state(name) / "certificates").exists() for name in nodes):
+        print(_manage("rebuild_record", "--nodes", str(len(nodes))))
 
 
 if __name__ == "__main__":

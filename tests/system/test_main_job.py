@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -176,3 +177,23 @@ def test_after_the_death_of_everything_every_complete_generation_can_be_rolled_b
         cluster.rollback(job.id, number)
         job.wait_running(epoch)
     assert job.checksum() == right
+
+
+def test_a_lost_database_is_made_anew_from_what_the_nodes_keep(
+    lab: Lab, cluster: Cluster, submit: Submit, expected: dict[int, str]
+) -> None:
+    right = last_line(submit, expected, ROUNDS)
+    job = submit(ROUNDS, name="survivor")
+    job.wait_running()
+    numbers = [job.take()["number"], job.take()["number"]]
+    lifecycle.down(lab)
+    shutil.rmtree(lab.front / "postgres")
+    lifecycle.up(lab, port=8190)
+    with Cluster(lifecycle.url_of(lab), lifecycle.read_login(lab)["admin"]["token"]) as anew:
+        job.cluster = anew
+        wait_for("the job held", lambda: job.get()["state"] == "held", 60)
+        assert (job.get()["name"], job.get()["owner"]) == ("survivor", "admin")
+        assert [g["number"] for g in job.generations()] == numbers
+        anew.rollback(job.id, numbers[0])
+        job.wait_running()
+        assert job.checksum() == right

@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 import httpx
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandParser
 
 from checkpoints.services.rebuilding import rebuild_from
 from clusteros.envelope import make_ticket
@@ -17,20 +17,42 @@ from nodes.models import Node
 
 TIMEOUT_S = 20.0
 ASKER = "front"
+JOIN_WAIT_S = 90.0
 
 
 class Command(BaseCommand):
     help = "Make the record of jobs and generations anew from the certificates on the nodes."
 
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--nodes", type=int, default=0, help=f"wait, at most {JOIN_WAIT_S:.0f} s, until so many nodes are up")
+
     def handle(self, *args: Any, **options: Any) -> None:
+        deadline = time.monotonic() + (JOIN_WAIT_S if options["nodes"] else 0)
+        _wait_for_nodes(options["nodes"], deadline)
         found: dict[str, list[Any]] = {}
         for node in Node.objects.exclude(state="lost"):
             try:
-                found[node.name] = _certificates_of(node)
+                found[node.name] = _ask(node, deadline)
             except (httpx.HTTPError, ValueError) as error:
                 self.stderr.write(f"{node.name} was not asked: {error}")
         counts = rebuild_from(found)
         self.stdout.write(json.dumps({"nodes": sorted(found), **counts}))
+
+
+def _wait_for_nodes(wanted: int, deadline: float) -> None:
+    while Node.objects.filter(state="up").count() < wanted and time.monotonic() < deadline:
+        time.sleep(0.5)
+
+
+def _ask(node: Node, deadline: float) -> list[Any]:
+    """A node that has only just joined may not serve its store yet."""
+    while True:
+        try:
+            return _certificates_of(node)
+        except httpx.TransportError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)
 
 
 def _certificates_of(node: Node) -> list[Any]:
