@@ -138,7 +138,7 @@ static int open_all(const struct restore_options *o, struct image *image, struct
     struct digest digest;
     AUTO_FREE char *own = xasprintf("%s/store", o->image);
     if (image_read(o->image, image, &digest, e) < 0 || owner_check(o, image, e) < 0 || image_validate(image, e) < 0 ||
-        image_host_check(image, e) < 0 || births_plan(image, &r->births, e) < 0)
+        image_host_check(image, e) < 0 || image_outside_check(image, o->refuse_changed, e) < 0 || births_plan(image, &r->births, e) < 0)
         return err_wrap(e, "image %s", o->image);
     if (store_open(o->store ? o->store : own, false, &r->store, e) < 0)
         return -1;

@@ -51,5 +51,6 @@ struct restore_options {
     const char *image, *store, *pod, *net, *hostname, *hosts, *lower, *stdout_path, *stderr_path, *cpus;
     uint64_t uid, gid, mem_bytes; /* UINT64_MAX: as in the image; else the image must say the same uid and gid */
     bool barrier;
+    bool refuse_changed;          /* --files refuse */
 };
 MUST_CHECK int restore_image(const struct restore_options *options, struct err *e);

@@ -14,17 +14,16 @@
 
 static int identity_save(struct source *src, struct err *e)
 {
-    AUTO_CLOSE int fd = source_reopen(src->fd, O_RDONLY, e);
-    if (fd < 0)
-        return -1;
     struct file *file = src->file;
     file->size = (uint64_t)src->facts.st.st_size;
+    AUTO_CLOSE int fd = source_reopen(src->fd, O_RDONLY, e);
+    if (fd < 0)
+        return file->outside ? 0 : -1; /* storage of others may deny root: then the size must do */
     file->prefix_len = file->size < PREFIX_BYTES ? file->size : PREFIX_BYTES;
     AUTO_FREE uint8_t *data = xcalloc(1, file->prefix_len + 1);
     if (io_pread_all(fd, data, file->prefix_len, 0, e) < 0)
         return -1;
     sha256_of(data, file->prefix_len, &file->prefix_digest);
-    file->host_part = 1;
     return 0;
 }
 
@@ -144,7 +143,9 @@ int file_save(struct saving *v, struct source *src, struct err *e)
         return removed_save(v, src);
     if (src->kind == FILE_DIRECTORY && src->facts.offset && !(src->facts.flags & O_PATH))
         return position_save(v, src, e);
-    if (src->kind == FILE_REGULAR && view_in_host_part(&v->view, &src->facts))
-        return identity_save(src, e);
-    return 0;
+    if (src->kind != FILE_REGULAR)
+        return 0;
+    src->file->host_part = view_in_host_part(&v->view, &src->facts);
+    src->file->outside = view_is_outside(&src->facts);
+    return src->file->host_part || src->file->outside ? identity_save(src, e) : 0;
 }

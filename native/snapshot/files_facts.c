@@ -88,6 +88,15 @@ bool view_in_host_part(const struct view *v, const struct facts *f)
     return fstatat(v->upper, f->link + 1, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(st.st_mode);
 }
 
+bool view_is_outside(const struct facts *f)
+{
+    static const char *const places[] = {"/tmp/", "/dev/", "/run/"};
+    bool own = false;
+    for (size_t i = 0; i < ARRAY_LENGTH(places) && f->fs_type == TMPFS_MAGIC; i++)
+        own |= !strncmp(f->link, places[i], strlen(places[i]));
+    return !own && f->fs_type != OVERLAYFS_SUPER_MAGIC;
+}
+
 uint64_t pid_inside(pid_t pid)
 {
     struct err e;

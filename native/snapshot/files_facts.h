@@ -50,5 +50,7 @@ bool view_path_is(const struct view *v, const char *path, const struct stat *st)
 char *view_find_name(const struct view *v, const struct stat *st);
 /* The file lies in the host's part of the root: in no captured tree. */
 bool view_in_host_part(const struct view *v, const struct facts *f);
+/* It lies in none of the captured trees and not in the host's part of the root: on a file system that the machine has mounted. */
+bool view_is_outside(const struct facts *f);
 /* The pid of a process inside the pod; 0 if it is gone. */
 uint64_t pid_inside(pid_t pid);

@@ -3,12 +3,15 @@
 file is another, every mapping shows what it showed, every path what it showed.
 
 COVERAGE: mapped host file that the job changed meanwhile | captured | the mapping keeps what it showed, like an unlinked file
+COVERAGE: open file on a file system that no image carries (mounted home, shared storage) | differs | its content stays as it is; a change since the snapshot is told, or refused (native restore --files refuse)
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -46,7 +49,71 @@ def verified(lab: Lab, pod: str, out: Path) -> str:
     return "" if answer.get("exit_status") == 0 and out.read_text().endswith("OK\n") else f"{answer} {out.read_text()}"
 
 
+OUTSIDE = """
+import os, signal, sys, threading
+asked = threading.Event()
+signal.signal(signal.SIGUSR1, lambda *_: asked.set())
+log, data = open(sys.argv[1] + "/log", "a"), open(sys.argv[1] + "/data")
+log.write("before\\n"); log.flush(); data.read(3)
+print("ready", flush=True)
+while not asked.wait(0.01): pass
+log.write("after\\n"); log.flush(); assert data.read(3) in ("456", "xyz")
+print("OK", flush=True)
+"""
+
+
+def warnings(result: subprocess.CompletedProcess[bytes]) -> str:
+    lines = [json.loads(line) for line in result.stdout.decode().splitlines()]
+    return " / ".join(line["message"] for line in lines if line["event"] == "warn")
+
+
+def outside(place: Path) -> None:
+    """In a mount namespace of its own: `place` is a file system of its own below the root, like a mounted home."""
+    (place / "data").write_text("123456")
+    (place / "log").touch()
+    for path in (place, place / "data", place / "log"):
+        os.chown(path, 1000, 1000)
+    with Lab() as lab:
+        out, image, store = lab.dir / "out", lab.dir / "image", lab.dir / "store"
+        files = ("--stdout", out, "--stderr", out)
+        last(native("run", "--pod", lab.pod("one"), "--uid", 1000, "--gid", 1000, *files, "--", "/usr/bin/python3", "-c", OUTSIDE, place))
+        ok(until(lambda: "ready" in out.read_text()), "a job has files open that no image carries", out.read_text())
+        answer = last(native("snapshot", "--pod", lab.pod("one"), "--image", image, "--store", store, "--then", "kill"))
+        ok(answer["event"] == "done", "it is captured", answer)
+        lab.wait("one")
+        restore = ("restore", "--image", image, "--store", store, *files, "--pod")
+        result = native(*restore, lab.pod("two"), "--files", "refuse")
+        why = warnings(result) or verified(lab, "two", out)
+        ok(not why, "nothing has changed: it comes back and says nothing", why or result.stdout)
+        (place / "data").write_text("uvwxyz")
+        answer = last(native(*restore, lab.pod("three"), "--files", "refuse"))
+        ok(answer.get("exit") == 69 and "since the snapshot" in answer["message"], "changed files refuse a restore that is asked to", answer)
+        out.write_text("")
+        said = warnings(native(*restore, lab.pod("four")))
+        why = verified(lab, "four", out)
+        ok("log, which no image carries, has grown" in said and "data, which no image carries, has another content" in said and not why,
+           "else they are told, and it comes back", (said, why))
+
+
+def mounted() -> None:
+    place = Path(f"/home/clusteros-test-{os.getpid()}")
+    place.mkdir(mode=0o755)
+    try:
+        result = subprocess.run(["unshare", "-m", sys.executable, __file__, "--outside", str(place)], capture_output=True, text=True)
+        for line in result.stdout.splitlines():
+            if line.startswith(("ok ", "not ok ")):
+                ok(line.startswith("ok "), line.partition(" - ")[2], result.stdout + result.stderr)
+        ok("1.." in result.stdout, "the file system of its own was there", result.stdout + result.stderr)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
 def main() -> int:
+    if sys.argv[1:2] == ["--outside"]:
+        subprocess.run(["mount", "--bind", sys.argv[2], sys.argv[2]], check=True)
+        outside(Path(sys.argv[2]))
+        return finish()
+    mounted()
     place = Path(f"/var/tmp/clusteros-host-{os.getpid()}")
     place.mkdir(mode=0o755)
     data = place / "data"

@@ -1,5 +1,6 @@
 /* native restore: a new pod from an image; returns when it runs. */
 #include <signal.h>
+#include <string.h>
 
 #include "../restore/restore.h"
 #include "verbs.h"
@@ -8,6 +9,7 @@ int verb_restore(int argc, char **argv)
 {
     struct err e = {0};
     struct restore_options o = {.uid = UINT64_MAX, .gid = UINT64_MAX, .mem_bytes = UINT64_MAX};
+    const char *files = "keep";
     bool lazy = false;
     int rest;
     const struct option_spec specs[] = {
@@ -24,6 +26,7 @@ int verb_restore(int argc, char **argv)
         {"mem", 'u', &o.mem_bytes, false, "memory limit, instead of the image's"},
         {"uid", 'u', &o.uid, false, "refuse an image of another user"},
         {"gid", 'u', &o.gid, false, "refuse an image of another group"},
+        {"files", 's', &files, false, "keep (the default) or refuse: open files that no image carries and that have changed"},
         {"lazy", 'b', &lazy, false, "not there yet"},
         {"barrier", 'b', &o.barrier, false, "print ready and wait for go (or abort)"},
     };
@@ -34,6 +37,9 @@ int verb_restore(int argc, char **argv)
         result = err_set(&e, E_USAGE, "'%s' is not an option (see --help)", argv[rest]);
     if (result == 0 && lazy)
         result = err_set(&e, E_UNSUPPORTED, "--lazy is not there yet");
+    if (result == 0 && strcmp(files, "keep") != 0 && strcmp(files, "refuse") != 0)
+        result = err_set(&e, E_USAGE, "--files is keep or refuse, not '%s'", files);
+    o.refuse_changed = strcmp(files, "refuse") == 0;
     if (result == 0) {
         output_event("hello", "\"verb\":\"restore\"");
         result = restore_image(&o, &e);
