@@ -190,6 +190,26 @@ static int window_set(int fd, const struct tcp_socket *t, struct err *e)
     return setsockopt(fd, IPPROTO_TCP, TCP_REPAIR_WINDOW, &window, sizeof window) < 0 ? err_errno(e, "TCP window") : 0;
 }
 
+/* The kernel cut segments to the smallest when it connected in repair mode, and would leave it at that: setting IP options, those that it has or
+ * none, makes it look again, now that it knows the other side's segment size and window. */
+static int segments_size(int fd, const struct tcp_socket *t, struct err *e)
+{
+    struct sockaddr_in6 v6 = {0};
+    const struct sockopt *found = NULL;
+    memcpy(&v6, t->remote.data, t->remote.len < sizeof v6 ? t->remote.len : sizeof v6);
+    if (t->family == AF_INET6 && !IN6_IS_ADDR_V4MAPPED(&v6.sin6_addr)) { /* a byte is no option, but counts as a change */
+        if (setsockopt(fd, IPPROTO_IPV6, IPV6_2292PKTOPTIONS, "", 1) < 0 || setsockopt(fd, IPPROTO_IPV6, IPV6_2292PKTOPTIONS, NULL, 0) < 0)
+            return err_errno(e, "size of TCP segments");
+        return 0;
+    }
+    for (size_t i = 0; i < t->options_count; i++)
+        if (t->options[i].level == IPPROTO_IP && t->options[i].name == IP_OPTIONS)
+            found = &t->options[i];
+    if (setsockopt(fd, IPPROTO_IP, IP_OPTIONS, found ? found->value.data : NULL, found ? (socklen_t)found->value.len : 0) < 0)
+        return err_errno(e, "size of TCP segments");
+    return 0;
+}
+
 static int connection_finish(const struct restore *r, int fd, const struct tcp_socket *t, struct err *e)
 {
     size_t arrived = arrived_bytes(r, t), len = t->send_queue.len;
@@ -199,6 +219,7 @@ static int connection_finish(const struct restore *r, int fd, const struct tcp_s
     int leave = t->shutdown & TCP_SHUT_RECEIVE ? TCP_REPAIR_OFF_NO_WP : TCP_REPAIR_OFF;
     if (tcp_int(fd, TCP_REPAIR_QUEUE, TCP_SEND_QUEUE, "select a TCP queue", e) < 0 ||
         queue_put(fd, data + arrived, len - arrived - unsent, "TCP send queue", e) < 0 || window_set(fd, t, e) < 0 ||
+        segments_size(fd, t, e) < 0 ||
         tcp_int(fd, TCP_REPAIR_QUEUE, TCP_NO_QUEUE, "select a TCP queue", e) < 0 ||
         tcp_int(fd, TCP_REPAIR, leave, "leave TCP repair mode", e) < 0 || tcp_reuse_set(fd, t, e) < 0 ||
         queue_put(fd, data + len - unsent, unsent, "TCP data not sent yet", e) < 0 ||
