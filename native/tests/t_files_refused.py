@@ -11,6 +11,7 @@ COVERAGE: vsock | refused | a socket to the virtual machine's host (vsock)
 COVERAGE: packet sockets (got from another namespace) | refused | a packet socket
 COVERAGE: sockets of another network namespace | refused | a socket of another network namespace
 COVERAGE: directory notifications (F_NOTIFY) | refused | a directory with notifications by signal (F_NOTIFY)
+COVERAGE: leases (F_SETLEASE) | refused | a lease (F_SETLEASE)
 COVERAGE: System V semaphores with SEM_UNDO | refused | it may have used System V semaphores with SEM_UNDO
 COVERAGE: Multipath TCP connections | refused | a connection of Multipath TCP
 COVERAGE: TCP with ECN | refused | a TCP connection that negotiated ECN
@@ -92,6 +93,9 @@ CASES = [
 signal.signal(signal.SIGIO, lambda *_: told.set()); told = threading.Event()
 f = os.open("/tmp", os.O_RDONLY); fcntl.fcntl(f, fcntl.F_NOTIFY, fcntl.DN_CREATE)
 def verify(): open("/tmp/new", "w"); assert told.wait(5)"""),
+    Case("lease", "a lease (F_SETLEASE)", """
+f = os.open("/tmp/leased", os.O_RDWR | os.O_CREAT); fcntl.fcntl(f, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+def verify(): assert fcntl.fcntl(f, fcntl.F_GETLEASE) == fcntl.F_WRLCK"""),
     Case("undo", "it may have used System V semaphores with SEM_UNDO", """
 s = syscall(64, 0, 1, 0o600); syscall(65, s, struct.pack("hhh", 0, 1, 0x1000), 1)
 def verify(): assert syscall(66, s, 0, 12, 0) == 1"""),
