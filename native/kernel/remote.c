@@ -21,6 +21,8 @@
 
 int (*remote_journal)(const struct victim *v, const char *what, uint64_t address, uint64_t len, struct err *e);
 
+int (*remote_guard)(const struct victim *v, size_t thread, const struct remote_call *calls, size_t count, struct err *e);
+
 int victim_read(const struct victim *v, uint64_t address, void *out, size_t len, struct err *e)
 {
     if (io_pread_all(v->memfd, out, len, address, e) < 0)
@@ -39,6 +41,11 @@ int victim_getfd(const struct victim *v, int fd, struct err *e)
 {
     int copy = (int)syscall(SYS_pidfd_getfd, v->pidfd, fd, 0);
     return copy >= 0 ? copy : err_errno(e, "descriptor %d of process %d", fd, v->inner_pid);
+}
+
+static int guard(const struct victim *v, size_t thread, const struct remote_call *calls, size_t count, struct err *e)
+{
+    return remote_guard && !v->expendable ? remote_guard(v, thread, calls, count, e) : 0;
 }
 
 static int note(const struct victim *v, const char *what, uint64_t address, uint64_t len, struct err *e)
@@ -149,6 +156,10 @@ static int thread_put_back(struct victim *v, size_t thread, struct user_regs_str
 int remote_from_tail(struct victim *v, size_t thread, const uint64_t call[7], int64_t *ret, struct err *e)
 {
     AUTO_SNIPPET struct snippet c = {0};
+    struct remote_call same = {.nr = call[0]};
+    memcpy(same.args, call + 1, sizeof same.args);
+    if (guard(v, thread, &same, 1, e) < 0)
+        return -1;
     if ((!v->tail && remote_find_tail(v, e) < 0) || (!v->scratch && note(v, "tail", v->tail, v->tail_len, e) < 0))
         return -1;
     code_one(&c, v, thread, v->tail);
@@ -198,7 +209,7 @@ int remote_batch(struct victim *v, size_t thread, struct remote_call *calls, siz
                  struct err *e)
 {
     CHECK(count <= REMOTE_BATCH_MAX);
-    if (!v->scratch && scratch_make(v, thread, e) < 0)
+    if (guard(v, thread, calls, count, e) < 0 || (!v->scratch && scratch_make(v, thread, e) < 0))
         return -1;
     AUTO_SNIPPET struct snippet c = {0};
     code_batch(&c, v, thread, v->scratch);

@@ -39,6 +39,10 @@ struct victim {
 /* Called before something is done to a victim that must be undone if the engine dies (snapshot/stop.c journals it). */
 extern int (*remote_journal)(const struct victim *v, const char *what, uint64_t address, uint64_t len, struct err *e);
 
+/* Called before calls are made in a thread: whoever sets it may refuse what the thread would not survive if the tracer died meanwhile. */
+struct remote_call;
+extern int (*remote_guard)(const struct victim *v, size_t thread, const struct remote_call *calls, size_t count, struct err *e);
+
 /* ---- memory of the victim (through memfd; no pinning) */
 MUST_CHECK int victim_read(const struct victim *v, uint64_t address, void *out, size_t len, struct err *e);
 MUST_CHECK int victim_write(const struct victim *v, uint64_t address, const void *data, size_t len, struct err *e);

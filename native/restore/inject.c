@@ -68,7 +68,7 @@ static int victim_take(struct restore *r, size_t index, const struct newborn *al
     int gone = victim_stop(pid, v, e);
     if (gone)
         return gone < 0 ? -1 : err_set(e, E_OS, "process %lu ended", t->pid);
-    if (ptrace(PTRACE_SETOPTIONS, pid, NULL, (void *)(PTRACE_O_EXITKILL | PTRACE_O_TRACECLONE)) < 0)
+    if (ptrace(PTRACE_SETOPTIONS, pid, NULL, (void *)RESTORE_TRACED) < 0)
         return err_errno(e, "process %lu", t->pid);
     v->expendable = true;
     v->notify_signal = notify_choose(t);
@@ -156,7 +156,7 @@ static int victim_finish(void *ctx, size_t index, struct err *e)
     AUTO_FREE struct user_regs_struct *regs = xcalloc(v->thread_count + 1, sizeof *regs);
     if (!v->thread_count)
         return 0;
-    if (timers_load(v, t, e) < 0)
+    if (timers_load(v, t, e) < 0 || seccomp_load(v, t, e) < 0)
         return err_wrap(e, "process %lu", t->pid);
     for (size_t k = v->thread_count; k-- > 0;) /* the leader last: nothing is called in it afterwards but by remote_close */
         if (sleep_load(v, k, &t->threads[k], &regs[k], e) < 0)

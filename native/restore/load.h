@@ -1,5 +1,7 @@
 /* The parts of a restore that mirror snapshot/save.h, in the order in which they are called. */
 #pragma once
+#include <sys/ptrace.h>
+
 #include "restore.h"
 
 /* ---- before anything is made (validate.c): an image may only do what the pod's owner could do; numbers are checked before use */
@@ -43,6 +45,9 @@ MUST_CHECK int task_load(struct restore *r, struct victim *v, const struct task 
 MUST_CHECK int threads_make(struct victim *v, const struct task *task, struct err *e);
 /* What a thread told the kernel of itself; its rights go, those of the first thread after all others'. At most calls_max calls in a batch. */
 MUST_CHECK int thread_load(struct restore *r, struct victim *v, size_t index, const struct task *task, size_t calls_max, struct err *e);
+#define RESTORE_TRACED (PTRACE_O_EXITKILL | PTRACE_O_TRACECLONE)
+/* After all other calls in its threads. */
+MUST_CHECK int seccomp_load(struct victim *v, const struct task *task, struct err *e);
 /* A wait that was going on; `regs` are what the thread's registers shall be at the end (sleep_load.c). */
 MUST_CHECK int sleep_load(struct victim *v, size_t index, const struct thread *t, struct user_regs_struct *regs, struct err *e);
 MUST_CHECK int thread_last(struct victim *v, size_t index, const struct thread *t, const struct user_regs_struct *regs, struct err *e);

@@ -13,7 +13,6 @@
 #include "../kernel/trace.h"
 #include "load.h"
 
-#define TRACED (PTRACE_O_EXITKILL | PTRACE_O_TRACECLONE)
 #define RESTART_FIRST (-511) /* above all that mean "again" */
 #define RESTART_BLOCK (-516)
 
@@ -57,13 +56,14 @@ static int stop_await(pid_t tid, int request, int wanted, struct err *e)
 }
 
 /* At the entry of the call the interruption is asked for, so that it cannot come too early or too late. */
-static int call_interrupted(pid_t tid, struct err *e)
+static int call_interrupted(pid_t tid, bool filtered, struct err *e)
 {
-    if (ptrace(PTRACE_SETOPTIONS, tid, NULL, (void *)(TRACED | PTRACE_O_TRACESYSGOOD)) < 0)
+    long options = RESTORE_TRACED | (filtered ? PTRACE_O_SUSPEND_SECCOMP : 0);
+    if (ptrace(PTRACE_SETOPTIONS, tid, NULL, (void *)(options | PTRACE_O_TRACESYSGOOD)) < 0)
         return err_errno(e, "trace the calls of thread %d", tid);
     if (stop_await(tid, PTRACE_SYSCALL, 0, e) < 0 || trace_interrupt(tid, e) < 0 || stop_await(tid, PTRACE_CONT, PTRACE_EVENT_STOP, e) < 0)
         return -1;
-    return ptrace(PTRACE_SETOPTIONS, tid, NULL, (void *)TRACED) < 0 ? err_errno(e, "thread %d", tid) : 0;
+    return ptrace(PTRACE_SETOPTIONS, tid, NULL, (void *)options) < 0 ? err_errno(e, "thread %d", tid) : 0;
 }
 
 static void call_again(const struct thread *t, struct user_regs_struct *regs)
@@ -84,7 +84,7 @@ static int thread_sleep(struct victim *v, size_t index, const struct thread *t, 
     if (remote_put(v, 0, &begun, sizeof begun, &at, e) < 0)
         return -1;
     call_set(t, at, &r);
-    if (trace_regs_set(tid, &r, e) < 0 || call_interrupted(tid, e) < 0 || trace_regs_get(tid, &r, e) < 0)
+    if (trace_regs_set(tid, &r, e) < 0 || call_interrupted(tid, t->filters_count > 0, e) < 0 || trace_regs_get(tid, &r, e) < 0)
         return -1;
     if ((int64_t)r.rax == RESTART_BLOCK) {
         regs->orig_rax = t->restart_nr; /* it may have been restart_syscall, which is the same to the program */

@@ -12,9 +12,11 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "../kernel/filters.h"
 #include "../kernel/namespaces.h"
 #include "../kernel/netlock_hub.h"
 #include "../kernel/procfs.h"
+#include "seccomp_save.h"
 #include "sysv_save.h"
 #include "vfork.h"
 
@@ -110,8 +112,10 @@ static bool is_readable(pid_t pid)
 
 static void rights_check(const struct pod *pod, struct proc_status *s, uint64_t inner, struct refusals *out)
 {
-    if (s->seccomp == 1 || s->seccomp_filters > (pod->facts.io_uring_allowed ? 0u : 1u))
-        refuse(out, inner, -1, 0, "it has seccomp filters of its own");
+    if (s->seccomp == 1)
+        refuse(out, inner, -1, 0, "it is in the strict mode of seccomp");
+    else if (s->seccomp_filters > filters_of_pod(pod) && !filters_are_readable())
+        refuse(out, inner, -1, 0, "it has seccomp filters of its own, which only root can read");
     for (size_t k = 0; k < 4; k++)
         if (s->uid[k] != pod->facts.uid || s->gid[k] != pod->facts.gid) {
             refuse(out, inner, -1, 0, "it runs as another user or group than the pod");

@@ -13,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "../kernel/filters.h"
 #include "../kernel/procfs.h"
 #include "../kernel/trace.h"
 #include "vfork.h"
@@ -228,6 +229,8 @@ static int threads_settle(struct victim *v, struct err *e)
             trace_mask_get(t->tid, &t->sigmask, e) < 0)
             return -1;
         t->inner_tid = t->status.inner_pid;
+        if (t->status.seccomp_filters && filters_are_readable() && filters_suspend(t->tid, 0, e) < 0)
+            return -1;
         if (dispatches_itself(t->tid))
             return err_set(e, E_UNSUPPORTED, "thread %d takes its own system calls (PR_SET_SYSCALL_USER_DISPATCH)", t->inner_tid);
         if (k == 0)

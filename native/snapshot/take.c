@@ -17,6 +17,7 @@
 #include "copy_first.h"
 #include "cow.h"
 #include "save.h"
+#include "seccomp_save.h"
 #include "sleep_save.h"
 #include "stop.h"
 #include "sysv_save.h"
@@ -92,6 +93,7 @@ static int prepare(struct take *t, struct err *e)
     t->s.pod = &t->pod;
     journal_pod = &t->pod;
     remote_journal = injection_note;
+    seccomp_guard(&t->pod);
     if (t->options->then == THEN_STOP && pod_freezer_kind(&t->pod) == FREEZER_NONE)
         return err_set(e, E_UNSUPPORTED, "the pod has no cgroup: it cannot be left frozen");
     if (io_mkdirs(t->options->image, 0700, e) < 0 || store_open(t->options->store ? t->options->store : own, true, &t->s.store, e) < 0)
@@ -136,6 +138,8 @@ static bool copies_allowed(const struct take *t)
 static int copy_make(void *ctx, size_t k, struct err *e)
 {
     struct take *t = ctx;
+    if (t->s.victims[k].thread_count && t->s.victims[k].threads[0].status.seccomp_filters > filters_of_pod(&t->pod))
+        return 0; /* a copy would have to be made past its filters */
     return t->s.victims[k].thread_count && cow_make(&t->pod, &t->s.victims[k], &t->copies[k], e) < 0 ? -1 : 0;
 }
 

@@ -15,6 +15,7 @@
 #include "../kernel/trace.h"
 #include "check.h"
 #include "save.h"
+#include "seccomp_save.h"
 #include "sleep_save.h"
 #include "stop.h"
 
@@ -342,7 +343,7 @@ static int lane_save(void *ctx, size_t i, struct err *e)
     for (size_t k = l->number; k < v.thread_count; k += REMOTE_LANES) {
         struct thread *out = &l->s->image.tasks[l->process].threads[k];
         sleep_save(l->s, &v, &v.threads[k], out);
-        if (thread_save(&v, k, out, e) < 0)
+        if (seccomp_save(l->s->pod, &v.threads[k], out, e) < 0 || thread_save(&v, k, out, e) < 0)
             return err_wrap(e, "process %d", v.inner_pid);
     }
     return 0;
