@@ -110,6 +110,10 @@ def obstacle_words(obstacle: Any) -> str:
     where = f"process {obstacle['pid']}" if obstacle.get("pid") else ""
     if obstacle.get("fd") is not None and obstacle.get("fd", -1) >= 0:
         where += f", descriptor {obstacle['fd']}"
+    if obstacle.get("address"):
+        where += f", memory at {obstacle['address']:#x}"
+    if where and obstacle.get("pod") is not None:
+        where = f"pod {obstacle['pod']}, {where}"
     words = obstacle.get("words", "")
     return f"{words} ({where})" if where else words
 

@@ -198,7 +198,8 @@ def _take_listed(pod: Pod, report: dict[str, Any], sent_at: float) -> Pod:
     seen: dict[str, Any] = {"in_inventory": True, **({"seen_at": sent_at} if alive else {})}
     if pod.state == report["state"] and alive:
         Pod.objects.filter(pk=pod.pk).update(**figures_of(report), **seen)
-        if report.get("checkpointable") not in (None, pod.checkpointable):
+        known = (pod.checkpointable, pod.obstacles)
+        if report.get("checkpointable") is not None and (report["checkpointable"], report.get("obstacles") or []) != known:
             _note_checkpointable(pod.run)
         return pod
     with transaction.atomic():

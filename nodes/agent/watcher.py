@@ -72,7 +72,13 @@ class Watcher(threading.Thread):
         look.said = said
 
     def _check(self, record: PodRecord) -> None:
-        """Can it be checkpointed? An engine that cannot say leaves the answer open."""
+        """Can it be checkpointed? An engine that cannot say leaves the answer open; another answer than before is reported at once."""
+        before = (record.live.get("checkpointable"), record.live.get("obstacles"))
+        self._ask_check(record)
+        if (record.live.get("checkpointable"), record.live.get("obstacles")) != before:
+            pods.report(self._agent, record)
+
+    def _ask_check(self, record: PodRecord) -> None:
         try:
             answer = self._agent.engine.call("check", "--pod", record.pod_dir, timeout_s=CHECK_TIMEOUT_S)
         except EngineError as error:

@@ -132,6 +132,21 @@ def test_a_job_that_holds_what_cannot_be_captured_is_refused_by_name(nodes: Node
         take_generation(job)
 
 
+def test_reasons_follow_the_running_job(nodes: Nodes) -> None:
+    job = nodes.run_job()
+    pod = Pod.objects.filter(run__job=job).select_related("run", "node")[0]
+    key = str(pod.run_id), pod.index  # type: ignore[attr-defined]
+    for words in ("an io_uring", "a userfaultfd"):
+        nodes.pods[pod.node.name][key] |= {"checkpointable": False, "obstacles": [{"pid": 7, "fd": 4, "address": 0, "words": words}]}
+        nodes.heartbeat(pod.node.name)
+        job.refresh_from_db()
+        assert (job.checkpointable, [item["words"] for item in job.obstacles]) == (False, [words])
+    nodes.pods[pod.node.name][key] |= {"checkpointable": True, "obstacles": []}
+    nodes.heartbeat(pod.node.name)
+    job.refresh_from_db()
+    assert (job.checkpointable, job.obstacles) == (True, [])
+
+
 def test_a_node_lost_while_storing_fails_the_generation(nodes: Nodes) -> None:
     from nodes.services import get_node, lose_node
 

@@ -54,6 +54,18 @@ def test_a_command_that_is_not_there_is_a_clear_failure(node: TestNode) -> None:
     assert not node.pod_dir(body).exists()
 
 
+def test_what_stands_in_the_way_of_a_checkpoint_is_reported_and_so_is_its_end(node: TestNode) -> None:
+    hold = "import ctypes, os, sys; fd = ctypes.CDLL(None).syscall(323, 1 | 0o2000000); assert fd >= 0"
+    wait = "os.mkfifo('/tmp/gate'); open('/tmp/gate').read(); os.close(fd); os.execlp('sleep', 'sleep', '1000')"
+    body = run(node, "/usr/bin/python3", "-c", f"{hold}; {wait}")
+    refused = node.control.wait_report("pod", run=body["run"], checkpointable=False)
+    assert any("userfaultfd" in item["words"] and item["pid"] > 0 and item["fd"] >= 0 for item in refused["obstacles"])
+    node.native("exec", "--pod", str(node.pod_dir(body)), "--", "sh", "-c", "echo go > /tmp/gate")
+    again = node.control.wait_report("pod", run=body["run"], checkpointable=True)
+    assert again["obstacles"] == []
+    node.control.send("end_pod", name(body))
+
+
 def test_a_malformed_start_is_refused_by_its_field(node: TestNode) -> None:
     node.control.send("start_pod", body := start_body("true", uid=0))
     failed = node.control.wait_report("pod", run=body["run"], state="failed")

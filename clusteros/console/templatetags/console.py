@@ -105,12 +105,16 @@ def ran_for(job: Any) -> str:
 
 @register.filter
 def obstacle(value: Any) -> str:
-    """{pid, fd, words} as a sentence part."""
+    """{pid, fd, address, words, pod} as a sentence part."""
     if not isinstance(value, dict):
         return str(value)
     where = f"process {value['pid']}" if value.get("pid") else ""
     if isinstance(value.get("fd"), int) and value["fd"] >= 0:
         where = f"{where}, descriptor {value['fd']}".lstrip(", ")
+    if isinstance(value.get("address"), int) and value["address"] > 0:
+        where = f"{where}, memory at {value['address']:#x}".lstrip(", ")
+    if where and isinstance(value.get("pod"), int):
+        where = f"pod {value['pod']}, {where}"
     return f"{value.get('words', '')} ({where})" if where else str(value.get("words", ""))
 
 
