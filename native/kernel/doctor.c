@@ -1,6 +1,7 @@
 /* See doctor.h. Probes of processes, memory, mounts and control groups. Each runs in a child that may do what it likes to itself. */
 #include "doctor.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/sched.h>
@@ -9,6 +10,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
@@ -17,6 +19,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "../pod/pod.h"
@@ -26,6 +29,8 @@
 #ifndef UFFD_FEATURE_WP_ASYNC
 #define UFFD_FEATURE_WP_ASYNC (1 << 15)
 #endif
+#define TRIAL "clusteros-doctor-"
+#define TRIAL_SECONDS 60
 #define PAGEMAP_SCAN_REQUEST _IOWR('f', 16, struct pagemap_scan)
 struct pagemap_scan { /* struct pm_scan_arg of Linux 6.7 */
     uint64_t size, flags, start, end, walk_end, vec, vec_len, max_pages, category_inverted, category_mask, category_anyof_mask, return_mask;
@@ -161,12 +166,31 @@ static void directory_remove(const char *dir)
     }
 }
 
+/* A trial that was killed leaves its directory; whoever is at work on one holds its lock. */
+static void directories_sweep(const char *base)
+{
+    AUTO_DIR DIR *dir = opendir(base);
+    for (struct dirent *d; dir && (d = readdir(dir));) {
+        struct stat st;
+        if (strncmp(d->d_name, TRIAL, strlen(TRIAL)) != 0)
+            continue;
+        AUTO_FREE char *path = xasprintf("%s/%s", base, d->d_name);
+        AUTO_CLOSE int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (fd >= 0 && fstat(fd, &st) == 0 && st.st_uid == geteuid() && st.st_mtime + TRIAL_SECONDS < time(NULL) && flock(fd, LOCK_EX | LOCK_NB) == 0)
+            directory_remove(path);
+    }
+}
+
 static int probe_overlay(struct err *e)
 {
     const char *base = getenv("CLUSTEROS_NODE_STATE");
-    AUTO_FREE char *dir = xasprintf("%s/clusteros-doctor-XXXXXX", base && *base ? base : "/var/tmp");
+    AUTO_FREE char *dir = xasprintf("%s/" TRIAL "XXXXXX", base && *base ? base : "/var/tmp");
+    directories_sweep(base && *base ? base : "/var/tmp");
     if (!mkdtemp(dir))
         return err_errno(e, "make %s", dir);
+    AUTO_CLOSE int held = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (held < 0 || flock(held, LOCK_SH) < 0)
+        return err_errno(e, "lock %s", dir);
     pid_t pid = fork();
     int status;
     if (pid == 0)

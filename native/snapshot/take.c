@@ -23,6 +23,7 @@
 #include "sysv_save.h"
 
 #define CHECK_TRIES 10
+#define PROCESS_EXITING 0x4ul /* PF_EXITING of linux/sched.h */
 #define PATIENCE_NS 5000000000ul
 #define REAP_NS 1000000000ul
 
@@ -392,6 +393,18 @@ static int take(struct take *t, struct err *e)
     return 0;
 }
 
+/* A job that ends by itself while it is captured, or while its image is written, takes what we look at with it: that is what to say then. */
+static void ended_say(const struct take *t, struct err *e)
+{
+    struct err before = *e, gone;
+    struct proc_stat init = {0};
+    if (!t->s.pod || e->code == E_ABORTED)
+        return;
+    if (proc_stat_read(t->pod.init_pid, t->pod.init_pid, &init, &gone) < 0 || init.start_time != t->pod.init_start ||
+        init.flags & PROCESS_EXITING)
+        err_set(e, E_CONFLICT, "the pod has ended in the meantime (%s)", before.message);
+}
+
 int snapshot_take(const struct snapshot_options *options, struct err *e)
 {
     struct take t = {.options = options, .started_ns = clock_ns(CLOCK_MONOTONIC)};
@@ -401,6 +414,8 @@ int snapshot_take(const struct snapshot_options *options, struct err *e)
         *e = other;
         result = -1;
     }
+    if (result < 0)
+        ended_say(&t, e);
     copies_end(&t);
     sleepers_free(&t.sleepers);
     buf_free(&t.waits);

@@ -157,6 +157,18 @@ def refusals(lab: Lab) -> None:
     ok(not why, "the unchanged one comes back", why)
 
 
+def ends_meanwhile(lab: Lab) -> None:
+    """A job that ends by itself about when it is captured: the image is whole, or the answer says that the pod has ended."""
+    wrong = []
+    for number in range(10):
+        name = f"brief-{number}"
+        lab.run(name, "/bin/sh", "-c", f"sleep {0.02 + 0.015 * number:.3f}")
+        answer = last(native("snapshot", "--pod", lab.pod(name), "--image", lab.dir / f"{name}-image"))
+        if answer.get("event") != "done" and "has ended" not in str(answer) and answer.get("code") != "ABORTED":
+            wrong.append(answer)
+    ok(not wrong, "a pod that ends while it is captured is said to have ended", wrong)
+
+
 def restore_killed(lab: Lab, seed: int) -> None:
     t = loop(lab, "killed")
     t.start()
@@ -210,7 +222,7 @@ def main() -> int:
     try:
         with Lab() as lab:
             programs(lab, place)
-            for part in (frozen, exit_status, aborts, refusals):
+            for part in (frozen, exit_status, aborts, refusals, ends_meanwhile):
                 part(lab)
             restore_killed(lab, seed)
     finally:
