@@ -144,14 +144,20 @@ def run_cells(cells: list[Cell], seed: int, seconds: float, record: Path | None)
     return done
 
 
+def mark(cell: Cell | None) -> str:
+    if cell is None:
+        return "not run"
+    return cell.result if cell.good else "FAILED"
+
+
 def write_result(cells: list[Cell], seed: int) -> None:
-    marks = {"whole": "whole", "refused": "refused"}
-    rows = [f"| `{v}` | " + " | ".join(marks.get(c.result, "FAILED") for c in cells if c.victim == v) + " |" for v in all_victims()]
+    found = {(c.victim, c.mode): c for c in cells}
+    rows = [f"| `{v}` | " + " | ".join(mark(found.get((v, m))) for m in MODES) + " |" for v in all_victims()]
     words = [f"- **{name}**: {text}" for name, (text, _) in MODES.items()]
     lines = [
         "# The matrix: every victim in every mode",
         "",
-        f"Written by `make check-all` on Linux {platform.release()}, {platform.machine()}, seed {seed}: {counts(cells)}.",
+        f"Written by `native/tests/matrix.py` (`make check-all`) on Linux {platform.release()}, {platform.machine()}, seed {seed}: {counts(cells)}.",
         "A victim is a program that checks itself before and after (`native/tests/victims/`); *whole* means that it verified in the end,",
         "*refused* that the engine named what it cannot capture in that mode, as the victim's source declares.",
         "",
@@ -177,7 +183,11 @@ def main() -> int:
     parser.add_argument("--sample", type=float, metavar="SECONDS")
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--record", type=Path, metavar="FILE")
+    parser.add_argument("--write", action="store_true", help="docs/coverage-matrix.md from the record alone; nothing is run")
     choice = parser.parse_args()
+    if choice.write:
+        write_result(list(recorded(choice.record).values()), choice.seed)
+        return 0
     cells = [Cell(v, m) for v in choice.victims or all_victims() for m in choice.mode or MODES]
     if choice.sample:
         cells = [c for c in cells if c.mode != "once"]  # t_victims.py runs those
