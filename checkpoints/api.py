@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from django.http import HttpRequest
@@ -12,7 +13,9 @@ from checkpoints.json import full_job_json, generation_json, resume_json
 from checkpoints.models import Generation, Resume
 from clusteros.core.idempotency import answer_once
 from clusteros.core.paging import page
-from jobs.services import cancel_job, find_job
+from clusteros.core.problems import invalid
+from jobs.api import JobIn
+from jobs.services import cancel_job, copy_job, find_job
 
 router = Router(tags=["generations"])
 
@@ -22,6 +25,14 @@ class RollbackIn(Schema):
     placement: list[str] | dict[str, str] | None = None
     dry_run: bool = False
     safety: bool = True
+
+
+class CopyIn(JobIn):
+    """What shall be different; the rest is as it was. With `generation` the copy goes on from there, and only name,
+    nodes, walltime_s, interval_s, keep, files_policy, priority and hold can differ."""
+
+    generation: int | None = None
+    dry_run: bool = False
 
 
 class PinIn(Schema):
@@ -42,6 +53,29 @@ def cancel(request: HttpRequest, job_id: str) -> Any:
 def hold(request: HttpRequest, job_id: str) -> Any:
     """A running job is kept as a generation first and comes back from it when it is released."""
     return full_job_json(services.hold_job(find_job(request.user, job_id), acting_user=request.user))
+
+
+@router.post("/jobs/{job_id}/copy", response={200: dict, 201: dict})
+def copy(request: HttpRequest, job_id: str, payload: CopyIn) -> Any:
+    """The same job once more, from its start or from a generation; with dry_run only where it would run."""
+    found = find_job(request.user, job_id)
+    changes = _changes(payload)
+    if payload.generation is None:
+        if payload.dry_run:
+            raise invalid("dry_run", "for a copy from a generation; a copy from the start is a submission")
+        make = partial(copy_job, found, changes, acting_user=request.user)
+    else:
+        wanted = services.find_generation(found, payload.generation)
+        if payload.dry_run:
+            return Status(200, services.plan_copy(found, wanted, changes.get("nodes")).as_json() | {"dry_run": True})
+        make = partial(services.copy_from_generation, found, wanted, changes, acting_user=request.user)
+    return Status(201, answer_once(request, lambda: full_job_json(make())))
+
+
+def _changes(payload: CopyIn) -> dict[str, Any]:
+    """What the body names, 0 for interval and walltime meaning none."""
+    changes = payload.dict(exclude={"files", "generation", "dry_run"}, exclude_unset=True)
+    return changes | {name: changes[name] or None for name in ("interval_s", "walltime_s") if name in changes}
 
 
 @router.post("/jobs/{job_id}/generations", response={202: dict})

@@ -193,8 +193,9 @@ class Cluster:
     def resume(self, job: str) -> Job:
         return self._verb(job, "resume")
 
-    def copy(self, job: str, body: Mapping[str, Any]) -> Job:
-        return cast(Job, self.call("POST", _at("jobs", job, "copy"), body=dict(body)))
+    def copy(self, job: str, body: Mapping[str, Any], *, key: str = "") -> Job:
+        """A new job: `generation` in the body makes it grow from there, else it is the same once more from its start."""
+        return cast(Job, self.call("POST", _at("jobs", job, "copy"), body=dict(body), key=key or str(uuid.uuid4())))
 
     def _verb(self, job: str, verb: str) -> Job:
         return cast(Job, self.call("POST", _at("jobs", job, verb), body={}))

@@ -19,7 +19,7 @@ from clusteros.core.paging import page
 from clusteros.core.problems import invalid, not_found
 from jobs import services
 from jobs.blobs import READ_BYTES, open_blob
-from jobs.json import job_json, output_json, run_json
+from jobs.json import job_json, output_json, run_json, with_last_generations
 from jobs.models import JOB_GRAPH, Job, OutputFile, Run
 from jobs.services.logs import STREAMS
 from jobs.services.submit import DEFAULT_MEM_BYTES, JobRequest
@@ -59,10 +59,6 @@ class JobIn(Schema):
     hold: bool = False
 
 
-class CopyIn(JobIn):
-    """What shall be different; the rest is as it was."""
-
-
 class SignalIn(Schema):
     signal: str | int
 
@@ -92,7 +88,7 @@ def _decode(item: FileIn) -> bytes:
 
 
 def jobs_of(request: HttpRequest) -> QuerySet[Job]:
-    jobs = Job.objects.select_related("owner")
+    jobs = Job.objects.select_related("owner", "copied_from")
     return jobs if request.user.is_staff else jobs.filter(owner=request.user)  # type: ignore[union-attr, misc]
 
 
@@ -136,7 +132,7 @@ def jobs(
         rows = rows.filter(state__in=states)
     if owner:
         rows = rows.filter(owner__username=owner)
-    return page(rows, job_json, key="number", limit=limit, cursor=cursor)
+    return page(rows, None, key="number", limit=limit, cursor=cursor, all_as_json=with_last_generations)
 
 
 @router.post("/jobs/{job_id}/signal")
@@ -158,14 +154,6 @@ def suspend(request: HttpRequest, job_id: str) -> Any:
 @router.post("/jobs/{job_id}/resume")
 def resume(request: HttpRequest, job_id: str) -> Any:
     return job_json(services.thaw_job(services.find_job(request.user, job_id), acting_user=request.user))
-
-
-@router.post("/jobs/{job_id}/copy", response={201: dict})
-def copy(request: HttpRequest, job_id: str, payload: CopyIn) -> Any:
-    """The same job once more from its start; the body may change what was asked for."""
-    job = services.find_job(request.user, job_id)
-    changes = payload.dict(exclude={"files"}, exclude_unset=True)
-    return Status(201, job_json(services.copy_job(job, changes, acting_user=request.user)))
 
 
 @router.post("/jobs/{job_id}/exec")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime
 from typing import Any
 
+from django.db.models import Max, Q
+
 from jobs.models import Job, OutputFile, Pod, Run
 from jobs.services.placing import pod_ip
 
@@ -24,7 +26,25 @@ def job_json(job: Job) -> dict[str, Any]:
         "ended_at": text(job.ended_at), "exit_status": job.exit_status, "reason": job.reason,
         "waiting_because": job.waiting_because, "checkpointable": job.checkpointable, "obstacles": job.obstacles,
         "epoch": job.epoch, "restarts": job.restarts, "resume_from": job.resume_from,
+        "copied_from": _copied_from(job),
     }  # fmt: skip
+
+
+def _copied_from(job: Job) -> dict[str, Any] | None:
+    if job.copied_from is None:
+        return None
+    return {"job": job.copied_from.number, "generation": job.copied_generation}
+
+
+def with_last_generations(jobs: list[Job]) -> list[dict[str, Any]]:
+    """Each job of a page with its newest complete generation: two queries however many there are. (This app does not
+    know generations but by what refers to a job.)"""
+    complete = Q(generations__state="complete")
+    rows = Job.objects.filter(pk__in=[job.pk for job in jobs]).order_by().annotate(
+        newest=Max("generations__number", filter=complete), at=Max("generations__taken_at", filter=complete)
+    ).values_list("pk", "newest", "at")  # fmt: skip
+    found = {pk: {"number": number, "taken_at": text(at)} for pk, number, at in rows if number is not None}
+    return [job_json(job) | {"last_generation": found.get(job.pk)} for job in jobs]
 
 
 def run_json(run: Run) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Verbs about generations, by noun: taking.py (the cut and what is reported), replicas.py (who holds the images),
-keeping.py (pin, delete, retention), resuming.py (bringing a job back) with plans.py (where to, and what is lost),
-moving.py (hold, recovery, drain)."""
+keeping.py (pin, delete, retention), copying.py (jobs that grow from another's generation), resuming.py (bringing a job
+back) with plans.py (where to, and what is lost), moving.py (hold, recovery, drain)."""
 
+from checkpoints.services.copying import copy_from_generation, plan_copy
 from checkpoints.services.keeping import apply_retention, delete_generation, find_generation, pin_generation
 from checkpoints.services.moving import hold_job, migrate_job, recover_job
 from checkpoints.services.plans import plan_resume
@@ -16,7 +17,7 @@ from checkpoints.services.taking import (
 )
 
 __all__ = [
-    "apply_retention", "complete_generation", "decide_cut", "delete_generation", "fail_generation", "find_generation",
-    "hold_job", "migrate_job", "pin_generation", "plan_resume", "record_cut", "record_snapshot", "recover_job",
-    "resume_run", "take_generation",
+    "apply_retention", "complete_generation", "copy_from_generation", "decide_cut", "delete_generation",
+    "fail_generation", "find_generation", "hold_job", "migrate_job", "pin_generation", "plan_copy", "plan_resume",
+    "record_cut", "record_snapshot", "recover_job", "resume_run", "take_generation",
 ]  # fmt: skip

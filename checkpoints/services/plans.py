@@ -87,7 +87,7 @@ def plan_resume(job: Job, generation: Generation, placement: Any = None) -> Plan
         raise Problem("NO_ROOM", answer.words)
     run: Run | None = job.current_run
     plan = Plan(generation.number, answer)
-    plan.checks = [_check_images(generation), _check_nodes(answer)]
+    plan.checks = [check_images(generation), _check_nodes(answer)]
     if run is not None:
         plan.lost_s = _lost_s(run, generation)
         plan.lost_log_bytes = _lost_log_bytes(run, generation)
@@ -117,7 +117,7 @@ def _lost_log_bytes(run: Run, generation: Generation) -> int:
     return lost
 
 
-def _check_images(generation: Generation) -> dict[str, Any]:
+def check_images(generation: Generation) -> dict[str, Any]:
     missing = [s for s in generation.snapshots.all() if not holders(s.digest)]  # type: ignore[attr-defined]
     words = ", ".join(f"no node that is up holds the image of pod {s.pod}" for s in missing)
     return {"name": "images", "ok": not missing, "words": words or "every image is on a node that is up"}

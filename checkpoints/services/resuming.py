@@ -400,7 +400,8 @@ def _finish(resume: Resume, run: Run) -> None:
     move_if(run, "running", f"restored {took_s:.1f} s after it was asked for", started_at=now)
     due = now + datetime.timedelta(seconds=job.interval_s) if job.interval_s else None
     words = f"back at generation {run.from_generation} after {took_s:.1f} s"
-    move(job, "running", words, waiting_because="", resume_from=None, next_generation_at=due)
+    begun = job.started_at or now
+    move(job, "running", words, waiting_because="", resume_from=None, next_generation_at=due, started_at=begun)
     move(resume, "done", f"after {took_s:.1f} s", ended_at=now)
 
 

@@ -234,7 +234,7 @@ def complete_generation(generation: Generation) -> bool:
     figures = _figures(snapshots)
     move(generation, "complete", _size_words(figures), completed_at=timezone.now(), **figures)
     Job.objects.filter(pk=job.pk).update(restarts=0)
-    _certify(generation, snapshots)
+    certify(generation, snapshots)
     wake_scheduler()
     return True
 
@@ -252,7 +252,7 @@ def _size_words(figures: dict[str, Any]) -> str:
     return f"{figures['bytes'] / 1e6:.1f} MB, of these {figures['bytes_new'] / 1e6:.1f} new, pause {figures['pause_ms']:.0f} ms"
 
 
-def _certify(generation: Generation, snapshots: list[Snapshot]) -> None:
+def certify(generation: Generation, snapshots: list[Snapshot]) -> None:
     """The certificate goes to every node that holds a part: from them the record can be made anew."""
     certificate = make_certificate(generation, snapshots)
     Generation.objects.filter(pk=generation.pk).update(certificate=certificate)

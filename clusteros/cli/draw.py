@@ -202,10 +202,21 @@ def _generation_line(generation: Any) -> Text:
     return line
 
 
+def draw_copy_plan(plan: Any) -> None:
+    out.print(f"generation {plan['generation']}, {size_words(plan.get('bytes'))}, grows on beside its job")
+    if plan.get("waits"):
+        out.print(f"  [yellow]it would wait now[/yellow]: {escape(plan['waits'])}")
+    _draw_where(plan)
+
+
 def draw_plan(plan: Any) -> None:
     work, output = span_words(plan.get("lost_s")), size_words(plan.get("lost_log_bytes"))
     kept = "; the present is kept as a generation first" if plan.get("safety_generation") else ""
     out.print(f"undone by it: {work} of work, {output} of output{kept}")
+    _draw_where(plan)
+
+
+def _draw_where(plan: Any) -> None:
     for pod, node in sorted((plan.get("placement") or {}).items(), key=lambda each: int(each[0])):
         out.print(f"  pod {pod} on {escape(str(node))}")
     for check in plan.get("checks") or []:

@@ -201,14 +201,24 @@ def send_signal(
 
 def copy(
     job: JobArgument,
-    name: Annotated[str | None, typer.Option("--name", "-n")] = None,
+    generation: Annotated[int | None, typer.Option("--from", "-g", min=1, metavar="N", help="Grow from this generation.")] = None,
+    name: Annotated[str | None, typer.Option("--name", "-n", help="What to call the new job.")] = None,
+    node: Annotated[list[str] | None, typer.Option("--node", metavar="NAME", help="Where pod 0, 1, … shall run; again for more.")] = None,
+    held: Annotated[bool, typer.Option("--hold", help="It waits until it is released.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say where it would run (with --from).")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Submit the same job once more, from its start."""
+    """Make a new job from a job: the same once more from its start, or grown from one of its generations (--from)."""
     about(job)
+    wanted = {"generation": generation, "name": name, "nodes": node, "hold": held or None, "dry_run": dry_run or None}
     with cluster() as door:
-        made = door.copy(job, {"name": name} if name else {})
-    show(made, as_json, lambda said: out.print(f"job {said['number']} made from job {job}"))
+        made = door.copy(job, {key: value for key, value in wanted.items() if value is not None})
+    show(made, as_json, draw.draw_copy_plan if dry_run else lambda said: _draw_copy(job, generation, said))
+
+
+def _draw_copy(job: str, generation: int | None, made: Any) -> None:
+    number, of = made["number"], f"generation {generation} of job {job}" if generation else f"job {job}, from its start"
+    out.print(f"job {number} made from {of}; follow it:  clusteros logs -f {number}")
 
 
 def files(job: JobArgument, as_json: JsonFlag = False) -> None:

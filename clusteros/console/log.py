@@ -2,7 +2,8 @@
 brought back to a generation. What a rollback cut stays readable, dimmed.
 
 The cursor is the id of the last chunk shown. Ids are given before commit, so a chunk with a smaller id may appear
-later: like events_after, a fresh gap in the ids holds the cursor back until it is filled or surely empty.
+later: like events_after, a fresh gap in the ids holds the cursor back until it is filled or surely empty
+(core/settled.py).
 """
 
 from __future__ import annotations
@@ -13,15 +14,13 @@ from typing import Any
 from uuid import UUID
 
 from django.db.models.functions import Length
-from django.utils import timezone
 
+from clusteros.core.settled import settled_up_to
 from jobs.models import Job, LogChunk, Run
 from jobs.services.logs import Segment, segments
 
 FIRST_BYTES = 128 * 1024
 PAGE_CHUNKS = 400
-LOOK_AHEAD = 2000
-GAP_SETTLES_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -63,6 +62,7 @@ def read_tail(job: Job, after: int | None, last_run: str, at: int | None, pod: i
 
 
 def _first(chunks: Any) -> tuple[list[LogChunk], bool]:
+    chunks = chunks.filter(id__lte=settled_up_to(LogChunk.objects.all(), "recorded_at"))
     sizes = chunks.annotate(size=Length("data")).order_by("-id").values_list("id", "size")[:PAGE_CHUNKS]
     total, ids = 0, []
     for number, size in sizes:
@@ -75,18 +75,8 @@ def _first(chunks: Any) -> tuple[list[LogChunk], bool]:
 
 
 def _later(chunks: Any, after: int) -> list[LogChunk]:
-    settled = _settled_up_to(after)
+    settled = settled_up_to(LogChunk.objects.all(), "recorded_at")
     return list(chunks.filter(id__gt=after, id__lte=settled).order_by("id")[:PAGE_CHUNKS])
-
-
-def _settled_up_to(after: int) -> int:
-    """The id up to which no chunk can still appear."""
-    last, now = after, timezone.now()
-    for number, at in LogChunk.objects.filter(id__gt=after).order_by("id").values_list("id", "recorded_at")[:LOOK_AHEAD]:
-        if number != last + 1 and (now - at).total_seconds() < GAP_SETTLES_S:
-            break
-        last = number
-    return last
 
 
 def _pieces(
@@ -117,6 +107,8 @@ def _with_pods_named(pieces: list[Piece], at: int | None, pods: int) -> list[Pie
 def _mark_words(run: Run) -> str:
     if run.from_generation is None:
         return f"run {run.epoch}: started from the beginning"
+    if run.epoch == 1:  # only a copy begins with a generation
+        return f"grown from generation {run.from_generation}: what was printed before it stands in the log of the job it was copied from"
     return f"run {run.epoch}: back at generation {run.from_generation}; output after it, dimmed above, is kept as history"
 
 

@@ -6,18 +6,15 @@ Owns record_event and the reading side (events_after, as_json). Event ids are gi
 
 from __future__ import annotations
 
-import datetime
 import uuid
 from typing import Any
 
 from django.db import transaction
 from django.db.models import Q
-from django.utils import timezone
 
 from clusteros.core import live
 from clusteros.core.models import Event
-
-GAP_SETTLES_S = 2.0
+from clusteros.core.settled import settled_up_to
 
 
 def record_event(kind: str, words: str = "", **values: Any) -> Event:
@@ -38,25 +35,12 @@ def as_json(event: Event) -> dict[str, Any]:
 
 def events_after(after: int, *, owner_id: int | None, job: uuid.UUID | None = None, limit: int = 200) -> list[Event]:
     """Events with a greater id, oldest first; `owner_id` None sees all, else those of its jobs and of no job."""
-    newest = _settled_up_to(after, timezone.now(), limit)
-    found = Event.objects.filter(id__gt=after, id__lte=newest)
+    found = Event.objects.filter(id__gt=after, id__lte=settled_up_to(Event.objects.all(), "at"))
     if owner_id is not None:
         found = found.filter(Q(owner_id=owner_id) | Q(owner_id=None))
     if job is not None:
         found = found.filter(job=job)
     return list(found.order_by("id")[:limit])
-
-
-def _settled_up_to(after: int, now: datetime.datetime, limit: int) -> int:
-    """The id up to which no event can still appear that a reader would then have passed."""
-    rows = list(Event.objects.filter(id__gt=after).order_by("id").values_list("id", "at")[: limit * 5])
-    last = after
-    for number, at in rows:
-        gap = last not in (0, number - 1)
-        if gap and (now - at).total_seconds() < GAP_SETTLES_S:
-            break
-        last = number
-    return last
 
 
 def newest_id() -> int:

@@ -78,6 +78,9 @@ class Job(models.Model):
     """Recoveries since the last complete generation."""
     resume_from = models.IntegerField(null=True)
     resume_nodes = models.JSONField(default=dict)
+    copied_from = models.ForeignKey("self", null=True, on_delete=models.SET_NULL, related_name="copies")
+    copied_generation = models.IntegerField(null=True)
+    """With copied_from: the generation of that job from which this one grew; null for a copy from its start."""
     next_generation_at = models.DateTimeField(null=True)
 
     class Meta:

@@ -13,11 +13,11 @@ from django.db import transaction
 
 from clusteros.core.dispatch import wake_scheduler
 from clusteros.core.events import record_event
-from clusteros.core.problems import conflict, invalid
+from clusteros.core.problems import Problem, conflict, invalid
 from clusteros.core.states import lock, move
 from jobs.models import Job, Pod, Run
 from jobs.services.ending import finish_job
-from nodes.models import Command
+from nodes.models import Command, Node
 from nodes.outbox import ask
 
 MAX_ARGUMENTS = 1000
@@ -60,7 +60,28 @@ def suspend_job(job: Job, *, acting_user: Any = None) -> Job:
     lock(job)
     if job.state == "suspended":
         return job
+    if job.state == "running":
+        _refuse_without_freezer(job)
     return _freeze(job, "freeze_pod", ("running",), "job.suspend_asked", acting_user)
+
+
+def _refuse_without_freezer(job: Job) -> None:
+    """A node service of an ordinary user may have no control group that can freeze: known from its doctor."""
+    for pod in _pods(_living_run(job)):
+        probe = probe_of(pod.node, "freezer")
+        if probe is not None and not probe.get("ok"):
+            why = probe.get("reason") or "no control group with a freezer"
+            raise Problem(
+                "UNSUPPORTED", f"pod {pod.index} runs on {pod.node.name}, which cannot freeze it ({why}): "
+                f"job {job.number} cannot be suspended; a checkpoint and a later rollback give the same", pod=pod.index,
+            )  # fmt: skip
+
+
+def probe_of(node: Node, name: str) -> dict[str, Any] | None:
+    """What a node's doctor said about one of its probes, if it was heard."""
+    probes = node.doctor.get("probes") if isinstance(node.doctor, dict) else None
+    found = [p for p in probes or [] if isinstance(p, dict) and p.get("name") == name]
+    return found[0] if found else None
 
 
 @transaction.atomic

@@ -15,6 +15,7 @@ from django.db.models import Q
 
 from clusteros.core import live
 from clusteros.core.problems import invalid
+from clusteros.core.settled import settled_up_to
 from jobs.models import Job, LogChunk, Pod, Run
 from nodes.models import Node
 
@@ -85,9 +86,11 @@ def segments(job: Job, epoch: int | None = None) -> list[Segment]:
 def read_log(
     job: Job, *, after: int = 0, pod: int | None = None, stream: str | None = None, epoch: int | None = None
 ) -> tuple[list[dict[str, Any]], int]:
-    """(chunks in the order of their arrival with an id greater than `after`, the id to go on after)."""
+    """(chunks in the order of their arrival with an id greater than `after`, the id to go on after). A chunk that may
+    still appear with a smaller id is waited for."""
     ends = {s.run.pk: s for s in segments(job, epoch)}
-    chunks = LogChunk.objects.filter(run_id__in=ends, id__gt=after).order_by("id")
+    settled = settled_up_to(LogChunk.objects.all(), "recorded_at")
+    chunks = LogChunk.objects.filter(run_id__in=ends, id__gt=after, id__lte=settled).order_by("id")
     if pod is not None:
         chunks = chunks.filter(pod=pod)
     if stream is not None:

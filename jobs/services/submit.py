@@ -161,7 +161,7 @@ def _default_name(request: JobRequest) -> str:
 
 def find_job(user: Any, job_id: str) -> Job:
     """By UUID or number, if it is the user's (or the user is an administrator); else Problem NOT_FOUND."""
-    jobs = Job.objects.select_related("owner")
+    jobs = Job.objects.select_related("owner", "copied_from")
     if not user.is_staff:
         jobs = jobs.filter(owner=user)
     try:
@@ -174,9 +174,8 @@ def find_job(user: Any, job_id: str) -> Job:
     return found
 
 
-@transaction.atomic
-def copy_job(job: Job, changes: Mapping[str, Any], *, acting_user: Any = None) -> Job:
-    """The same job once more from its start, with `changes` to what was asked; files come along."""
+def asked_again(job: Job, changes: Mapping[str, Any]) -> JobRequest:
+    """What `job` was asked for, with `changes`; its files are not part of it."""
     values: dict[str, Any] = {
         name: getattr(job, name) for name in JobRequest.__dataclass_fields__ if hasattr(job, name) and name != "files"
     }
@@ -189,10 +188,23 @@ def copy_job(job: Job, changes: Mapping[str, Any], *, acting_user: Any = None) -
         values["script"] = ""
     if changes.get("script"):
         values["command"] = None
-    made = submit_job(job.owner, JobRequest(**values), acting_user=acting_user)
+    return JobRequest(**values)
+
+
+@transaction.atomic
+def copy_job(job: Job, changes: Mapping[str, Any], *, acting_user: Any = None) -> Job:
+    """The same job once more from its start, with `changes` to what was asked; files come along."""
+    made = submit_job(job.owner, asked_again(job, changes), acting_user=acting_user)
+    Job.objects.filter(pk=made.pk).update(copied_from=job)
+    made.copied_from = job
+    copy_files(job, made)
+    return made
+
+
+def copy_files(job: Job, made: Job) -> None:
+    """The files that came with `job`, but those that `made` has of that name."""
     for item in job.job_files.all():  # type: ignore[attr-defined]
         if not made.job_files.filter(path=item.path).exists():  # type: ignore[attr-defined]
             item.pk, item.job = None, made
             item._state.adding = True
             item.save()
-    return made
