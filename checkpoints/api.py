@@ -5,58 +5,43 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from django.http import HttpRequest
-from ninja import Router, Schema, Status
+from django.http import HttpRequest, HttpResponse
+from ninja import Router, Status
 
-from checkpoints import services
-from checkpoints.json import full_job_json, generation_json, resume_json
+from checkpoints import schemas, services
+from checkpoints.json import full_job_json, generation_json, generations_json, resume_json
 from checkpoints.models import Generation, Resume
+from clusteros.core.etags import require_match, tagged
 from clusteros.core.idempotency import answer_once
 from clusteros.core.paging import page
-from clusteros.core.problems import invalid
-from jobs.api import JobIn
+from clusteros.core.problems import invalid, not_found
+from clusteros.core.schemas import Page
 from jobs.services import cancel_job, copy_job, find_job
 
 router = Router(tags=["generations"])
 
 
-class RollbackIn(Schema):
-    generation: int
-    placement: list[str] | dict[str, str] | None = None
-    dry_run: bool = False
-    safety: bool = True
+@router.get("/jobs/{job_id}", response=schemas.FullJob)
+def job(request: HttpRequest, response: HttpResponse, job_id: str) -> Any:
+    """By number or id."""
+    return tagged(response, full_job_json(find_job(request.user, job_id)))
 
 
-class CopyIn(JobIn):
-    """What shall be different; the rest is as it was. With `generation` the copy goes on from there, and only name,
-    nodes, walltime_s, interval_s, keep, files_policy, priority and hold can differ."""
-
-    generation: int | None = None
-    dry_run: bool = False
-
-
-class PinIn(Schema):
-    pinned: bool
-
-
-@router.get("/jobs/{job_id}")
-def job(request: HttpRequest, job_id: str) -> Any:
-    return full_job_json(find_job(request.user, job_id))
-
-
-@router.delete("/jobs/{job_id}")
+@router.delete("/jobs/{job_id}", response=schemas.FullJob)
 def cancel(request: HttpRequest, job_id: str) -> Any:
+    """End it for good; its output and generations stay."""
+    require_match(request, full_job_json(find_job(request.user, job_id)))
     return full_job_json(cancel_job(find_job(request.user, job_id), acting_user=request.user))
 
 
-@router.post("/jobs/{job_id}/hold")
+@router.post("/jobs/{job_id}/hold", response=schemas.FullJob)
 def hold(request: HttpRequest, job_id: str) -> Any:
     """A running job is kept as a generation first and comes back from it when it is released."""
     return full_job_json(services.hold_job(find_job(request.user, job_id), acting_user=request.user))
 
 
-@router.post("/jobs/{job_id}/copy", response={200: dict, 201: dict})
-def copy(request: HttpRequest, job_id: str, payload: CopyIn) -> Any:
+@router.post("/jobs/{job_id}/copy", response={200: schemas.CopyPlanOut, 201: schemas.FullJob})
+def copy(request: HttpRequest, job_id: str, payload: schemas.CopyIn) -> Any:
     """The same job once more, from its start or from a generation; with dry_run only where it would run."""
     found = find_job(request.user, job_id)
     changes = _changes(payload)
@@ -72,13 +57,13 @@ def copy(request: HttpRequest, job_id: str, payload: CopyIn) -> Any:
     return Status(201, answer_once(request, lambda: full_job_json(make())))
 
 
-def _changes(payload: CopyIn) -> dict[str, Any]:
+def _changes(payload: schemas.CopyIn) -> dict[str, Any]:
     """What the body names, 0 for interval and walltime meaning none."""
     changes = payload.dict(exclude={"files", "generation", "dry_run"}, exclude_unset=True)
     return changes | {name: changes[name] or None for name in ("interval_s", "walltime_s") if name in changes}
 
 
-@router.post("/jobs/{job_id}/generations", response={202: dict})
+@router.post("/jobs/{job_id}/generations", response={202: schemas.GenerationOut})
 def take(request: HttpRequest, job_id: str) -> Any:
     """Begin a generation; it is complete when its state says so."""
     found = find_job(request.user, job_id)
@@ -89,37 +74,52 @@ def take(request: HttpRequest, job_id: str) -> Any:
     return Status(202, answer_once(request, effect))
 
 
-@router.get("/jobs/{job_id}/generations")
+@router.get("/jobs/{job_id}/generations", response=Page[schemas.GenerationOut])
 def generations(
-    request: HttpRequest, job_id: str, limit: int = 200, cursor: str | None = None, deleted: bool = False
+    request: HttpRequest, job_id: str, state: str | None = None, limit: int = 200, cursor: str | None = None, deleted: bool = False
 ) -> Any:
-    """Oldest first."""
+    """Oldest first; `parent` makes a tree of them."""
     rows = Generation.objects.select_related("parent").prefetch_related("snapshots")
     rows = rows.filter(job=find_job(request.user, job_id))
     if not deleted:
         rows = rows.exclude(state="deleted")
-    return page(rows, generation_json, key="number", limit=limit, cursor=cursor, newest_first=False)
+    if state:
+        rows = rows.filter(state__in=state.split(","))
+    return page(rows, None, key="number", limit=limit, cursor=cursor, newest_first=False, all_as_json=generations_json)
 
 
-@router.get("/jobs/{job_id}/generations/{number}")
-def generation(request: HttpRequest, job_id: str, number: int) -> Any:
-    return generation_json(services.find_generation(find_job(request.user, job_id), number), details=True)
-
-
-@router.patch("/jobs/{job_id}/generations/{number}")
-def pin(request: HttpRequest, job_id: str, number: int, payload: PinIn) -> Any:
+def _details(request: HttpRequest, job_id: str, number: int) -> tuple[Generation, dict[str, Any]]:
+    if not 0 < number < 1 << 31:
+        raise not_found(f"generation {number} of job {job_id[:40]}")
     found = services.find_generation(find_job(request.user, job_id), number)
-    return generation_json(services.pin_generation(found, payload.pinned, acting_user=request.user))
+    return found, generation_json(found, details=True)
 
 
-@router.delete("/jobs/{job_id}/generations/{number}")
+@router.get("/jobs/{job_id}/generations/{number}", response=schemas.GenerationDetails)
+def generation(request: HttpRequest, response: HttpResponse, job_id: str, number: int) -> Any:
+    """With its snapshots, one for each pod, and who holds them."""
+    return tagged(response, _details(request, job_id, number)[1])
+
+
+@router.patch("/jobs/{job_id}/generations/{number}", response=schemas.GenerationDetails)
+def pin(request: HttpRequest, response: HttpResponse, job_id: str, number: int, payload: schemas.PinIn) -> Any:
+    """A pinned generation is kept whatever retention says."""
+    found, present = _details(request, job_id, number)
+    require_match(request, present)
+    pinned = services.pin_generation(found, payload.pinned, acting_user=request.user)
+    return tagged(response, generation_json(pinned, details=True))
+
+
+@router.delete("/jobs/{job_id}/generations/{number}", response=schemas.GenerationDetails)
 def delete(request: HttpRequest, job_id: str, number: int) -> Any:
-    found = services.find_generation(find_job(request.user, job_id), number)
-    return generation_json(services.delete_generation(found, acting_user=request.user))
+    """Give it up for good; its images are removed where nobody else needs them."""
+    found, present = _details(request, job_id, number)
+    require_match(request, present)
+    return generation_json(services.delete_generation(found, acting_user=request.user), details=True)
 
 
-@router.post("/jobs/{job_id}/rollback", response={200: dict, 202: dict})
-def rollback(request: HttpRequest, job_id: str, payload: RollbackIn) -> Any:
+@router.post("/jobs/{job_id}/rollback", response={200: schemas.PlanOut, 202: schemas.BegunOut})
+def rollback(request: HttpRequest, job_id: str, payload: schemas.RollbackIn) -> Any:
     """Bring the job back to a generation. dry_run: only say where it would run and what would be lost."""
     found = find_job(request.user, job_id)
     wanted = services.find_generation(found, payload.generation)
@@ -137,8 +137,10 @@ def rollback(request: HttpRequest, job_id: str, payload: RollbackIn) -> Any:
     return Status(202, answer_once(request, effect))
 
 
-@router.get("/jobs/{job_id}/resumes")
+@router.get("/jobs/{job_id}/resumes", response=schemas.Resumes)
 def resumes(request: HttpRequest, job_id: str, limit: int = 100) -> Any:
     """The ways back that the job went: rollbacks, recoveries, migrations; oldest first."""
     rows = Resume.objects.select_related("generation", "safety", "run").filter(job=find_job(request.user, job_id))
+    if not 1 <= limit <= 500:
+        raise invalid("limit", "between 1 and 500")
     return {"items": [resume_json(row) for row in rows.order_by("asked_at")[:limit]], "next": None}

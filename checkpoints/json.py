@@ -4,43 +4,62 @@ from __future__ import annotations
 
 from typing import Any
 
-from checkpoints.models import RESUME_OPEN, Generation, Replica, Resume
+from checkpoints.models import RESUME_OPEN, Generation, Replica, Resume, Snapshot
 from jobs.json import job_json, text
 from jobs.models import Job
 
 
 def generation_json(generation: Generation, *, details: bool = False) -> dict[str, Any]:
-    answer = {
+    """`details`: with its snapshots and the nodes that hold each."""
+    digests = {s.digest for s in generation.snapshots.all() if s.digest}  # type: ignore[attr-defined]
+    copies = _holders(digests)
+    answer = _generation_json(generation, copies)
+    if details:
+        rows = generation.snapshots.select_related("node")  # type: ignore[attr-defined]
+        answer["snapshots"] = [_snapshot_json(row, copies) for row in rows]
+    return answer
+
+
+def generations_json(generations: list[Generation]) -> list[dict[str, Any]]:
+    """Those of a page, with their snapshots prefetched: one query more, however many there are."""
+    digests = {s.digest for each in generations for s in each.snapshots.all() if s.digest}  # type: ignore[attr-defined]
+    copies = _holders(digests)
+    return [_generation_json(each, copies) for each in generations]
+
+
+def _generation_json(generation: Generation, copies: dict[str, list[str]]) -> dict[str, Any]:
+    return {
         "id": str(generation.pk), "number": generation.number,
         "parent": generation.parent.number if generation.parent else None, "state": generation.state,
         "epoch": generation.epoch, "pinned": generation.pinned, "cause": generation.cause,
         "reason": generation.reason, "code": generation.code, "pause_ms": generation.pause_ms,
         "took_ms": generation.took_ms, "bytes": generation.bytes, "bytes_new": generation.bytes_new,
         "taken_at": text(generation.taken_at), "completed_at": text(generation.completed_at),
-        "warnings": generation.warnings, "replicas": _replicas(generation),
+        "warnings": generation.warnings, "replicas": _replicas(generation, copies),
     }  # fmt: skip
-    if details:
-        answer["snapshots"] = [
-            {
-                "pod": s.pod, "node": s.node.name, "state": s.state, "digest": s.digest, "bytes": s.bytes,
-                "bytes_new": s.bytes_new, "pause_ms": s.pause_ms, "took_ms": s.took_ms, "code": s.code,
-                "message": s.message, "log_marks": s.log_marks,
-            }
-            for s in generation.snapshots.select_related("node")  # type: ignore[attr-defined]
-        ]  # fmt: skip
-    return answer
 
 
-def _replicas(generation: Generation) -> int:
-    """How many nodes that are not lost hold it whole: the least of its images' numbers."""
-    digests = {s.digest for s in generation.snapshots.all() if s.digest}  # type: ignore[attr-defined]
-    if not digests or len(digests) < 1:
-        return 0
+def _snapshot_json(s: Snapshot, copies: dict[str, list[str]]) -> dict[str, Any]:
+    return {
+        "pod": s.pod, "node": s.node.name, "state": s.state, "digest": s.digest, "bytes": s.bytes,
+        "bytes_new": s.bytes_new, "pause_ms": s.pause_ms, "took_ms": s.took_ms, "code": s.code,
+        "message": s.message, "log_marks": s.log_marks, "replicas": sorted(copies.get(s.digest, [])),
+    }  # fmt: skip
+
+
+def _holders(digests: set[str]) -> dict[str, list[str]]:
+    """Nodes that are not lost and hold the image whole."""
     rows = Replica.objects.filter(digest__in=digests, complete=True).exclude(node__state="lost")
-    counts = dict.fromkeys(digests, 0)
-    for digest in rows.values_list("digest", flat=True):
-        counts[digest] += 1
-    return min(counts.values())
+    found: dict[str, list[str]] = {}
+    for digest, name in rows.values_list("digest", "node__name"):
+        found.setdefault(digest, []).append(name)
+    return found
+
+
+def _replicas(generation: Generation, copies: dict[str, list[str]]) -> int:
+    """How many nodes hold it whole: the least of its images' numbers."""
+    digests = {s.digest for s in generation.snapshots.all() if s.digest}  # type: ignore[attr-defined]
+    return min((len(copies.get(digest, [])) for digest in digests), default=0)
 
 
 def resume_json(resume: Resume) -> dict[str, Any]:

@@ -26,7 +26,7 @@ def job_json(job: Job) -> dict[str, Any]:
         "ended_at": text(job.ended_at), "exit_status": job.exit_status, "reason": job.reason,
         "waiting_because": job.waiting_because, "checkpointable": job.checkpointable, "obstacles": job.obstacles,
         "epoch": job.epoch, "restarts": job.restarts, "resume_from": job.resume_from,
-        "copied_from": _copied_from(job),
+        "copied_from": _copied_from(job), "array": job.array, "array_index": job.array_index,
     }  # fmt: skip
 
 
@@ -53,7 +53,7 @@ def run_json(run: Run) -> dict[str, Any]:
         "generation": run.from_generation,
         "created_at": text(run.created_at), "started_at": text(run.started_at), "ended_at": text(run.ended_at),
         "exit_status": run.exit_status, "reason": run.reason,
-        "pods": [pod_json(pod) for pod in run.pods.select_related("node")],  # type: ignore[attr-defined]
+        "pods": [pod_json(pod) for pod in run.pods.all()],  # type: ignore[attr-defined]
     }  # fmt: skip
 
 

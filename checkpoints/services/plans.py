@@ -14,10 +14,14 @@ from checkpoints.services.replicas import holders
 from clusteros.core.problems import Problem, conflict, invalid
 from jobs.models import Job, Run
 from jobs.services.ending import live_pods
+from jobs.services.logs import lines_after
 from jobs.services.placing import request_of, room_of_nodes
 from jobs.services.submit import nodes_by_pod
 from nodes.models import Node
 from nodes.placement import Refusal, place_preferring_cores
+
+COUNTED_BYTES = 4 << 20
+"""Lines are counted in output up to this size; beyond it bytes say enough."""
 
 
 @dataclass
@@ -28,7 +32,7 @@ class Plan:
     placement: dict[int, str]
     lost_s: float = 0.0
     lost_log_bytes: int = 0
-    lost_generations: list[int] = field(default_factory=list)
+    lost_lines: int | None = 0
     safety: bool = False
     checks: list[dict[str, Any]] = field(default_factory=list)
 
@@ -39,7 +43,8 @@ class Plan:
     def as_json(self) -> dict[str, Any]:
         return {
             "generation": self.generation, "placement": {str(p): n for p, n in self.placement.items()},
-            "lost_s": round(self.lost_s, 1), "lost_log_bytes": self.lost_log_bytes, "safety_generation": self.safety,
+            "lost_s": round(self.lost_s, 1), "lost_log_bytes": self.lost_log_bytes,
+            "lost_lines": self.lost_lines, "safety_generation": self.safety,
             "checks": self.checks, "possible": self.possible, "words": self.words(),
         }  # fmt: skip
 
@@ -91,6 +96,7 @@ def plan_resume(job: Job, generation: Generation, placement: Any = None) -> Plan
     if run is not None:
         plan.lost_s = _lost_s(run, generation)
         plan.lost_log_bytes = _lost_log_bytes(run, generation)
+        plan.lost_lines = _lost_lines(job, generation) if plan.lost_log_bytes <= COUNTED_BYTES else None
         plan.safety = is_alive(job, run) and job.checkpointable is not False
         plan.checks.append(_check_safety(job, run))
     return plan
@@ -115,6 +121,10 @@ def _lost_log_bytes(run: Run, generation: Generation) -> int:
         lost += max(0, pod.stdout_bytes - int(mark.get("stdout") or 0))
         lost += max(0, pod.stderr_bytes - int(mark.get("stderr") or 0))
     return lost
+
+
+def _lost_lines(job: Job, generation: Generation) -> int:
+    return lines_after(job, {str(s.pod): s.log_marks for s in generation.snapshots.all()})  # type: ignore[attr-defined]
 
 
 def check_images(generation: Generation) -> dict[str, Any]:

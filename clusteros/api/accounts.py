@@ -6,17 +6,42 @@ from typing import Any
 
 from django.http import HttpRequest
 from ninja import Router, Schema, Status
+from pydantic import Field
 
 from clusteros.accounts import services
 from clusteros.accounts.models import ApiToken
+from clusteros.core.schemas import Moment, Page, Strict
 
 router = Router(tags=["accounts"])
 
 
-class TokenIn(Schema):
+class TokenIn(Strict):
     name: str = "token"
     scopes: list[str] = ["read", "write"]
     days: float | None = 30
+
+
+class TokenOut(Schema):
+    id: int
+    name: str
+    hint: str
+    scopes: list[str]
+    created_at: Moment
+    expires_at: Moment | None
+    last_used_at: Moment | None
+    revoked: bool
+
+
+class NewToken(TokenOut):
+    token: str = Field(description="shown this once")
+
+
+class Me(Schema):
+    name: str
+    admin: bool
+    uid: int
+    gid: int
+    scopes: list[str]
 
 
 def token_json(row: ApiToken) -> dict[str, Any]:
@@ -29,7 +54,7 @@ def token_json(row: ApiToken) -> dict[str, Any]:
     }  # fmt: skip
 
 
-@router.get("/me")
+@router.get("/me", response=Me)
 def me(request: HttpRequest) -> Any:
     profile = services.profile_of(request.user)
     return {
@@ -38,13 +63,13 @@ def me(request: HttpRequest) -> Any:
     }  # fmt: skip
 
 
-@router.get("/tokens")
+@router.get("/tokens", response=Page[TokenOut])
 def tokens(request: HttpRequest) -> Any:
     user: Any = request.user
     return {"items": [token_json(row) for row in ApiToken.objects.filter(user=user)], "next": None}
 
 
-@router.post("/tokens", response={201: dict})
+@router.post("/tokens", response={201: NewToken})
 def make_token(request: HttpRequest, payload: TokenIn) -> Any:
     """The answer's `token` is shown this once."""
     scopes = request.scopes  # type: ignore[attr-defined]

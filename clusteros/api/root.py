@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from django.core.exceptions import RequestDataTooBig
-from django.db import IntegrityError, OperationalError
+from django.db import DataError, IntegrityError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse
 from ninja import NinjaAPI
 from ninja.errors import AuthenticationError, HttpError, ValidationError
 
 from checkpoints.api import router as checkpoints_router
 from clusteros.api.accounts import router as accounts_router
+from clusteros.api.document import complete_document
+from clusteros.api.middleware import problem_response
 from clusteros.api.stream import router as stream_router
 from clusteros.core.auth import DEFAULT_AUTH
 from clusteros.core.problems import Problem
@@ -20,7 +21,13 @@ from jobs.agent_api import router as agent_router
 from jobs.api import router as jobs_router
 from nodes.api import router as nodes_router
 
-api = NinjaAPI(
+
+class Api(NinjaAPI):
+    def get_openapi_schema(self, *args: Any, **kwargs: Any) -> Any:
+        return complete_document(super().get_openapi_schema(*args, **kwargs))
+
+
+api = Api(
     title="ClusterOS",
     version="1",
     description="Submit parallel programs to the cluster, checkpoint them, bring them back to any generation.",
@@ -34,16 +41,6 @@ api.add_router("", nodes_router)
 api.add_router("", agent_router)
 api.add_router("", accounts_router)
 api.add_router("", stream_router)
-
-
-def problem_response(problem: Problem, status: int | None = None) -> HttpResponse:
-    content = problem.as_json()
-    if status is not None:
-        content["status"] = status
-    response = HttpResponse(json.dumps(content), status=content["status"], content_type="application/problem+json")
-    if problem.code.name == "UNAUTHENTICATED":
-        response["WWW-Authenticate"] = "Bearer"
-    return response
 
 
 @api.exception_handler(Problem)
@@ -74,17 +71,27 @@ def on_missing(request: HttpRequest, error: Http404) -> HttpResponse:
 
 @api.exception_handler(HttpError)
 def on_http_error(request: HttpRequest, error: HttpError) -> HttpResponse:
-    return problem_response(Problem("USAGE", str(error)), status=error.status_code)
+    return problem_response(Problem("USAGE", str(error), status=error.status_code))
 
 
 @api.exception_handler(RequestDataTooBig)
 def on_too_big(request: HttpRequest, error: RequestDataTooBig) -> HttpResponse:
-    return problem_response(Problem("INVALID", "the request is too large: put large files one by one"), status=413)
+    return problem_response(Problem("INVALID", "the request is too large: put large files one by one", status=413))
 
 
 @api.exception_handler(OperationalError)
 def on_database(request: HttpRequest, error: OperationalError) -> HttpResponse:
     return problem_response(Problem("BUSY", "the database does not answer at this moment: try again"))
+
+
+@api.exception_handler(DataError)
+def on_unstorable(request: HttpRequest, error: DataError) -> HttpResponse:
+    return problem_response(Problem("INVALID", "a number or a text is beyond what can be kept"))
+
+
+@api.exception_handler(UnicodeEncodeError)
+def on_half_a_character(request: HttpRequest, error: UnicodeEncodeError) -> HttpResponse:
+    return problem_response(Problem("INVALID", "a text holds half a character (a lone surrogate)"))
 
 
 @api.exception_handler(IntegrityError)

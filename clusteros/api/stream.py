@@ -19,15 +19,20 @@ from ninja import Router
 from clusteros.core.connections import refresh_connections
 from clusteros.core.events import as_json, events_after, newest_id
 from clusteros.core.problems import invalid
+from jobs.schemas import Events
 from jobs.services import find_job
 
 router = Router(tags=["events"])
+STREAM = {"responses": {200: {"description": "the stream, or a page of it", "content": {
+    "application/json": {"schema": {"$ref": "#/components/schemas/Events"}},
+    "text/event-stream": {"schema": {"type": "string"}, "example": "id: 7\nevent: job.running\ndata: {}\n\n"},
+}}}}  # fmt: skip
 POLL_S = 0.4
 KEEPALIVE_S = 15.0
 MAX_STREAM_S = 3600.0
 
 
-@router.get("/events")
+@router.get("/events", response=Events, openapi_extra=STREAM)
 def events(
     request: HttpRequest, after: int | None = None, job: str | None = None, stream: int = 1, limit: int = 200
 ) -> Any:

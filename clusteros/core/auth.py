@@ -12,6 +12,7 @@ from ninja.security import HttpBearer, SessionAuth
 
 from clusteros.accounts.services import SCOPES, check_token
 from clusteros.core.problems import Problem
+from clusteros.core.rates import count_request
 
 READING = ("GET", "HEAD", "OPTIONS")
 
@@ -37,6 +38,7 @@ def _admit(request: HttpRequest, user: Any, scopes: frozenset[str]) -> None:
     if needed not in scopes and "admin" not in scopes:
         raise Problem("DENIED", f"this token has no scope {needed}")
     request.user = user
+    request.rate = count_request(user.pk)  # type: ignore[attr-defined]
     request.scopes = scopes  # type: ignore[attr-defined]
 
 

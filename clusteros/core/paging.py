@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from django.db.models import QuerySet
+from ninja import Schema
 
 from clusteros.core.problems import invalid
 
@@ -28,6 +29,23 @@ def page(
     following = _encode(getattr(found[limit - 1], key)) if more else None
     items = all_as_json(found[:limit]) if all_as_json else [as_json(row) for row in found[:limit]]  # type: ignore[misc]
     return {"items": items, "next": following}
+
+
+def wanted_fields(text: str | None, schema: type[Schema]) -> list[str] | None:
+    """The names in 'number,state'; Problem INVALID for one that the items do not have."""
+    if not text:
+        return None
+    names = [name.strip() for name in text.split(",")]
+    unknown = [name for name in names if name not in schema.model_fields]
+    if unknown:
+        raise invalid("fields", f"{unknown[0][:30]!r} is not one of {', '.join(schema.model_fields)}")
+    return names
+
+
+def sparse(answer: dict[str, Any], names: list[str] | None) -> dict[str, Any]:
+    if names is None:
+        return answer
+    return answer | {"items": [{name: item[name] for name in names} for item in answer["items"]]}
 
 
 def _encode(value: Any) -> str:

@@ -81,11 +81,18 @@ class Job(models.Model):
     copied_from = models.ForeignKey("self", null=True, on_delete=models.SET_NULL, related_name="copies")
     copied_generation = models.IntegerField(null=True)
     """With copied_from: the generation of that job from which this one grew; null for a copy from its start."""
+    array = models.BigIntegerField(null=True)
+    """The number of the first job of the array that this one is part of."""
+    array_index = models.IntegerField(null=True)
     next_generation_at = models.DateTimeField(null=True)
 
     class Meta:
         ordering = ["-number"]
-        indexes = [models.Index(fields=["state", "-priority", "number"])]
+        indexes = [
+            models.Index(fields=["state", "-priority", "number"]),
+            models.Index(fields=["owner", "-number"]),
+            models.Index(fields=["array", "number"], condition=models.Q(array__isnull=False), name="members_of_arrays"),
+        ]
 
     def __str__(self) -> str:
         return f"job {self.number}"

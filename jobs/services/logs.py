@@ -6,7 +6,6 @@ A stream's bytes are counted from the job's beginning: a run that grew from a ge
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -51,7 +50,7 @@ def _chunk(body: dict[str, Any]) -> tuple[str, int, bytes]:
         raise invalid("stream", "not a stream and an offset")
     try:
         data = base64.b64decode(body["data"], validate=True)
-    except (binascii.Error, TypeError):
+    except (ValueError, TypeError):
         raise invalid("data", "not base64") from None
     if len(data) > MAX_CHUNK_BYTES:
         raise invalid("data", "more than 64 KiB")
@@ -115,6 +114,20 @@ def _as_json(chunk: LogChunk, data: bytes, run: Run) -> dict[str, Any]:
         "id": chunk.id, "epoch": run.epoch, "run": str(run.pk), "pod": chunk.pod, "stream": chunk.stream,
         "offset": chunk.offset, "text": data.decode(errors="replace"), "at": chunk.recorded_at.isoformat(),
     }  # fmt: skip
+
+
+def lines_after(job: Job, marks: dict[str, dict[str, int]]) -> int:
+    """How many lines the job's present view holds after these marks ({pod: {stream: offset}})."""
+    beyond = Q(pk__in=())
+    for pod, streams in marks.items():
+        for stream in STREAMS:
+            beyond |= Q(pod=int(pod), stream=stream, offset__gt=int(streams.get(stream) or 0) - MAX_CHUNK_BYTES)
+    lines = 0
+    for segment in segments(job):
+        for chunk in LogChunk.objects.filter(beyond, run=segment.run).iterator(chunk_size=50):
+            mark = int(marks[str(chunk.pod)].get(chunk.stream) or 0)
+            lines += _visible(chunk, segment)[max(0, mark - chunk.offset) :].count(b"\n")
+    return lines
 
 
 def read_stream(job: Job, pod: int, stream: str) -> Iterator[bytes]:

@@ -45,15 +45,25 @@ def request_of(job: Any, wanted: dict[str, str] | None = None) -> PodRequest:
     return PodRequest(job.pods, cores, job.mem_bytes, policy=job.placement, wanted=wishes)
 
 
-def check_possible(request: Any) -> None:
-    """Problem NO_ROOM when the nodes that are known could not hold the job even if nothing else ran."""
-    nodes = [_room(node, 0, 0) for node in Node.objects.exclude(state__in=("drained",))]
-    refusal = fits_empty(nodes, request_of(request))
-    if refusal is not None:
-        raise Problem("NO_ROOM", refusal.words)
-    for name in getattr(request, "nodes", ()):
-        if name not in {node.name for node in nodes}:
-            raise Problem("INVALID", f"nodes: there is no node {name!r}", field="nodes")
+class PossibleSizes:
+    """What the known nodes could hold if nothing ran: asked once, for any number of requests."""
+
+    def __init__(self) -> None:
+        self._nodes = [_room(node, 0, 0) for node in Node.objects.exclude(state__in=("drained",))]
+        self._refusals: dict[tuple[int, int, int], Refusal | None] = {}
+
+    def check(self, request: Any) -> None:
+        """Problem NO_ROOM when the nodes could not hold the job even if nothing else ran."""
+        pod = request_of(request)
+        size = (pod.pods, pod.cores, pod.mem_bytes)
+        if size not in self._refusals:
+            self._refusals[size] = fits_empty(self._nodes, pod)
+        refusal = self._refusals[size]
+        if refusal is not None:
+            raise Problem("NO_ROOM", refusal.words)
+        for name in request.nodes:
+            if name not in {node.name for node in self._nodes}:
+                raise Problem("INVALID", f"nodes: there is no node {name!r}", field="nodes")
 
 
 def place_queued(job: Job) -> bool:

@@ -20,7 +20,7 @@ from clusteros.core.events import record_event
 from clusteros.core.problems import Problem, invalid, not_found
 from jobs.models import Job
 from jobs.services.files import add_job_file, check_path
-from jobs.services.placing import check_possible
+from jobs.services.placing import PossibleSizes
 
 MIB = 1024**2
 DEFAULT_MEM_BYTES = 512 * MIB
@@ -69,17 +69,21 @@ class JobRequest:
 def submit_job(owner: Any, request: JobRequest, *, acting_user: Any = None) -> Job:
     """Make the job: queued, or held when asked. Problem INVALID or NO_ROOM says what is not acceptable."""
     check_request(request)
-    if request.priority > 0 and not (acting_user or owner).is_staff:
-        raise Problem("DENIED", "only an administrator can raise a job's priority above 0")
+    refuse_priority(request, acting_user or owner)
     with transaction.atomic():
         profile_of(owner)
-        check_possible(request)
-        job = Job.objects.create(owner=owner, **_row_values(request))
+        PossibleSizes().check(request)
+        job = Job.objects.create(owner=owner, **row_values(request))
         for path, content in sorted(request.files.items()):
             add_job_file(job, path, [content], executable=path in request.executables)
         record_event(f"job.{job.state}", "submitted", actor=str(acting_user or owner), new=job.state, **job.event_refs())
         wake_scheduler()
     return job
+
+
+def refuse_priority(request: JobRequest, user: Any) -> None:
+    if request.priority > 0 and not user.is_staff:
+        raise Problem("DENIED", "only an administrator can raise a job's priority above 0")
 
 
 def check_request(request: JobRequest) -> None:
@@ -135,7 +139,7 @@ def _check_env(env: dict[str, str]) -> None:
         raise invalid("env", "more than 256 KiB")
 
 
-def _row_values(request: JobRequest) -> dict[str, Any]:
+def row_values(request: JobRequest) -> dict[str, Any]:
     copied = (
         "command", "script", "pods", "ranks_per_pod", "cores_per_rank", "mem_bytes", "walltime_s", "env", "interval_s",
         "keep", "files_policy", "placement", "queue", "priority",

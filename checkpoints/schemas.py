@@ -1,0 +1,130 @@
+"""REST: what is asked and answered about generations and the ways back to them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ninja import Schema
+from pydantic import Field
+
+from clusteros.core.schemas import Moment, Strict
+from jobs.schemas import JobIn, JobOut, LastGeneration
+
+
+class RollbackIn(Strict):
+    generation: int = Field(examples=[2])
+    placement: list[str] | dict[str, str] | None = Field(None, description="nodes for pod 0, 1, …, or {pod: node}")
+    dry_run: bool = False
+    safety: bool = Field(True, description="keep the present as a generation first, where that is possible")
+
+
+class CopyIn(JobIn):
+    """What shall be different; the rest is as it was. With `generation` the copy goes on from there, and only name,
+    nodes, walltime_s, interval_s, keep, files_policy, priority and hold can differ."""
+
+    model_config = {"extra": "forbid", "strict": True, "json_schema_extra": {"examples": [{"generation": 2, "name": "what-if"}, {}]}}
+
+    generation: int | None = None
+    dry_run: bool = False
+
+
+class PinIn(Strict):
+    pinned: bool = Field(examples=[True])
+
+
+class SnapshotOut(Schema):
+    pod: int
+    node: str
+    state: str
+    digest: str
+    bytes: int
+    bytes_new: int
+    pause_ms: float | None
+    took_ms: float | None
+    code: str
+    message: str
+    log_marks: dict[str, int]
+    replicas: list[str] = Field(description="nodes that hold it whole")
+
+
+class GenerationOut(Schema):
+    id: str
+    number: int
+    parent: int | None = Field(description="the generation that it grew from, as it is numbered in this job")
+    state: str = Field(examples=["complete"])
+    epoch: int
+    pinned: bool
+    cause: str
+    reason: str
+    code: str
+    pause_ms: float | None
+    took_ms: float | None
+    bytes: int
+    bytes_new: int
+    taken_at: Moment
+    completed_at: Moment | None
+    warnings: list[str]
+    replicas: int
+
+
+class GenerationDetails(GenerationOut):
+    snapshots: list[SnapshotOut]
+
+
+class ResumeOut(Schema):
+    id: str
+    cause: str
+    state: str
+    generation: int | None
+    safety_generation: int | None
+    placement: dict[str, str]
+    attempt: int
+    reason: str
+    asked_at: Moment
+    ended_at: Moment | None
+    epoch: int | None
+
+
+class FullJob(JobOut):
+    last_generation: LastGeneration | None
+    resuming: ResumeOut | None
+    last_resume: ResumeOut | None
+
+
+class Check(Schema):
+    name: str
+    ok: bool
+    words: str
+
+
+class PlanOut(Schema):
+    generation: int
+    placement: dict[str, str]
+    lost_s: float
+    lost_log_bytes: int
+    lost_lines: int | None = Field(description="null when there is too much output to count")
+    safety_generation: bool
+    checks: list[Check]
+    possible: bool
+    words: str
+    dry_run: bool = False
+
+
+class BegunOut(Schema):
+    resume: ResumeOut
+    plan: PlanOut
+
+
+class CopyPlanOut(Schema):
+    generation: int
+    bytes: int
+    waits: str = Field(description="why it would not start at once, or nothing")
+    checks: list[Check]
+    placement: dict[str, str]
+    possible: bool
+    dry_run: bool = True
+
+
+class Resumes(Schema):
+    items: list[ResumeOut]
+    next: Any = None
