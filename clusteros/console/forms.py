@@ -73,6 +73,11 @@ class SubmitForm(forms.Form):
     walltime = SpanField(label="Walltime", required=False, help_text="It is ended after this time: 30m, 2h. Empty: no limit.")
     interval = SpanField(label="A generation every", required=False, initial="60s", help_text="30s, 10m. Empty: only on demand.")
     keep = forms.IntegerField(label="Keep the last", min_value=1, max_value=10_000, initial=8, help_text="Generations; pinned ones stay.")
+    array = forms.CharField(
+        label="Array", required=False, help_text="0-9 runs it ten times, each with its own CLUSTEROS_ARRAY_INDEX. Empty: once.",
+        widget=forms.TextInput(attrs={"placeholder": "0-9", **PLAIN}),
+    )  # fmt: skip
+    hold = forms.BooleanField(label="Hold it until it is released", required=False)
     env = forms.CharField(
         label="Environment",
         required=False,

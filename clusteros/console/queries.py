@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from django.contrib.auth.models import User
-from django.db.models import Count, Max, OuterRef, Prefetch, Q, QuerySet, Subquery, Sum
+from django.db.models import Count, Exists, Max, OuterRef, Prefetch, Q, QuerySet, Sum
 
 from checkpoints.models import Generation, Resume
 from clusteros.core.models import Event
 from clusteros.core.problems import not_found
-from jobs.models import JOB_OVER, POD_LIVE, Job, OutputFile, Pod
+from jobs.models import POD_LIVE, Job, OutputFile, Pod
 from nodes.models import Node
 
 SHOWN_FILES = 500
@@ -23,7 +23,7 @@ MOVING = ("starting", "running", "suspended", "restoring")
 
 
 def jobs_of(user: User) -> QuerySet[Job]:
-    jobs = Job.objects.select_related("owner")
+    jobs = Job.objects.select_related("owner", "copied_from")
     return jobs if user.is_staff else jobs.filter(owner=user)
 
 
@@ -32,12 +32,6 @@ def job_of(user: User, number: int) -> Job:
     if job is None:
         raise not_found(f"job {number}")
     return job
-
-
-def with_last_generation(jobs: QuerySet[Job]) -> QuerySet[Job]:
-    """Each with `last_number` and `last_taken_at` of its newest complete generation."""
-    newest = Generation.objects.filter(job=OuterRef("pk"), state="complete").order_by("-number")
-    return jobs.annotate(last_number=Subquery(newest.values("number")[:1]), last_taken_at=Subquery(newest.values("taken_at")[:1]))
 
 
 @dataclass
@@ -101,20 +95,63 @@ def events_for(user: User, limit: int, **which: Any) -> list[Event]:
     return list(events.order_by("-id")[:limit])
 
 
-def jobs_list(user: User, state: str, text: str, before: int | None, limit: int) -> tuple[list[Job], int | None]:
-    """(a page of jobs, newest first; the number from which the next page goes on)."""
-    jobs = with_last_generation(jobs_of(user))
-    if state == "live":
-        jobs = jobs.exclude(state__in=JOB_OVER)
-    elif state:
-        jobs = jobs.filter(state=state)
-    if text:
-        jobs = jobs.filter(_text_matches(text))
-    if before is not None:
-        jobs = jobs.filter(number__lt=before)
-    found = list(jobs.order_by("-number")[: limit + 1])
-    more = len(found) > limit
-    return found[:limit], found[limit - 1].number if more else None
+@dataclass(frozen=True)
+class Wanted:
+    """The filter of the list of jobs. `array`: the members of that one; else each array is folded into one row."""
+
+    state: str = "live"
+    text: str = ""
+    owner: str = ""
+    array: int | None = None
+    before: int | None = None
+
+
+def jobs_list(user: User, wanted: Wanted, limit: int) -> tuple[list[Job], int | None]:
+    """(a page of jobs, newest first; the number from which the next page goes on). The row of a folded array has
+    `members`: how many of it are in which state."""
+    matching = _matching(jobs_of(user), wanted)
+    rows = matching.filter(array=wanted.array) if wanted.array else _fold(matching)
+    if wanted.before is not None:
+        rows = rows.filter(number__lt=wanted.before)
+    found = list(rows.order_by("-number")[: limit + 1])
+    more, found = len(found) > limit, found[:limit]
+    _add_last_generations(found)
+    if not wanted.array:
+        _add_members(found)
+    return found, found[-1].number if more else None
+
+
+def _matching(jobs: QuerySet[Job], wanted: Wanted) -> QuerySet[Job]:
+    if wanted.state == "live":
+        jobs = jobs.filter(state__in=(*WAITING, *MOVING))
+    elif wanted.state:
+        jobs = jobs.filter(state=wanted.state)
+    if wanted.owner:
+        jobs = jobs.filter(owner__username=wanted.owner)
+    return jobs.filter(_text_matches(wanted.text)) if wanted.text else jobs
+
+
+def _fold(jobs: QuerySet[Job]) -> QuerySet[Job]:
+    """Of each array the first member that matches."""
+    earlier = jobs.filter(array=OuterRef("array"), number__lt=OuterRef("number")).order_by()
+    return jobs.filter(Q(array=None) | ~Exists(earlier))
+
+
+def _add_last_generations(jobs: list[Job]) -> None:
+    newest = Generation.objects.filter(job__in=jobs, state="complete").order_by("job", "-number").distinct("job")
+    found = {job: (number, at) for job, number, at in newest.values_list("job", "number", "taken_at")}
+    for job in jobs:
+        job.last_number, job.last_taken_at = found.get(job.pk, (None, None))  # type: ignore[attr-defined]
+
+
+def _add_members(jobs: list[Job]) -> None:
+    arrays = {job.array for job in jobs if job.array}
+    counts: dict[int, list[tuple[str, int]]] = {}
+    rows = Job.objects.filter(array__in=arrays).order_by().values_list("array", "state").annotate(n=Count("pk"))
+    for array, state, number in rows:
+        counts.setdefault(array, []).append((state, number))
+    for job in jobs:
+        job.members = counts.get(job.array or 0, [])  # type: ignore[attr-defined]
 
 
 def _text_matches(text: str) -> Q:

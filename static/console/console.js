@@ -145,8 +145,25 @@
     if (event.key === "?") { const keys = document.getElementById("keys"); if (keys) keys.showModal(); }
   });
 
+  /* ticked jobs: they stay ticked when the list is replaced; the bar with the verbs is there while any is */
+  const ticked = new Set();
+  function showTicked() {
+    const bar = document.getElementById("bulk");
+    if (!bar) return;
+    for (const box of document.querySelectorAll("[data-tick]")) box.checked = ticked.has(box.value);
+    for (const value of ticked) if (!document.querySelector(`[data-tick][value="${value}"]`)) ticked.delete(value);
+    bar.hidden = ticked.size === 0;
+    bar.querySelector("[data-ticked]").textContent = ticked.size;
+  }
+  document.addEventListener("change", (event) => {
+    const boxes = event.target.matches("[data-tick-all]") ? document.querySelectorAll("[data-tick]") : event.target.matches("[data-tick]") ? [event.target] : [];
+    for (const box of boxes) if (event.target.checked) ticked.add(box.value); else ticked.delete(box.value);
+    if (boxes.length || event.target.matches("[data-tick-all]")) showTicked();
+  });
+
   document.addEventListener("htmx:afterSwap", (event) => {
     tick();
+    showTicked();
     follow();
     if (event.detail.target.id === "dialog-body") openDialog();
     if (event.detail.target.id === "toasts") closeDialog();

@@ -14,6 +14,7 @@ from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.views.decorators.http import require_POST
 
 from clusteros.core.problems import Problem
@@ -86,7 +87,9 @@ def admin_only(view: Callable[..., Any]) -> Callable[..., Any]:
 
 def _done(request: HttpRequest, words: str, where: str) -> HttpResponse:
     if is_part(request):
-        return render(request, "console/parts/toast.html", {"level": "success", "words": words})
+        there = where if where.startswith("/") else reverse(where)
+        link = there if urlsplit(request.headers.get("HX-Current-URL", "")).path not in ("", there) else ""
+        return render(request, "console/parts/toast.html", {"level": "success", "words": words, "link": link})
     messages.success(request, words)
     return redirect(where)
 

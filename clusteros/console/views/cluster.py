@@ -20,7 +20,7 @@ def _nodes(request: SignedIn) -> dict[str, Any]:
 
 
 def _jobs(request: SignedIn) -> dict[str, Any]:
-    jobs, more = queries.jobs_list(request.user, "live", "", None, SHOWN_JOBS)
+    jobs, more = queries.jobs_list(request.user, queries.Wanted(), SHOWN_JOBS)
     return {"jobs": jobs, "more_jobs": more}
 
 

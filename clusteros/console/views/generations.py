@@ -64,8 +64,38 @@ def _placement(asked: Any, pods: int) -> dict[str, str]:
 @action
 def rollback(request: SignedIn, number: int, generation: int) -> tuple[str, str]:
     job, found = _generation(request, number, generation)
-    services.resume_run(job, found, cause="rollback", placement=_placement(request.POST, job.pods), acting_user=request.user)
+    placement, safety = _placement(request.POST, job.pods), _safety(request)
+    services.resume_run(job, found, cause="rollback", placement=placement, safety=safety, acting_user=request.user)
     return f"Job {job.number} goes back to generation {found.number}.", _job_url(job)
+
+
+def _safety(request: SignedIn) -> bool:
+    """Ticked, or not asked about at all."""
+    return "safety" in request.POST or "safety_asked" not in request.POST
+
+
+@page
+def copy_dialog(request: SignedIn, number: int, generation: int) -> HttpResponse:
+    """A new job grown from the generation: where it would run beside what runs now."""
+    job, found = _generation(request, number, generation)
+    wished = _placement(request.GET, job.pods)
+    context: dict[str, Any] = {"job": job, "generation": found, "part": "console/confirm/copy.html", "is_part": is_part(request)}
+    try:
+        context["plan"] = services.plan_copy(job, found, wished)
+    except Problem as refusal:
+        context["refusal"] = refusal.detail
+    context["name"] = request.GET.get("name") or f"{job.name[:90]} ({found.number})"
+    return render(request, "console/confirm/page.html", context | _choices(job, wished))
+
+
+@action
+def copy(request: SignedIn, number: int, generation: int) -> tuple[str, str]:
+    job, found = _generation(request, number, generation)
+    asked = {"name": request.POST.get("name", "").strip(), "hold": "hold" in request.POST}
+    made = services.copy_from_generation(
+        job, found, asked, placement=_placement(request.POST, job.pods), acting_user=request.user
+    )
+    return f"Job {made.number} grows from generation {found.number} of job {job.number}.", _job_url(made)
 
 
 @action
