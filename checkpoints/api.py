@@ -11,14 +11,30 @@ from ninja import Router, Status
 from checkpoints import schemas, services
 from checkpoints.json import full_job_json, generation_json, generations_json, resume_json
 from checkpoints.models import Generation, Resume
+from checkpoints.services.figures import KEEP_DAYS, read_samples, store_figures
 from clusteros.core.etags import require_match, tagged
 from clusteros.core.idempotency import answer_once
 from clusteros.core.paging import page
 from clusteros.core.problems import invalid, not_found
 from clusteros.core.schemas import Page
+from jobs.api import jobs_of
 from jobs.services import cancel_job, copy_job, find_job
 
 router = Router(tags=["generations"])
+
+
+@router.get("/store", response=schemas.StoreOut)
+def store(request: HttpRequest) -> Any:
+    """What the images take: on every node, and by your jobs (an administrator's: by all)."""
+    return store_figures(jobs_of(request))
+
+
+@router.get("/samples", response=schemas.Samples)
+def samples(request: HttpRequest, hours: float = 1) -> Any:
+    """The cluster's figures over the last hours, as columns of at most 240 means."""
+    if not 0.01 <= hours <= 24 * KEEP_DAYS:
+        raise invalid("hours", f"between 0.01 and {24 * KEEP_DAYS}")
+    return read_samples(hours)
 
 
 @router.get("/jobs/{job_id}", response=schemas.FullJob)

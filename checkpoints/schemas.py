@@ -128,3 +128,43 @@ class CopyPlanOut(Schema):
 class Resumes(Schema):
     items: list[ResumeOut]
     next: Any = None
+
+
+class StoredOnNode(Schema):
+    name: str
+    state: str
+    store_bytes: int
+    disk_free_bytes: int
+    images: int
+
+
+class StoredByJob(Schema):
+    number: int
+    name: str
+    owner: str
+    state: str
+    bytes: int
+    generations: int
+    pinned: int
+
+
+class StoreOut(Schema):
+    generations: int
+    bytes: int
+    pinned: int
+    nodes: list[StoredOnNode]
+    jobs: list[StoredByJob] = Field(description="the 50 that take most")
+
+
+class Samples(Schema):
+    at: list[float] = Field(description="Unix seconds")
+    nodes_up: list[float]
+    cores: list[float]
+    cores_used: list[float]
+    load: list[float]
+    mem_bytes: list[float]
+    mem_used_bytes: list[float]
+    running: list[float]
+    waiting: list[float]
+    generations: list[float]
+    store_bytes: list[float]

@@ -7,83 +7,35 @@ carry an idempotency key, so that nothing is done twice.
 
 from __future__ import annotations
 
-import json
 import time
 import uuid
 from collections.abc import Iterator, Mapping
 from types import TracebackType
-from typing import Any, Self, TypedDict, cast
-from urllib.parse import quote
+from typing import Any, Self, cast
 
 import httpx
 
+from clusteros.aclient import AsyncCluster
+from clusteros.answers import (
+    FINAL_STATES,
+    TRIES,
+    ClusterError,
+    Generation,
+    Job,
+    JobSpec,
+    Json,
+    at,
+    is_worth_another,
+    page_of,
+    parse_events,
+    parsed,
+    refusal_of,
+    wait_before,
+)  # fmt: skip
 from clusteros.login import read_login
-from native.codes import CODES, Code
+from native.codes import CODES
 
-TRIES = 4
-FINAL_STATES = frozenset({"completed", "failed", "cancelled"})
-
-Json = dict[str, Any]
-
-
-class JobSpec(TypedDict, total=False):
-    """What POST /jobs takes; the server fills in what is missing."""
-
-    name: str
-    command: list[str]
-    script: str
-    pods: int
-    ranks_per_pod: int
-    cores_per_rank: int
-    mem_bytes: int
-    walltime_s: int
-    env: dict[str, str]
-    workdir: str
-    interval_s: float
-    keep: int
-    files: list[dict[str, Any]]
-    files_policy: str
-    queue: str
-    hold: bool
-
-
-class Job(TypedDict, total=False):
-    id: str
-    number: int
-    name: str
-    owner: str
-    state: str
-    pods: int
-    ranks_per_pod: int
-    exit_status: int | None
-    waiting_because: str
-    checkpointable: bool | None
-    obstacles: list[dict[str, Any]]
-
-
-class Generation(TypedDict, total=False):
-    number: int
-    parent: int | None
-    epoch: int
-    state: str
-    pinned: bool
-    pause_ms: float | None
-    bytes: int
-    bytes_new: int
-    taken_at: str | None
-    replicas: int
-    reason: str
-
-
-class ClusterError(Exception):
-    """The cluster refused, or could not be reached; `code` is a row of the shared table."""
-
-    def __init__(self, code: Code, detail: str, *, status: int = 0, problem: Json | None = None) -> None:
-        super().__init__(detail or code.words)
-        self.code = code
-        self.status = status
-        self.problem = problem or {}
-
+__all__ = ["AsyncCluster", "Cluster", "ClusterError", "Generation", "Job", "JobSpec", "Json", "parse_events"]
 
 class Cluster:
     """One cluster, as one user. Closes its connections when used as a context manager."""
@@ -125,21 +77,21 @@ class Cluster:
         tries = TRIES if method == "GET" or key else 1
         response = self._send(method, path, tries, json=body, params=wanted, headers=headers)
         if response.is_success:
-            return _parsed(response)
-        raise _refusal(response)
+            return parsed(response)
+        raise refusal_of(response)
 
     def _send(self, method: str, path: str, tries: int, **parts: Any) -> httpx.Response:
         for attempt in range(1, tries + 1):
-            last = attempt == tries
+            last, response = attempt == tries, None
             try:
                 response = self._http.request(method, path.lstrip("/"), **parts)
             except httpx.TransportError as fault:
                 if last:
                     raise self._unreachable(fault) from fault
             else:
-                if last or response.status_code not in (502, 503, 504):
+                if last or not is_worth_another(response):
                     return response
-            time.sleep(0.2 * 2**attempt)
+            time.sleep(wait_before(attempt, response))
         raise AssertionError("unreachable: the last try returns or raises")
 
     def _unreachable(self, fault: Exception) -> ClusterError:
@@ -151,7 +103,7 @@ class Cluster:
         left = limit
         while True:
             answer = self.call("GET", path, params=wanted)
-            items, cursor = _page(answer)
+            items, cursor = page_of(answer)
             yield from items if left is None else items[:left]
             left = None if left is None else left - len(items)
             if not cursor or (left is not None and left <= 0):
@@ -169,17 +121,30 @@ class Cluster:
         """Submit once, however often it is tried: the key makes it one job."""
         return cast(Job, self.call("POST", "jobs", body=spec, key=key or str(uuid.uuid4())))
 
-    def jobs(self, *, state: str | None = None, owner: str | None = None, limit: int | None = None) -> Iterator[Job]:
-        return cast(Iterator[Job], self.pages("jobs", {"state": state, "owner": owner}, limit))
+    def foresee(self, spec: JobSpec) -> Json:
+        """Where and when it would start, if it were submitted now."""
+        return cast(Json, self.call("POST", "jobs", body=spec, params={"dry_run": True}))
+
+    def submit_many(self, specs: list[JobSpec], *, key: str = "") -> list[Json]:
+        """Up to 10,000 at once: all or none."""
+        return cast(list[Json], self.call("POST", "jobs/bulk", body=specs, key=key or str(uuid.uuid4()))["items"])
+
+    def submit_array(self, spec: JobSpec, indexes: str, *, key: str = "") -> Json:
+        """{array, items}: one job for each index of '0-9', '1-99:2', '3,5,8'."""
+        return cast(Json, self.call("POST", "jobs/array", body={**spec, "array": indexes}, key=key or str(uuid.uuid4())))
+
+    def jobs(self, *, limit: int | None = None, **filters: Any) -> Iterator[Job]:
+        """Newest first. Filters: state, owner, name, array, since, until, fields."""
+        return cast(Iterator[Job], self.pages("jobs", filters, limit))
 
     def job(self, job: str) -> Job:
-        return cast(Job, self.call("GET", _at("jobs", job)))
+        return cast(Job, self.call("GET", at("jobs", job)))
 
     def cancel(self, job: str) -> Job:
-        return cast(Job, self.call("DELETE", _at("jobs", job)))
+        return cast(Job, self.call("DELETE", at("jobs", job)))
 
     def signal(self, job: str, signal: str) -> Job:
-        return cast(Job, self.call("POST", _at("jobs", job, "signal"), body={"signal": signal}))
+        return cast(Job, self.call("POST", at("jobs", job, "signal"), body={"signal": signal}))
 
     def hold(self, job: str) -> Job:
         return self._verb(job, "hold")
@@ -195,37 +160,37 @@ class Cluster:
 
     def copy(self, job: str, body: Mapping[str, Any], *, key: str = "") -> Job:
         """A new job: `generation` in the body makes it grow from there, else it is the same once more from its start."""
-        return cast(Job, self.call("POST", _at("jobs", job, "copy"), body=dict(body), key=key or str(uuid.uuid4())))
+        return cast(Job, self.call("POST", at("jobs", job, "copy"), body=dict(body), key=key or str(uuid.uuid4())))
 
     def _verb(self, job: str, verb: str) -> Job:
-        return cast(Job, self.call("POST", _at("jobs", job, verb), body={}))
+        return cast(Job, self.call("POST", at("jobs", job, verb), body={}))
 
     def check(self, job: str) -> Json:
-        return cast(Json, self.call("GET", _at("jobs", job, "check")))
+        return cast(Json, self.call("GET", at("jobs", job, "check")))
 
     def runs(self, job: str) -> list[Json]:
-        return list(self.pages(_at("jobs", job, "runs")))
+        return list(self.pages(at("jobs", job, "runs")))
 
     def job_events(self, job: str) -> Iterator[Json]:
         """Everything that happened to it, oldest first."""
         after = 0
         while True:
-            items, _ = _page(self.call("GET", _at("jobs", job, "events"), params={"after": after}))
+            items, _ = page_of(self.call("GET", at("jobs", job, "events"), params={"after": after}))
             yield from items
             if not items:
                 return
             after = items[-1]["id"]
 
     def files(self, job: str) -> list[Json]:
-        return list(self.pages(_at("jobs", job, "files")))
+        return list(self.pages(at("jobs", job, "files")))
 
     def exec(self, job: str, argv: list[str], *, pod: int = 0, timeout_s: int = 60) -> Json:
         body = {"argv": argv, "pod": pod, "timeout_s": timeout_s}
-        return cast(Json, self.call("POST", _at("jobs", job, "exec"), body=body))
+        return cast(Json, self.call("POST", at("jobs", job, "exec"), body=body))
 
     def log_page(self, job: str, *, pod: int | None = None, stream: str | None = None, after: int = 0) -> Json:
         """Pieces of output in the order of their arrival: {items, next, epoch, state, over}; `next` goes into `after`."""
-        return cast(Json, self.call("GET", _at("jobs", job, "log"), params={"pod": pod, "stream": stream, "after": after}))
+        return cast(Json, self.call("GET", at("jobs", job, "log"), params={"pod": pod, "stream": stream, "after": after}))
 
     def log(self, job: str, *, pod: int | None = None, stream: str | None = None) -> Json:
         """All of the output so far: the pages as one, and `text`, its pieces joined."""
@@ -247,25 +212,26 @@ class Cluster:
     # generations
 
     def generations(self, job: str) -> list[Generation]:
-        return cast(list[Generation], list(self.pages(_at("jobs", job, "generations"))))
+        return cast(list[Generation], list(self.pages(at("jobs", job, "generations"))))
 
     def generation(self, job: str, number: int) -> Generation:
-        return cast(Generation, self.call("GET", _at("jobs", job, "generations", number)))
+        return cast(Generation, self.call("GET", at("jobs", job, "generations", number)))
 
     def checkpoint(self, job: str) -> Generation:
-        return cast(Generation, self.call("POST", _at("jobs", job, "generations"), body={}))
+        return cast(Generation, self.call("POST", at("jobs", job, "generations"), body={}))
 
     def pin(self, job: str, number: int, pinned: bool) -> Generation:
-        return cast(Generation, self.call("PATCH", _at("jobs", job, "generations", number), body={"pinned": pinned}))
+        return cast(Generation, self.call("PATCH", at("jobs", job, "generations", number), body={"pinned": pinned}))
 
-    def delete_generation(self, job: str, number: int) -> None:
-        self.call("DELETE", _at("jobs", job, "generations", number))
+    def delete_generation(self, job: str, number: int) -> Generation:
+        return cast(Generation, self.call("DELETE", at("jobs", job, "generations", number)))
 
-    def rollback(self, job: str, number: int, *, placement: list[str] | None = None, dry_run: bool = False) -> Json:
-        body: Json = {"generation": number, "dry_run": dry_run}
+    def rollback(self, job: str, number: int, *, placement: list[str] | None = None, dry_run: bool = False, safety: bool = True) -> Json:
+        """`safety`: the present is kept as a generation first, where that is possible."""
+        body: Json = {"generation": number, "dry_run": dry_run, "safety": safety}
         if placement:
             body["placement"] = placement
-        return cast(Json, self.call("POST", _at("jobs", job, "rollback"), body=body))
+        return cast(Json, self.call("POST", at("jobs", job, "rollback"), body=body))
 
     # nodes
 
@@ -273,16 +239,20 @@ class Cluster:
         return list(self.pages("nodes"))
 
     def node(self, name: str) -> Json:
-        return cast(Json, self.call("GET", _at("nodes", name)))
+        return cast(Json, self.call("GET", at("nodes", name)))
 
     def drain(self, name: str) -> Json:
-        return cast(Json, self.call("POST", _at("nodes", name, "drain"), body={}))
+        return cast(Json, self.call("POST", at("nodes", name, "drain"), body={}))
 
     def undrain(self, name: str) -> Json:
-        return cast(Json, self.call("POST", _at("nodes", name, "undrain"), body={}))
+        return cast(Json, self.call("POST", at("nodes", name, "undrain"), body={}))
 
     def node_token(self) -> Json:
         return cast(Json, self.call("POST", "nodes/tokens", body={}))
+
+    def store(self) -> Json:
+        """What the images take, by node and by job."""
+        return cast(Json, self.call("GET", "store"))
 
     # events
 
@@ -303,61 +273,5 @@ class Cluster:
         with self._http.stream("GET", "events", headers=headers, timeout=timeout) as response:
             if not response.is_success:
                 response.read()
-                raise _refusal(response)
+                raise refusal_of(response)
             yield from parse_events(response.iter_lines())
-
-
-def parse_events(lines: Iterator[str]) -> Iterator[Json]:
-    """Server-sent events: the `data` of each, with the stream's id where the data names none."""
-    data: list[str] = []
-    event_id = ""
-    for line in lines:
-        if line.startswith("data:"):
-            data.append(line[5:].lstrip())
-        elif line.startswith("id:"):
-            event_id = line[3:].strip()
-        elif not line and data:
-            event = json.loads("\n".join(data))
-            yield {"id": event_id} | event
-            data = []
-
-
-def _at(*parts: str | int) -> str:
-    return "/".join(quote(str(part), safe="") for part in parts)
-
-
-def _page(answer: Any) -> tuple[list[Json], str | None]:
-    if isinstance(answer, list):
-        return answer, None
-    return answer["items"], answer.get("next")
-
-
-def _parsed(response: httpx.Response) -> Any:
-    if response.status_code == 204 or not response.content:
-        return None
-    try:
-        return response.json()
-    except ValueError as fault:
-        raise ClusterError(CODES["PROTOCOL"], f"{response.url} did not answer in JSON: is this a ClusterOS server?") from fault
-
-
-def _refusal(response: httpx.Response) -> ClusterError:
-    try:
-        problem = response.json()
-    except ValueError:
-        problem = {}
-    if not isinstance(problem, dict):
-        problem = {}
-    code = CODES.get(str(problem.get("code", ""))) or _code_of_status(response.status_code)
-    detail = problem.get("detail") or problem.get("title") or f"the server answered {response.status_code}"
-    return ClusterError(code, detail if isinstance(detail, str) else json.dumps(detail), status=response.status_code, problem=problem)
-
-
-def _code_of_status(status: int) -> Code:
-    """For answers that did not come from the API itself (a proxy, another server)."""
-    if status == 404:
-        return CODES["NOT_FOUND"]
-    if status in (502, 503, 504):
-        return CODES["BUSY"]
-    named = next((code for code in CODES.values() if code.http == status and code.name != "OK"), None)
-    return named or CODES["PROTOCOL" if status < 500 else "BUG"]

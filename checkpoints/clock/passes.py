@@ -17,6 +17,7 @@ from checkpoints.barriers import client, cut_prefix, restore_prefix, set_verdict
 from checkpoints.clock.draining import advance_drains
 from checkpoints.clock.queueing import place_jobs, start_placed
 from checkpoints.models import RESUME_OPEN, Generation, Resume
+from checkpoints.services.figures import SAMPLE_EVERY_S, forget_samples, take_sample
 from checkpoints.services.keeping import apply_retention
 from checkpoints.services.moving import broken_runs, finish_holds, recover_job
 from checkpoints.services.replicas import ask_missing_replicas, forget_lost_fetches, remove_unneeded_images
@@ -52,6 +53,7 @@ class Clock:
     hinted: dict[str, datetime.datetime] | None = None
     slow_at: datetime.datetime | None = None
     house_at: datetime.datetime | None = None
+    sampled_at: datetime.datetime | None = None
 
     def may_judge(self, now: datetime.datetime) -> bool:
         """Silence of a node means something only when we led, and heard others, for as long as it was silent."""
@@ -262,11 +264,19 @@ def end_pods_after_files(clock: Clock, now: datetime.datetime) -> None:
     end_finished_pods(now)
 
 
+def sample(clock: Clock, now: datetime.datetime) -> None:
+    """For the charts."""
+    if clock.sampled_at is None or (now - clock.sampled_at).total_seconds() >= SAMPLE_EVERY_S:
+        clock.sampled_at = now
+        take_sample(now)
+
+
 def keep_house(clock: Clock, now: datetime.datetime) -> None:
     hour_ago = now - datetime.timedelta(hours=1)
     NodeReport.objects.filter(received_at__lt=hour_ago).delete()
     IdempotencyKey.objects.filter(created_at__lt=now - datetime.timedelta(days=2)).delete()
     forget_old(now)
+    forget_samples(now)
     clock.hinted = {}
 
 
@@ -275,4 +285,4 @@ EVERY_TICK: tuple[Pass, ...] = (
     recover_broken, settle_holds, advance_resumes, watch_restores, repeat_verdicts, start_placed, place_jobs,
     take_due_generations, fetch_replicas, enforce_walltime, resend_commands, end_pods_after_files,
 )  # fmt: skip
-SLOW: tuple[Pass, ...] = (retain, look_after_images, renew_replicas, advance_drains)
+SLOW: tuple[Pass, ...] = (retain, look_after_images, renew_replicas, advance_drains, sample)

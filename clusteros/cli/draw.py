@@ -202,6 +202,32 @@ def _generation_line(generation: Any) -> Text:
     return line
 
 
+def draw_foresight(seen: Any) -> None:
+    out.print(escape(seen["words"]))
+    _draw_where(seen)
+
+
+def draw_array(made: Any) -> None:
+    first, last = made["items"][0]["number"], made["items"][-1]["number"]
+    out.print(f"array {made['array']} submitted: jobs {first} to {last}; see them:  clusteros ps --array {made['array']}")
+
+
+def draw_store(store: Any) -> None:
+    size, pinned = size_words(store["bytes"]), store["pinned"]
+    out.print(f"{count_words(store['generations'], 'generation')} kept, {size}" + (f", {pinned} pinned" if pinned else ""))
+    nodes = table("NODE", "STATE", ">IMAGES", ">STORE", ">DISK FREE")
+    for node in store["nodes"]:
+        figures = (str(node["images"]), size_words(node["store_bytes"]), size_words(node["disk_free_bytes"]))
+        nodes.add_row(node["name"], coloured(node["state"]), *figures)
+    out.print(nodes)
+    jobs = table(">JOB", "NAME", "STATE", ">GENERATIONS", ">SIZE", "OWNER")
+    for job in store["jobs"]:
+        figures = (str(job["generations"]), size_words(job["bytes"]), escape(job["owner"]))
+        jobs.add_row(str(job["number"]), escape(job["name"]), coloured(job["state"]), *figures)
+    if store["jobs"]:
+        out.print(jobs)
+
+
 def draw_copy_plan(plan: Any) -> None:
     out.print(f"generation {plan['generation']}, {size_words(plan.get('bytes'))}, grows on beside its job")
     if plan.get("waits"):

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from clusteros.cli import draw
-from clusteros.cli.door import JobArgument, JsonFlag, YesFlag, about, ask, cluster, out, show, stop_with
+from clusteros.cli.door import JobArgument, JsonFlag, YesFlag, about, ask, cluster, err, out, show, stop_with
 from clusteros.client import Cluster, Generation
 from clusteros.words import ms_words, size_words
 
@@ -33,11 +33,13 @@ def checkpoint(
 
 
 def _settled(door: Cluster, job: str, number: int) -> Generation:
-    while True:
-        seen = door.generation(job, number)
-        if seen["state"] not in UNDER_WAY:
-            return seen
-        time.sleep(0.2)
+    with err.status(f"generation {number}: taking") as status:
+        while True:
+            seen = door.generation(job, number)
+            if seen["state"] not in UNDER_WAY:
+                return seen
+            status.update(f"generation {number}: {seen['state']}")
+            time.sleep(0.2)
 
 
 def _draw_taken(taken: Generation) -> None:
@@ -73,6 +75,7 @@ def rollback(
     to: Annotated[int | None, typer.Option("--to", min=1, metavar="N", help="The generation; the last one if not given.")] = None,
     node: Annotated[list[str] | None, typer.Option("--node", metavar="NAME", help="Where pod 0, 1, … shall run; again for more.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would happen.")] = False,
+    safety: Annotated[bool, typer.Option("--safety/--no-safety", help="Keep the present as a generation first.")] = True,
     yes: YesFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -86,7 +89,7 @@ def rollback(
             if dry_run:
                 return
         ask(f"Roll job {job} back to generation {number}?", yes)
-        answer = door.rollback(job, number, placement=node)
+        answer = door.rollback(job, number, placement=node, safety=safety)
     show(answer, as_json, lambda _: out.print(f"job {job} goes back to generation {number}; watch it:  clusteros show {job}"))
 
 
@@ -119,10 +122,10 @@ def _pin(job: str, generation: int, pinned: bool, as_json: bool) -> None:
     show(answer, as_json, lambda _: out.print(f"generation {generation} of job {job}: {'pinned' if pinned else 'not pinned'}"))
 
 
-def delete(job: JobArgument, generation: GenerationArgument, yes: YesFlag = False) -> None:
+def delete(job: JobArgument, generation: GenerationArgument, yes: YesFlag = False, as_json: JsonFlag = False) -> None:
     """Delete a generation; it cannot be brought back."""
     about(job)
     ask(f"Delete generation {generation} of job {job} for good?", yes)
     with cluster() as door:
-        door.delete_generation(job, generation)
-    out.print(f"generation {generation} of job {job}: deleted")
+        answer = door.delete_generation(job, generation)
+    show(answer, as_json, lambda _: out.print(f"generation {generation} of job {job}: deleted"))

@@ -46,6 +46,10 @@ def submit(
     file: Annotated[list[str] | None, typer.Option("--file", "-f", metavar="LOCAL[:NAME]", help="A file; again for more.")] = None,
     env: Annotated[list[str] | None, typer.Option("--env", "-e", metavar="NAME=VALUE", help="A variable; again for more.")] = None,
     queue: Annotated[str | None, typer.Option("--queue", "-q", help="The queue.")] = None,
+    node: Annotated[list[str] | None, typer.Option("--node", metavar="NAME", help="Where pod 0, 1, … shall run; again for more.")] = None,
+    array: Annotated[str | None, typer.Option("--array", metavar="INDEXES", help="Once for each: 0-9, 1-99:2, 3,5,8.")] = None,
+    held: Annotated[bool, typer.Option("--hold", help="It waits until it is released.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say where and when it would start.")] = False,
     wait: Annotated[bool, typer.Option("--wait", "-w", help="Wait for the end; the job's exit status is the command's.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -55,12 +59,18 @@ def submit(
     """
     wanted: dict[str, Any] = {
         "name": name, "pods": pods, "ranks_per_pod": ranks, "cores_per_rank": cores, "mem_bytes": mem,
-        "walltime_s": walltime, "interval_s": every, "keep": keep, "queue": queue,
+        "walltime_s": walltime, "interval_s": every, "keep": keep, "queue": queue, "nodes": node, "hold": held or None,
         "env": _environment(env or []), "files": [_file(each) for each in file or []],
     }  # fmt: skip
     wanted |= _program(command or [], script)
     spec: JobSpec = {name: value for name, value in wanted.items() if value not in (None, {}, [])}  # type: ignore[assignment]
+    if array and wait:
+        raise stop_with("USAGE", "--wait follows one job, not an array")
     with cluster() as door:
+        if dry_run:
+            return show(door.foresee(spec), as_json, draw.draw_foresight)
+        if array:
+            return show(door.submit_array(spec, array), as_json, draw.draw_array)
         job = door.submit(spec)
         number = str(job["number"])
         if not wait:
@@ -116,12 +126,14 @@ def _wait_for(door: Cluster, number: str, as_json: bool) -> None:
 def ps(
     state: Annotated[str | None, typer.Option(help="Only jobs in this state.")] = None,
     everything: Annotated[bool, typer.Option("--all", "-a", help="Ended jobs too.")] = False,
+    name: Annotated[str | None, typer.Option("--name", "-n", help="Only those with this in their name.")] = None,
+    array: Annotated[int | None, typer.Option("--array", help="Only the jobs of this array.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 50,
     as_json: JsonFlag = False,
 ) -> None:
     """List jobs: what runs and what waits, and why."""
     with cluster() as door:
-        found = list(door.jobs(state=state or (None if everything else LIVE), limit=limit))
+        found = list(door.jobs(state=state or (None if everything else LIVE), name=name, array=array, limit=limit))
     show(found, as_json, draw.draw_jobs)
 
 

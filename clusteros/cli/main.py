@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from clusteros.cli import generations, jobs, logs, nodes, server
+from clusteros.cli import generations, jobs, logs, nodes, server, top
 from clusteros.cli.door import Door, out
 from clusteros.client import Cluster
 from clusteros.login import Login, write_login
@@ -43,6 +43,8 @@ app.command("nodes")(nodes.nodes)
 app.command()(nodes.drain)
 app.command()(nodes.undrain)
 app.command()(logs.events)
+app.command()(top.top)
+app.command()(top.store)
 app.add_typer(nodes.app, name="node")
 app.add_typer(server.app, name="server")
 

@@ -1,0 +1,92 @@
+"""The cluster in figures: samples for charts, taken by the clock and thinned when they are read; and what the store holds.
+
+A sample is a few aggregates in SQL, whatever the size of the cluster.
+"""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any
+
+from django.db import connection
+from django.db.models import Count, F, OuterRef, Q, QuerySet, Subquery, Sum
+from django.utils import timezone
+
+from checkpoints.models import Generation, Sample
+from jobs.models import POD_LIVE, Job, Pod
+from nodes.models import Node
+
+SAMPLE_EVERY_S = 15.0
+KEEP_DAYS = 7
+POINTS = 240
+WAITING = ("queued", "held")
+MOVING = ("starting", "running", "suspended", "restoring")
+COLUMNS = ("nodes_up", "cores", "cores_used", "load", "mem_bytes", "mem_used_bytes", "running", "waiting", "generations", "store_bytes")
+MOST_JOBS = 50
+
+
+def take_sample(now: datetime.datetime) -> Sample:
+    up = Node.objects.exclude(state="lost").aggregate(
+        nodes_up=Count("id"), cores=Sum("cores"), load=Sum("load1"), mem_bytes=Sum("mem_bytes"),
+        mem_used_bytes=Sum("mem_used_bytes"), store_bytes=Sum("store_bytes"),
+    )  # fmt: skip
+    jobs = Job.objects.filter(state__in=(*MOVING, *WAITING)).aggregate(
+        running=Count("pk", Q(state__in=MOVING)), waiting=Count("pk", Q(state__in=WAITING))
+    )
+    used = Pod.objects.filter(state__in=POD_LIVE, run__state__in=("starting", "running")).aggregate(
+        n=Sum(F("run__job__ranks_per_pod") * F("run__job__cores_per_rank"))
+    )["n"]
+    kept = Generation.objects.filter(state="complete").count()
+    figures = {name: value or 0 for name, value in (up | jobs).items()}
+    return Sample.objects.create(at=now, cores_used=used or 0, generations=kept, **figures)
+
+
+def forget_samples(now: datetime.datetime) -> None:
+    Sample.objects.filter(at__lt=now - datetime.timedelta(days=KEEP_DAYS)).delete()
+
+
+def read_samples(hours: float, now: datetime.datetime | None = None) -> dict[str, list[float]]:
+    """Columns of figures over the last `hours`, thinned to POINTS means: {"at": Unix seconds, …}."""
+    now = now or timezone.now()
+    since = now - datetime.timedelta(hours=hours)
+    step_s = max(SAMPLE_EVERY_S, hours * 3600 / POINTS)
+    means = ", ".join(f"avg({name})" for name in COLUMNS)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"SELECT floor(extract(epoch FROM at) / %s) * %s AS bucket, {means} FROM checkpoints_sample "
+            "WHERE at >= %s GROUP BY bucket ORDER BY bucket",
+            [step_s, step_s, since],
+        )
+        rows = cursor.fetchall()
+    columns = list(zip(*rows, strict=True)) or [() for _ in ("at", *COLUMNS)]
+    return {name: [round(float(v), 2) for v in column] for name, column in zip(("at", *COLUMNS), columns, strict=True)}
+
+
+def store_figures(jobs: QuerySet[Job]) -> dict[str, Any]:
+    """What the images take: by node (everybody's), and by those of `jobs` that take most."""
+    nodes = Node.objects.annotate(images=Count("replicas", Q(replicas__complete=True)))
+    complete = Generation.objects.filter(job__in=jobs.order_by(), state="complete")
+    total = complete.aggregate(generations=Count("pk"), bytes=Sum("bytes_new"), pinned=Count("pk", Q(pinned=True)))
+    largest = complete.order_by().values("job").annotate(taken=Sum("bytes_new"), kept=Count("pk"), pinned=Count("pk", Q(pinned=True)))
+    names = Job.objects.filter(pk=OuterRef("job"))
+    rows = largest.annotate(
+        number=Subquery(names.values("number")), name=Subquery(names.values("name")), state=Subquery(names.values("state")),
+        owner=Subquery(names.values("owner__username")),
+    ).order_by("-taken", "-number")[:MOST_JOBS]  # fmt: skip
+    return {
+        "generations": total["generations"], "bytes": total["bytes"] or 0, "pinned": total["pinned"],
+        "nodes": [
+            {
+                "name": n.name, "state": n.state, "store_bytes": n.store_bytes, "disk_free_bytes": n.disk_free_bytes,
+                "images": n.images,  # type: ignore[attr-defined]
+            }
+            for n in nodes
+        ],
+        "jobs": [
+            {
+                "number": r["number"], "name": r["name"], "owner": r["owner"], "state": r["state"], "bytes": r["taken"] or 0,
+                "generations": r["kept"], "pinned": r["pinned"],
+            }
+            for r in rows
+        ],
+    }  # fmt: skip
