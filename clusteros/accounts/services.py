@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import re
 import secrets
 from typing import Any
 
 from django.contrib.auth.models import User
+from django.contrib.auth.password_validation import validate_password
+from django.core.exceptions import ValidationError
 from django.db import connection, transaction
 from django.db.models import Max
 from django.utils import timezone
 
 from clusteros.accounts.models import FIRST_UID, ApiToken, Profile
-from clusteros.core.problems import Problem, invalid
+from clusteros.core.events import record_event
+from clusteros.core.problems import Problem, conflict, invalid, not_found
 
 PREFIX = "cos_"
 SCOPES = ("read", "write", "admin")
 MAX_DAYS = 3650
+USER_NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,31}\Z")
 UID_LOCK = 0x636F5F756964
 
 
@@ -48,6 +53,37 @@ def ensure_user(name: str, *, password: str | None = None, admin: bool = False) 
 
 
 @transaction.atomic
+def make_user(name: str, password: str, *, admin: bool = False, acting_user: Any = None) -> User:
+    """A new user. Problem INVALID or CONFLICT says what is not acceptable."""
+    if not USER_NAME.match(name):
+        raise invalid("name", "letters, digits, '.', '_' and '-', at most 32, beginning with a letter")
+    if User.objects.filter(username=name).exists():
+        raise conflict(f"there is a user {name} already")
+    try:
+        validate_password(password)
+    except ValidationError as wrong:
+        raise invalid("password", " ".join(wrong.messages)) from wrong
+    user = ensure_user(name, password=password, admin=admin)
+    record_event("user.made", f"{name}{', an administrator' if admin else ''}", actor=str(acting_user or ""))
+    return user
+
+
+@transaction.atomic
+def set_active(name: str, active: bool, *, acting_user: Any = None) -> User:
+    """Lock a user out (tokens and sessions are void at once, jobs run on), or let one in again."""
+    user = User.objects.select_for_update().filter(username=name).first()
+    if user is None:
+        raise not_found(f"user {name[:40]}")
+    if not active and acting_user is not None and user.pk == acting_user.pk:
+        raise conflict("nobody locks himself out")
+    if user.is_active != active:
+        User.objects.filter(pk=user.pk).update(is_active=active)
+        user.is_active = active
+        record_event("user.let_in" if active else "user.locked_out", name, actor=str(acting_user or ""))
+    return user
+
+
+@transaction.atomic
 def make_token(
     user: Any, name: str, *, scopes: list[str], days: float | None = 30, acting_scopes: frozenset[str] | None = None
 ) -> tuple[ApiToken, str]:
@@ -62,6 +98,7 @@ def make_token(
     row = ApiToken.objects.create(
         user=user, name=name, sha256=_digest(text), hint=text[:8], scopes=sorted(set(scopes)), expires_at=expires_at
     )
+    record_event("token.made", f"{name} ({', '.join(row.scopes)})", actor=str(user), owner_id=user.pk)
     return row, text
 
 
@@ -88,10 +125,12 @@ def check_token(text: str) -> ApiToken:
     return row
 
 
+@transaction.atomic
 def revoke_token(user: Any, token_id: int) -> None:
     changed = ApiToken.objects.filter(user=user, pk=token_id, revoked_at=None).update(revoked_at=timezone.now())
     if not changed:
         raise Problem("NOT_FOUND", "there is no such token of yours")
+    record_event("token.revoked", actor=str(user), owner_id=user.pk)
 
 
 def _digest(text: str) -> str:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.contrib.auth.models import User
 from django.http import HttpRequest
 from ninja import Router, Schema, Status
 from pydantic import Field
 
 from clusteros.accounts import services
 from clusteros.accounts.models import ApiToken
+from clusteros.core.auth import require_admin
+from clusteros.core.paging import page
 from clusteros.core.schemas import Moment, Page, Strict
 
 router = Router(tags=["accounts"])
@@ -42,6 +45,28 @@ class Me(Schema):
     uid: int
     gid: int
     scopes: list[str]
+
+
+class UserIn(Strict):
+    name: str = Field(examples=["alice"])
+    password: str
+    admin: bool = False
+
+
+class ActiveIn(Strict):
+    active: bool
+
+
+class UserOut(Schema):
+    name: str
+    admin: bool
+    active: bool
+    last_login: Moment | None
+
+
+def user_json(user: User) -> dict[str, Any]:
+    last = user.last_login.isoformat() if user.last_login else None
+    return {"name": user.username, "admin": user.is_staff, "active": user.is_active, "last_login": last}
 
 
 def token_json(row: ApiToken) -> dict[str, Any]:
@@ -83,3 +108,23 @@ def make_token(request: HttpRequest, payload: TokenIn) -> Any:
 def revoke_token(request: HttpRequest, token_id: int) -> Any:
     services.revoke_token(request.user, token_id)
     return Status(204, None)
+
+
+@router.get("/users", response=Page[UserOut])
+def users(request: HttpRequest, limit: int = 200, cursor: str | None = None) -> Any:
+    require_admin(request)
+    return page(User.objects.all(), user_json, key="username", limit=limit, cursor=cursor, newest_first=False)
+
+
+@router.post("/users", response={201: UserOut})
+def make_user(request: HttpRequest, payload: UserIn) -> Any:
+    require_admin(request)
+    made = services.make_user(payload.name, payload.password, admin=payload.admin, acting_user=request.user)
+    return Status(201, user_json(made))
+
+
+@router.patch("/users/{name}", response=UserOut)
+def set_active(request: HttpRequest, name: str, payload: ActiveIn) -> Any:
+    """Lock a user out, or let one in again; the jobs run on."""
+    require_admin(request)
+    return user_json(services.set_active(name, payload.active, acting_user=request.user))

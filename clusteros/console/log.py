@@ -8,6 +8,7 @@ later: like events_after, a fresh gap in the ids holds the cursor back until it 
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,6 +22,8 @@ from jobs.services.logs import Segment, segments
 
 FIRST_BYTES = 128 * 1024
 PAGE_CHUNKS = 400
+MOST_FOUND = 300
+MOST_SEARCHED_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,8 @@ class Piece:
     mark: str = ""
     who: str = ""
     """The pod, where the text of another one stood before."""
+    at: datetime.datetime | None = None
+    """When it came, where it begins a line."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,42 @@ def _pieces(
             pieces.append(Piece("", mark=_mark_words(run)))
         last_run = run.id
         pieces += _split_at_mark(chunk, _kept_to(lines, chunk))
-    return pieces, last_run
+    return _timed(pieces), last_run
+
+
+def _timed(pieces: list[Piece]) -> list[Piece]:
+    """A time only where a line begins, and not the same second twice."""
+    timed, fresh, second = [], True, None
+    for piece in pieces:
+        this = piece.at.replace(microsecond=0) if piece.at else None
+        timed.append(piece if fresh and this != second else replace(piece, at=None))
+        second = this if fresh and this else second
+        fresh = piece.mark != "" or piece.text.endswith("\n")
+    return timed
+
+
+@dataclass(frozen=True)
+class Found:
+    line: str
+    pod: int
+    stream: str
+    at: datetime.datetime
+
+
+def find_lines(job: Job, text: str, pod: int | None, stream: str) -> tuple[list[Found], bool]:
+    """(the newest lines of any run that hold `text`, in whatever case; was all of the log looked at). Looked at from the
+    end, chunk by chunk: a line that two chunks share is found in its parts."""
+    chunks = LogChunk.objects.filter(run__job=job).order_by("-id")
+    chunks = chunks if pod is None else chunks.filter(pod=pod)
+    chunks = chunks.filter(stream=stream) if stream in ("stdout", "stderr") else chunks
+    wanted, found, looked = text.lower(), [], 0
+    for chunk in chunks.iterator(chunk_size=100):
+        looked += len(chunk.data)
+        lines = bytes(chunk.data).decode("utf-8", "replace").splitlines()
+        found += [Found(line, chunk.pod, chunk.stream, chunk.recorded_at) for line in reversed(lines) if wanted in line.lower()]
+        if len(found) >= MOST_FOUND or looked > MOST_SEARCHED_BYTES:
+            return found[:MOST_FOUND][::-1], False
+    return found[::-1], True
 
 
 def _with_pods_named(pieces: list[Piece], at: int | None, pods: int) -> list[Piece]:
@@ -122,7 +162,7 @@ def _split_at_mark(chunk: LogChunk, kept_to: int | None) -> list[Piece]:
     data = bytes(chunk.data)
     kept = len(data) if kept_to is None else max(0, min(len(data), kept_to - chunk.offset))
     parts = [(data[:kept], False), (data[kept:], True)]
-    return [Piece(part.decode("utf-8", "replace"), chunk.pod, chunk.stream, stale) for part, stale in parts if part]
+    return [Piece(part.decode("utf-8", "replace"), chunk.pod, chunk.stream, stale, at=chunk.recorded_at) for part, stale in parts if part]
 
 
 def _uuid(text: str) -> UUID | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from django.contrib.auth.models import User
-from django.db.models import Count, Exists, Max, OuterRef, Prefetch, Q, QuerySet, Sum
+from django.db.models import Count, Exists, F, Max, OuterRef, Prefetch, Q, QuerySet, Sum
 
 from checkpoints.models import Generation, Resume
 from clusteros.core.models import Event
@@ -55,10 +55,10 @@ class NodeView:
         return len(self.pods) - len(self.own_pods)
 
 
-def nodes_for(user: User, **which: Any) -> list[NodeView]:
+def nodes_for(user: User, *, limit: int | None = None, **which: Any) -> list[NodeView]:
     living = Pod.objects.filter(state__in=POD_LIVE).select_related("run__job__owner").order_by("run__job__number", "index")
     nodes = Node.objects.filter(**which).prefetch_related(Prefetch("pods", living, to_attr="living"))
-    return [_node_view(node, user) for node in nodes]
+    return [_node_view(node, user) for node in (nodes if limit is None else nodes[:limit])]
 
 
 def _node_view(node: Node, user: User) -> NodeView:
@@ -74,17 +74,14 @@ def node_for(user: User, name: str) -> NodeView:
     return found[0]
 
 
-def figures(user: User, nodes: list[NodeView]) -> dict[str, Any]:
-    """The row of numbers on top of the cluster page."""
-    up = [view for view in nodes if view.node.state != "lost"]
-    jobs = jobs_of(user).aggregate(moving=Count("id", Q(state__in=MOVING)), waiting=Count("id", Q(state__in=WAITING)))
-    kept = Generation.objects.filter(job__in=jobs_of(user), state="complete").aggregate(number=Count("id"), bytes=Sum("bytes_new"))
-    return {
-        "nodes": len(nodes), "up": len(up),
-        "cores": sum(view.node.cores for view in up), "cores_used": sum(view.cores_used for view in up),
-        "mem": sum(view.node.mem_bytes for view in up), "mem_used": sum(view.node.mem_used_bytes for view in up),
-        "generations": kept["number"], "generation_bytes": kept["bytes"] or 0, **jobs,
-    }  # fmt: skip
+def job_figures(user: User) -> dict[str, Any]:
+    """Jobs and generations in the row of numbers on top of the cluster page."""
+    live = jobs_of(user).filter(state__in=(*MOVING, *WAITING))
+    jobs = live.aggregate(moving=Count("id", Q(state__in=MOVING)), waiting=Count("id", Q(state__in=WAITING)))
+    kept = Generation.objects.filter(state="complete")
+    kept = kept if user.is_staff else kept.filter(job__owner=user)
+    told = kept.aggregate(number=Count("id"), bytes=Sum("bytes_new"))
+    return {"generations": told["number"], "generation_bytes": told["bytes"] or 0, **jobs}
 
 
 def events_for(user: User, limit: int, **which: Any) -> list[Event]:
@@ -93,6 +90,73 @@ def events_for(user: User, limit: int, **which: Any) -> list[Event]:
     if not user.is_staff:
         events = events.filter(Q(owner_id=user.id) | Q(owner_id=None))
     return list(events.order_by("-id")[:limit])
+
+
+def events_page(user: User, noun: str, text: str, by_hand: bool, before: int | None, limit: int) -> tuple[list[Event], int | None]:
+    """(a page of events, newest first; the id before which the next page begins)."""
+    events = Event.objects.exclude(kind__startswith="snapshot.")
+    if not user.is_staff:
+        events = events.filter(Q(owner_id=user.id) | Q(owner_id=None))
+    if noun:
+        events = events.filter(kind__startswith=f"{noun}.")
+    if by_hand:
+        events = events.exclude(actor="")
+    if text:
+        events = events.filter(_event_matches(text))
+    if before is not None:
+        events = events.filter(id__lt=before)
+    found = list(events.order_by("-id")[: limit + 1])
+    return found[:limit], found[limit - 1].id if len(found) > limit else None
+
+
+def _event_matches(text: str) -> Q:
+    matches = Q(words__icontains=text) | Q(kind__icontains=text) | Q(node=text) | Q(actor=text)
+    return matches | Q(job_number=int(text)) if text.isdecimal() and len(text) < 16 else matches
+
+
+@dataclass(frozen=True)
+class Spot:
+    """A node on the map: how much of it is given, as one of five heats."""
+
+    name: str
+    state: str
+    cores: int
+    given: int
+    load: float
+    mem_percent: int
+    pods: int
+
+    @property
+    def heat(self) -> int:
+        share = self.given / self.cores if self.cores else 0
+        return 0 if not self.given else min(4, 1 + int(share * 3.99)) if share < 1 else 4
+
+    @property
+    def title(self) -> str:
+        use = f"load {self.load:.1f}, memory {self.mem_percent} %, {self.pods} pods"
+        return f"{self.name}: {self.state}, {self.given} of {self.cores} cores given, {use}"
+
+
+def node_map() -> list[Spot]:
+    """Every node in one query, however many there are."""
+    live = Q(pods__state__in=POD_LIVE)
+    given = Sum(F("pods__run__job__ranks_per_pod") * F("pods__run__job__cores_per_rank"), filter=live)
+    rows = Node.objects.annotate(given=given, living=Count("pods", live)).order_by("name")
+    columns = ("name", "state", "cores", "given", "load1", "mem_used_bytes", "mem_bytes", "living")
+    return [_spot(*row) for row in rows.values_list(*columns)]
+
+
+def _spot(name: str, state: str, cores: int, given: int | None, load: float, used: int, memory: int, pods: int) -> Spot:
+    return Spot(name, state, cores, given or 0, load, round(100 * used / memory) if memory else 0, pods)
+
+
+def node_figures(spots: list[Spot]) -> dict[str, int]:
+    up = [spot for spot in spots if spot.state != "lost"]
+    memory = Node.objects.exclude(state="lost").aggregate(mem=Sum("mem_bytes"), mem_used=Sum("mem_used_bytes"))
+    return {
+        "nodes": len(spots), "up": len(up), "cores": sum(s.cores for s in up), "cores_used": sum(s.given for s in up),
+        **{name: value or 0 for name, value in memory.items()},
+    }  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import path
 
-from clusteros.console.views import cluster, generations, job, jobs, nodes, tokens
+from clusteros.console.views import cluster, generations, job, jobs, nodes, system, tokens
 
 app_name = "console"
 
@@ -22,6 +22,14 @@ urlpatterns = [
     path("nodes/<str:name>/drain/", nodes.drain_dialog, name="drain_dialog"),
     path("nodes/<str:name>/drain/now/", nodes.drain, name="drain"),
     path("nodes/<str:name>/undrain/", nodes.undrain, name="undrain"),
+    path("store/", system.store, name="store"),
+    path("store/part/", system.store_part, name="store_part"),
+    path("events/", system.events, name="events"),
+    path("events/part/", system.events_part, name="events_part"),
+    path("users/", system.users, name="users"),
+    path("users/<str:name>/active/", system.user_active, name="user_active"),
+    path("about/", system.about, name="about"),
+    path("figures/", system.figures, name="figures"),
     path("tokens/", tokens.tokens, name="tokens"),
     path("tokens/<int:token_id>/revoke/", tokens.revoke, name="revoke"),
     path("jobs/", jobs.jobs, name="jobs"),
@@ -31,7 +39,9 @@ urlpatterns = [
     path("jobs/<int:number>/", job.job_page, name="job"),
     path("jobs/<int:number>/part/<slug:part>/", job.job_part, name="job_part"),
     path("jobs/<int:number>/log/", job.log_tail, name="log_tail"),
+    path("jobs/<int:number>/log/find/", job.log_find, name="log_find"),
     path("jobs/<int:number>/log/text/", job.log_text, name="log_text"),
+    path("jobs/<int:number>/pictures/<int:pod>/<path:path>", job.picture, name="picture"),
     path("jobs/<int:number>/files/<int:pod>/<path:path>", job.output_file, name="output_file"),
     path("jobs/<int:number>/cancel/", job.cancel_dialog, name="cancel_dialog"),
     path("jobs/<int:number>/do/<slug:verb>/", job.do_verb, name="job_do"),

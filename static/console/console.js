@@ -130,9 +130,9 @@
     if (what === "copy") navigator.clipboard.writeText(document.querySelector(target.dataset.from).textContent);
   });
 
-  /* keys: g then c, j, n, t goes places; n submits; / filters; ? says so */
+  /* keys: g then c, j, n, s, e, t, a goes places; n submits; / filters; ? says so */
   let chord = 0;
-  const places = { c: "cluster", j: "jobs", n: "nodes", t: "tokens" };
+  const places = { c: "cluster", j: "jobs", n: "nodes", s: "store", e: "events", t: "tokens", a: "about" };
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.target.matches("input, textarea, select")) return;
@@ -144,6 +144,34 @@
     if (event.key === "/") { const filter = document.querySelector("[data-filter]"); if (filter) { event.preventDefault(); filter.focus(); } }
     if (event.key === "?") { const keys = document.getElementById("keys"); if (keys) keys.showModal(); }
   });
+
+  /* sparks: what a part shows again and again, as a small line; kept while the page lives */
+  const sparks = new Map();
+  function spark() {
+    for (const place of document.querySelectorAll("[data-spark]")) {
+      const points = sparks.get(place.dataset.spark) || [];
+      const value = Number(place.dataset.value ?? place.dataset.rate);
+      const last = points[points.length - 1];
+      if (!last || Date.now() - last.at > 1500) points.push({ at: Date.now(), value });
+      if (points.length > 60) points.shift();
+      sparks.set(place.dataset.spark, points);
+      drawSpark(place, points);
+    }
+  }
+  function drawSpark(place, points) {
+    let values = points.map((point) => point.value);
+    if (place.dataset.rate !== undefined) values = points.slice(1).map((point, at) => Math.max(0, (point.value - points[at].value) * 1000 / (point.at - points[at].at)));
+    if (values.length < 2) return;
+    const most = Math.max(...values, 1e-9), space = "http://www.w3.org/2000/svg";
+    const picture = document.createElementNS(space, "svg"), line = document.createElementNS(space, "polyline");
+    picture.setAttribute("viewBox", "0 0 100 20");
+    picture.setAttribute("preserveAspectRatio", "none");
+    picture.setAttribute("aria-hidden", "true");
+    line.setAttribute("points", values.map((value, at) => `${(100 * at / (values.length - 1)).toFixed(1)},${(19 - 18 * value / most).toFixed(1)}`).join(" "));
+    picture.append(line);
+    place.replaceChildren(picture);
+    if (place.dataset.unit) place.title = `${values[values.length - 1].toFixed(1)} ${place.dataset.unit}`;
+  }
 
   /* ticked jobs: they stay ticked when the list is replaced; the bar with the verbs is there while any is */
   const ticked = new Set();
@@ -163,6 +191,7 @@
 
   document.addEventListener("htmx:afterSwap", (event) => {
     tick();
+    spark();
     showTicked();
     follow();
     if (event.detail.target.id === "dialog-body") openDialog();
@@ -174,7 +203,12 @@
   });
   document.addEventListener("change", (event) => { if (event.target.matches("[data-follow]")) follow(); });
 
+  document.addEventListener("change", (event) => {
+    if (event.target.matches("[data-times]")) document.getElementById("log").classList.toggle("times", event.target.checked);
+  });
+
   tick();
+  spark();
   follow();
   setInterval(tick, 1000);
   connect(0);

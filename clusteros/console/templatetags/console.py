@@ -22,7 +22,9 @@ STATE_CLASS = {
     "starting": "busy", "restoring": "busy", "taking": "busy", "storing": "busy", "placing": "busy", "ending": "busy",
 }  # fmt: skip
 
-PLACES = (("cluster", "Cluster"), ("jobs", "Jobs"), ("nodes", "Nodes"), ("tokens", "Tokens"))
+PLACES = (("cluster", "Cluster"), ("jobs", "Jobs"), ("nodes", "Nodes"), ("store", "Store"), ("events", "Events"), ("tokens", "Tokens"))
+ADMIN_PLACES = (("users", "Users"),)
+LAST_PLACES = (("about", "About"),)
 
 register.filter("size", size_words)
 register.filter("span", span_words)
@@ -62,8 +64,9 @@ def gauge(name: str, used: float | None, total: float | None, words: str = "") -
 
 @register.simple_tag(takes_context=True)
 def main_places(context: template.Context) -> list[dict[str, Any]]:
-    path = context["request"].path
-    return [_place(name, words, path) for name, words in PLACES]
+    request = context["request"]
+    more = ADMIN_PLACES if getattr(request.user, "is_staff", False) else ()
+    return [_place(name, words, request.path) for name, words in (*PLACES, *more, *LAST_PLACES)]
 
 
 def _place(name: str, words: str, path: str) -> dict[str, Any]:
@@ -95,6 +98,22 @@ def _subject(event: Any, noun: str) -> str:
         where = f" on {event.node}" if event.node else ""
         return f"{noun} {event.pod}{where}"
     return "" if noun in ("job", "node") else noun
+
+
+@register.filter
+def highlight(line: str, text: str) -> SafeString:
+    """The line with every place of `text` marked, in whatever case."""
+    low, wanted, at, parts = line.lower(), text.lower(), 0, []
+    while wanted and len(low) == len(line) and (place := low.find(wanted, at)) >= 0:
+        parts.append(format_html("{}<mark>{}</mark>", line[at:place], line[place : place + len(wanted)]))
+        at = place + len(wanted)
+    return format_html("{}{}", mark_safe("".join(parts)), line[at:])
+
+
+@register.filter
+def unlocalized(value: float | None) -> str:
+    """A number for a program to read."""
+    return f"{value or 0:g}" if isinstance(value, float) else str(value or 0)
 
 
 @register.filter

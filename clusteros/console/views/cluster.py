@@ -12,11 +12,16 @@ from clusteros.console.views.base import SignedIn, page
 
 SHOWN_JOBS = 8
 SHOWN_EVENTS = 14
+MOST_TILES = 16
+RANGES = ((1, "1 h"), (6, "6 h"), (24, "1 day"), (168, "7 days"))
+CHARTS = (("cores", "Cores"), ("jobs", "Jobs"), ("memory", "Memory"), ("generations", "Generations"))
 
 
 def _nodes(request: SignedIn) -> dict[str, Any]:
-    nodes = queries.nodes_for(request.user)
-    return {"nodes": nodes, "figures": queries.figures(request.user, nodes)}
+    """A few nodes as tiles with their pods, many as a map of small squares."""
+    spots = queries.node_map()
+    tiles = queries.nodes_for(request.user) if len(spots) <= MOST_TILES else []
+    return {"spots": spots, "nodes": tiles, "figures": queries.node_figures(spots) | queries.job_figures(request.user)}
 
 
 def _jobs(request: SignedIn) -> dict[str, Any]:
@@ -33,7 +38,7 @@ PARTS = {"nodes": _nodes, "jobs": _jobs, "events": _events}
 
 @page
 def cluster(request: SignedIn) -> HttpResponse:
-    context: dict[str, Any] = {}
+    context: dict[str, Any] = {"ranges": RANGES, "charts": CHARTS}
     for part in PARTS.values():
         context |= part(request)
     return render(request, "console/cluster.html", context)

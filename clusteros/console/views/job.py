@@ -9,12 +9,16 @@ from django.shortcuts import render
 from django.urls import reverse
 
 from clusteros.console import history, log, queries, verbs
+from clusteros.console.life import life_of
+from clusteros.console.pictures import as_png, may_be_picture
 from clusteros.console.views.base import SignedIn, action, is_part, page
+from clusteros.core.problems import Problem
 from jobs.blobs import open_blob
 from jobs.models import Job
 from jobs.services.logs import read_stream
 
 SHOWN_EVENTS = 120
+MOST_PICTURES = 24
 STREAMS = ("", "stdout", "stderr")
 
 
@@ -40,15 +44,21 @@ def _tree(request: SignedIn, job: Job) -> dict[str, Any]:
     return {"tree": history.tree_of(job, job.current_run)}
 
 
+def _life(request: SignedIn, job: Job) -> dict[str, Any]:
+    return {"life": life_of(job)}
+
+
 def _events(request: SignedIn, job: Job) -> dict[str, Any]:
     return {"events": queries.events_for(request.user, SHOWN_EVENTS, job=job.id)}
 
 
 def _files(request: SignedIn, job: Job) -> dict[str, Any]:
-    return {"files": queries.output_files(job), "inputs": list(job.job_files.all())}  # type: ignore[attr-defined]
+    files = queries.output_files(job)
+    pictures = [file for file in files if file.uploaded and may_be_picture(file.path, file.size_bytes)]
+    return {"files": files, "pictures": pictures[:MOST_PICTURES], "inputs": list(job.job_files.all())}  # type: ignore[attr-defined]
 
 
-PARTS = {"head": _head, "pods": _pods, "tree": _tree, "events": _events, "files": _files}
+PARTS = {"head": _head, "pods": _pods, "tree": _tree, "life": _life, "events": _events, "files": _files}
 
 
 @page
@@ -88,6 +98,15 @@ def log_tail(request: SignedIn, number: int) -> HttpResponse:
 
 
 @page
+def log_find(request: SignedIn, number: int) -> HttpResponse:
+    """The lines of the log that hold a text, the newest last."""
+    job = queries.job_of(request.user, number)
+    text, pod = request.GET.get("q", "").strip()[:200], _number(request.GET.get("pod", ""))
+    found, searched_all = log.find_lines(job, text, pod, request.GET.get("stream", "")) if text else ([], True)
+    return render(request, "console/job/log_found.html", {"job": job, "found": found, "q": text, "searched_all": searched_all})
+
+
+@page
 def log_text(request: SignedIn, number: int) -> StreamingHttpResponse:
     """One stream of one pod from its beginning, as plain text; pod 0's output unless asked otherwise."""
     job = queries.job_of(request.user, number)
@@ -102,6 +121,23 @@ def output_file(request: SignedIn, number: int, pod: int, path: str) -> FileResp
     job = queries.job_of(request.user, number)
     file = queries.output_file(job, pod, path)
     return FileResponse(open_blob(file.sha256), as_attachment=True, filename=path.rsplit("/", 1)[-1])
+
+
+@page
+def picture(request: SignedIn, number: int, pod: int, path: str) -> HttpResponse:
+    """A file that is a picture, decoded and made anew."""
+    job = queries.job_of(request.user, number)
+    file = queries.output_file(job, pod, path)
+    if not may_be_picture(file.path, file.size_bytes):
+        raise Http404("this file is not a picture that can be shown")
+    try:
+        with open_blob(file.sha256) as content:
+            shown = as_png(content, small="small" in request.GET)
+    except Problem as refusal:
+        raise Http404(refusal.detail) from refusal
+    answer = HttpResponse(shown, content_type="image/png")
+    answer["Cache-Control"] = "private, max-age=3600"
+    return answer
 
 
 @page

@@ -11,8 +11,10 @@ from clusteros.console import queries
 from clusteros.console.views.base import SignedIn, action, admin_only, is_part, page
 from clusteros.core.problems import Problem
 from nodes import services
+from nodes.models import NODE_GRAPH
 
 SHOWN_EVENTS = 40
+PAGE_NODES = 100
 
 
 @page
@@ -26,7 +28,16 @@ def nodes_part(request: SignedIn) -> HttpResponse:
 
 
 def _list(request: SignedIn) -> dict[str, Any]:
-    return {"nodes": queries.nodes_for(request.user)}
+    """By name, a page at a time; of a state, or with a text in their name."""
+    asked = request.GET
+    state = asked.get("state", "") if asked.get("state") in NODE_GRAPH.states else ""
+    text, after = asked.get("q", "").strip()[:63], asked.get("after", "")[:63]
+    which = {"name__icontains": text, "state": state, "name__gt": after}
+    found = queries.nodes_for(request.user, limit=PAGE_NODES + 1, **{key: value for key, value in which.items() if value})
+    more = found[PAGE_NODES - 1].node.name if len(found) > PAGE_NODES else ""
+    return {
+        "nodes": found[:PAGE_NODES], "more": more, "after": after, "q": text, "state": state, "states": NODE_GRAPH.states,
+    }  # fmt: skip
 
 
 @page
