@@ -64,7 +64,7 @@ def read_samples(hours: float, now: datetime.datetime | None = None) -> dict[str
 
 def store_figures(jobs: QuerySet[Job]) -> dict[str, Any]:
     """What the images take: by node (everybody's), and by those of `jobs` that take most."""
-    nodes = Node.objects.annotate(images=Count("replicas", Q(replicas__complete=True)))
+    nodes = Node.objects.annotate(images=Count("replicas", Q(replicas__complete=True))).order_by("name")
     complete = Generation.objects.filter(job__in=jobs.order_by(), state="complete")
     total = complete.aggregate(generations=Count("pk"), bytes=Sum("bytes_new"), pinned=Count("pk", Q(pinned=True)))
     largest = complete.order_by().values("job").annotate(taken=Sum("bytes_new"), kept=Count("pk"), pinned=Count("pk", Q(pinned=True)))

@@ -13,16 +13,23 @@
   };
   const drawn = new Map();
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-  const short = (value) => (value >= 100 ? Math.round(value) : Math.round(value * 10) / 10).toLocaleString("en");
+  const short = (value) => (value >= 10 ? Math.round(value) : Math.round(value * 10) / 10).toLocaleString("en");
+
+  const clock = (at) => {
+    const when = new Date(at * 1000), two = (number) => String(number).padStart(2, "0");
+    const time = `${two(when.getHours())}:${two(when.getMinutes())}`;
+    return time === "00:00" ? `${when.getDate()}.${when.getMonth() + 1}.` : time;
+  };
 
   function options(box, series, width) {
     const strokes = [colour("--accent"), colour("--lane-2"), colour("--ink-3")];
+    const isAll = (label) => label.startsWith("all");
     const axis = { stroke: colour("--ink-3"), grid: { stroke: colour("--line-soft"), width: 1 }, ticks: { show: false }, font: "11px system-ui" };
     return {
       width, height: box.clientHeight, legend: { show: false }, cursor: { points: { size: 5 } },
       scales: { y: { range: (chart, low, high) => [0, Math.max(1, high * 1.08)] } },
-      axes: [{ ...axis, size: 22, space: 70 }, { ...axis, size: 42, space: 28 }],
-      series: [{}].concat(series.map(([, label], place) => ({ label, stroke: strokes[place], width: 1.6, points: { show: false }, dash: place === 2 || label.startsWith("all") ? [4, 4] : undefined, fill: place === 0 ? colour("--accent-soft") : undefined }))),
+      axes: [{ ...axis, size: 22, space: 70, values: (chart, at) => at.map(clock) }, { ...axis, size: 42, space: 28 }],
+      series: [{}].concat(series.map(([, label], place) => ({ label, stroke: strokes[isAll(label) ? 2 : place], width: 1.6, points: { show: false }, dash: isAll(label) ? [4, 4] : undefined, fill: place === 0 ? colour("--accent-soft") : undefined }))),
     };
   }
 

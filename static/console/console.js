@@ -207,6 +207,10 @@
     if (event.target.matches("[data-times]")) document.getElementById("log").classList.toggle("times", event.target.checked);
   });
 
+  /* on a narrow screen the menu scrolls: where one is stands in sight */
+  const menu = document.querySelector(".nav"), here = document.querySelector(".nav [aria-current]");
+  if (menu && here && menu.scrollWidth > menu.clientWidth) menu.scrollLeft = here.offsetLeft - menu.clientWidth / 3;
+
   tick();
   spark();
   follow();

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
+from typing import Any
 
 import httpx
 import pytest
 
-from clusteros.client import Cluster, ClusterError, parse_events
+from clusteros.client import AsyncCluster, Cluster, ClusterError, parse_events
 
 Handler = Callable[[httpx.Request], httpx.Response]
 
@@ -115,3 +117,57 @@ def test_a_stream_of_events_is_read_line_by_line() -> None:
         "",
     ]
     assert list(parse_events(iter(lines))) == [{"id": "7", "kind": "job.running"}, {"id": "7", "a": 1}]
+
+
+# ---- the asynchronous client: the same rules
+
+
+def async_client_of(handler: Handler, monkeypatch: pytest.MonkeyPatch) -> AsyncCluster:
+    async def no_sleep(seconds: float) -> None:
+        return None
+
+    monkeypatch.setattr("clusteros.aclient.asyncio.sleep", no_sleep)
+    return AsyncCluster("http://cluster.test", "token", transport=httpx.MockTransport(handler))
+
+
+def test_the_asynchronous_client_tries_again_what_may_be_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def use(server: Server) -> None:
+        async with async_client_of(server, monkeypatch) as cluster:
+            await cluster.submit({"command": ["x"]})
+            await cluster.job("1")
+
+    server = Server(2, 0)
+    asyncio.run(use(server))
+    keys = [request.headers.get("Idempotency-Key") for request in server.asked]
+    assert (len(keys), len(set(keys[:3])), keys[3]) == (4, 1, None)
+
+
+def test_the_asynchronous_client_never_sends_a_change_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Server(1, 0)
+    with pytest.raises(ClusterError) as refused:
+        asyncio.run(async_client_of(server, monkeypatch).rollback("1", 2))
+    assert (refused.value.code.name, len(server.asked)) == ("BUSY", 1)
+
+
+def test_the_asynchronous_client_follows_pages_and_streams(monkeypatch: pytest.MonkeyPatch) -> None:
+    def handler(request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("/events"):
+            return httpx.Response(200, text='id: 7\ndata: {"kind": "job.running"}\n\n')
+        at = int(request.url.params.get("cursor", 0))
+        return httpx.Response(200, json={"items": [{"number": at}], "next": str(at + 1) if at < 3 else None})
+
+    async def use() -> tuple[list[int], Any]:
+        async with async_client_of(handler, monkeypatch) as cluster:
+            numbers = [job["number"] async for job in cluster.jobs()]
+            return numbers, await anext(aiter(cluster.events()))
+
+    assert asyncio.run(use()) == ([0, 1, 2, 3], {"id": "7", "kind": "job.running"})
+
+
+def test_who_is_told_to_come_later_comes_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+    answers = iter([httpx.Response(429, headers={"Retry-After": "7"}), httpx.Response(200, json={"name": "x"})])
+    cluster = Cluster("http://cluster.test", "token", transport=httpx.MockTransport(lambda request: next(answers)))
+    monkeypatch.setattr("clusteros.client.time.sleep", waited.append)
+    assert cluster.me() == {"name": "x"}
+    assert waited == [7.0]

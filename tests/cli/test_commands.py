@@ -333,3 +333,53 @@ def test_a_broken_login_file_is_named(content: str) -> None:
     done = CliRunner().invoke(app, ["ps"])
     assert done.exit_code == DENIED
     assert os.environ["CLUSTEROS_LOGIN"] in done.stderr.replace("\n", "")
+
+
+# ---- copies, arrays, dry runs, top and store
+
+
+def test_a_copy_grows_from_a_generation(run_as: RunAs, demo: User, nodes: Nodes) -> None:
+    job = nodes.run_job(demo, pods=2)
+    nodes.generation(job)
+    run = run_as(demo)
+    plan = run("copy", str(job.number), "--from", "1", "--dry-run")
+    assert "grows on beside its job" in plan.stdout
+    assert "pod 0 on node" in plan.stdout
+    made = run("copy", str(job.number), "--from", "1", "--name", "what-if", "--hold")
+    assert f"made from generation 1 of job {job.number}" in made.stdout
+    copy = Job.objects.get(name="what-if")
+    assert (copy.state, copy.resume_from) == ("held", 1)
+    assert run("copy", str(job.number), "--from", "9").exit_code == 83
+
+
+def test_a_dry_run_and_an_array_are_submitted_by_options(run_as: RunAs, demo: User, nodes: Nodes) -> None:
+    run = run_as(demo)
+    assert "it would start at once on node" in run("submit", "--dry-run", "--", "true").stdout
+    assert not Job.objects.exists()
+    made = run("submit", "--array", "1-3", "--", "true")
+    assert "array" in made.stdout
+    first = Job.objects.order_by("number")[0].number
+    assert run("ps", "--array", str(first)).stdout.count("true") == 3
+    assert run("submit", "--array", "x", "--", "true").exit_code == 82
+    assert run("submit", "--array", "1-3", "--wait", "--", "true").exit_code == 64
+
+
+def test_top_and_store_show_the_whole(run_as: RunAs, demo: User, nodes: Nodes) -> None:
+    job = nodes.run_job(demo, name="heat")
+    nodes.generation(job)
+    run = run_as(demo)
+    seen = run("top")
+    assert "3 of 3 nodes up, 12 cores" in seen.stdout
+    assert "heat" in seen.stdout
+    assert {"nodes", "jobs"} == json.loads(run("top", "--json").stdout).keys()
+    assert "1 generation kept" in run("store").stdout
+    assert json.loads(run("store", "--json").stdout)["jobs"][0]["number"] == job.number
+
+
+def test_the_present_is_kept_first_unless_refused(run_as: RunAs, demo: User, nodes: Nodes) -> None:
+    from checkpoints.models import Resume
+
+    job = nodes.run_job(demo)
+    nodes.generation(job)
+    assert run_as(demo)("rollback", str(job.number), "1", "--yes", "--no-safety").exit_code == 0
+    assert Resume.objects.get().wants_safety is False
