@@ -32,7 +32,9 @@ def node_json(node: Node, user: Any) -> dict[str, Any]:
 def with_pods(nodes: QuerySet[Node]) -> QuerySet[Node]:
     """Each with `living`, the pods that live there, by what refers to the node (this app does not know jobs)."""
     pods: Any = Node._meta.get_field("pods").related_model
-    living = pods.objects.exclude(state__in=("ended", "failed", "lost")).select_related("run__job")
+    living = pods.objects.exclude(state__in=("ended", "failed", "lost")).select_related("run__job").only(
+        "index", "state", "mem_bytes", "node", "run__job__number", "run__job__owner_id"
+    )  # fmt: skip
     return nodes.prefetch_related(Prefetch("pods", living, to_attr="living"))
 
 

@@ -62,9 +62,9 @@ def read_samples(hours: float, now: datetime.datetime | None = None) -> dict[str
     return {name: [round(float(v), 2) for v in column] for name, column in zip(("at", *COLUMNS), columns, strict=True)}
 
 
-def store_figures(jobs: QuerySet[Job]) -> dict[str, Any]:
-    """What the images take: by node (everybody's), and by those of `jobs` that take most."""
-    nodes = Node.objects.annotate(images=Count("replicas", Q(replicas__complete=True))).order_by("name")
+def store_figures(jobs: QuerySet[Job], *, most_nodes: int = 10_000) -> dict[str, Any]:
+    """What the images take: by node (everybody's; the fullest), and by those of `jobs` that take most."""
+    nodes = Node.objects.annotate(images=Count("replicas", Q(replicas__complete=True))).order_by("-store_bytes", "name")[:most_nodes]
     complete = Generation.objects.filter(job__in=jobs.order_by(), state="complete")
     total = complete.aggregate(generations=Count("pk"), bytes=Sum("bytes_new"), pinned=Count("pk", Q(pinned=True)))
     largest = complete.order_by().values("job").annotate(taken=Sum("bytes_new"), kept=Count("pk"), pinned=Count("pk", Q(pinned=True)))

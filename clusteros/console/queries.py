@@ -18,6 +18,11 @@ from jobs.models import POD_LIVE, Job, OutputFile, Pod
 from nodes.models import Node
 
 SHOWN_FILES = 500
+OF_POD = (
+    "index", "state", "pids", "mem_bytes", "message", "node", "run__job__number", "run__job__name", "run__job__owner_id",
+    "run__job__checkpointable", "run__job__ranks_per_pod", "run__job__cores_per_rank", "run__job__mem_bytes",
+)  # fmt: skip
+"""What the pages of nodes show of a pod: jobs carry scripts and environments that are not read here."""
 WAITING = ("queued", "held")
 MOVING = ("starting", "running", "suspended", "restoring")
 
@@ -56,7 +61,7 @@ class NodeView:
 
 
 def nodes_for(user: User, *, limit: int | None = None, **which: Any) -> list[NodeView]:
-    living = Pod.objects.filter(state__in=POD_LIVE).select_related("run__job__owner").order_by("run__job__number", "index")
+    living = Pod.objects.filter(state__in=POD_LIVE).select_related("run__job").order_by("run__job__number", "index").only(*OF_POD)
     nodes = Node.objects.filter(**which).prefetch_related(Prefetch("pods", living, to_attr="living"))
     return [_node_view(node, user) for node in (nodes if limit is None else nodes[:limit])]
 
@@ -138,16 +143,18 @@ class Spot:
 
 
 def node_map() -> list[Spot]:
-    """Every node in one query, however many there are."""
-    live = Q(pods__state__in=POD_LIVE)
-    given = Sum(F("pods__run__job__ranks_per_pod") * F("pods__run__job__cores_per_rank"), filter=live)
-    rows = Node.objects.annotate(given=given, living=Count("pods", live)).order_by("name")
-    columns = ("name", "state", "cores", "given", "load1", "mem_used_bytes", "mem_bytes", "living")
-    return [_spot(*row) for row in rows.values_list(*columns)]
+    """Every node in two queries, however many there are."""
+    live = Pod.objects.filter(state__in=POD_LIVE).order_by().values("node").annotate(
+        given=Sum(F("run__job__ranks_per_pod") * F("run__job__cores_per_rank")), pods=Count("pk")
+    ).values_list("node", "given", "pods")  # fmt: skip
+    taken = {node: (given, pods) for node, given, pods in live}
+    rows = Node.objects.order_by("name").values_list("pk", "name", "state", "cores", "load1", "mem_used_bytes", "mem_bytes")
+    return [_spot(row, *taken.get(row[0], (0, 0))) for row in rows]
 
 
-def _spot(name: str, state: str, cores: int, given: int | None, load: float, used: int, memory: int, pods: int) -> Spot:
-    return Spot(name, state, cores, given or 0, load, round(100 * used / memory) if memory else 0, pods)
+def _spot(row: tuple[Any, ...], given: int, pods: int) -> Spot:
+    _, name, state, cores, load, used, memory = row
+    return Spot(name, state, cores, given, load, round(100 * used / memory) if memory else 0, pods)
 
 
 def node_figures(spots: list[Spot]) -> dict[str, int]:
@@ -174,7 +181,7 @@ def jobs_list(user: User, wanted: Wanted, limit: int) -> tuple[list[Job], int | 
     """(a page of jobs, newest first; the number from which the next page goes on). The row of a folded array has
     `members`: how many of it are in which state."""
     matching = _matching(jobs_of(user), wanted)
-    rows = matching.filter(array=wanted.array) if wanted.array else _fold(matching)
+    rows = matching.filter(array=wanted.array) if wanted.array else _fold(matching, wanted)
     if wanted.before is not None:
         rows = rows.filter(number__lt=wanted.before)
     found = list(rows.order_by("-number")[: limit + 1])
@@ -185,19 +192,22 @@ def jobs_list(user: User, wanted: Wanted, limit: int) -> tuple[list[Job], int | 
     return found, found[-1].number if more else None
 
 
-def _matching(jobs: QuerySet[Job], wanted: Wanted) -> QuerySet[Job]:
+def _in_state(jobs: QuerySet[Job], wanted: Wanted) -> QuerySet[Job]:
     if wanted.state == "live":
-        jobs = jobs.filter(state__in=(*WAITING, *MOVING))
-    elif wanted.state:
-        jobs = jobs.filter(state=wanted.state)
+        return jobs.filter(state__in=(*WAITING, *MOVING))
+    return jobs.filter(state=wanted.state) if wanted.state else jobs
+
+
+def _matching(jobs: QuerySet[Job], wanted: Wanted) -> QuerySet[Job]:
+    jobs = _in_state(jobs, wanted)
     if wanted.owner:
         jobs = jobs.filter(owner__username=wanted.owner)
     return jobs.filter(_text_matches(wanted.text)) if wanted.text else jobs
 
 
-def _fold(jobs: QuerySet[Job]) -> QuerySet[Job]:
-    """Of each array the first member that matches."""
-    earlier = jobs.filter(array=OuterRef("array"), number__lt=OuterRef("number")).order_by()
+def _fold(jobs: QuerySet[Job], wanted: Wanted) -> QuerySet[Job]:
+    """Of each array the first member that matches; its members differ by state alone, not by name or owner."""
+    earlier = _in_state(Job.objects.filter(array=OuterRef("array"), number__lt=OuterRef("number")), wanted).order_by()
     return jobs.filter(Q(array=None) | ~Exists(earlier))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.db import transaction
+from django.db.models import F, Sum
 from django.utils import timezone
 
 from clusteros.accounts.services import profile_of
@@ -28,10 +29,10 @@ def room_of_nodes(*, without_job: Job | None = None, also: tuple[str, ...] = ())
     live = Pod.objects.filter(state__in=POD_LIVE).exclude(run__job__state__in=("completed", "failed", "cancelled"))
     if without_job is not None:
         live = live.exclude(run__job=without_job)
-    taken: dict[int, tuple[int, int]] = {}
-    for pod in live.select_related("run__job"):
-        cores, memory = taken.get(pod.node_id, (0, 0))
-        taken[pod.node_id] = (cores + pod.run.job.pod_cores, memory + pod.run.job.mem_bytes)
+    rows = live.order_by().values("node").annotate(
+        cores=Sum(F("run__job__ranks_per_pod") * F("run__job__cores_per_rank")), memory=Sum("run__job__mem_bytes")
+    ).values_list("node", "cores", "memory")  # fmt: skip
+    taken = {node: (cores, memory) for node, cores, memory in rows}
     return [_room(node, *taken.get(node.pk, (0, 0))) for node in nodes]
 
 

@@ -14,7 +14,7 @@ from nodes import services
 from nodes.models import NODE_GRAPH
 
 SHOWN_EVENTS = 40
-PAGE_NODES = 100
+PAGE_NODES = 50
 
 
 @page

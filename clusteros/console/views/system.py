@@ -21,10 +21,11 @@ from clusteros.console.views.base import SignedIn, action, admin_only, page
 from clusteros.core.problems import Problem
 from clusteros.environment import environment
 from clusteros.version import version
-from jobs.models import JOB_OVER
+from jobs.models import JOB_OVER, Job
 from nodes.models import Node
 
 PAGE_EVENTS = 100
+SHOWN_NODES = 50
 NOUNS = ("job", "run", "pod", "generation", "resume", "node", "user", "token")
 
 
@@ -39,7 +40,7 @@ def store_part(request: SignedIn) -> HttpResponse:
 
 
 def _store(request: SignedIn) -> dict[str, Any]:
-    return {"store": store_figures(queries.jobs_of(request.user))}
+    return {"store": store_figures(queries.jobs_of(request.user), most_nodes=SHOWN_NODES)}
 
 
 @page
@@ -81,10 +82,11 @@ def users(request: SignedIn) -> HttpResponse:
             )
         except Problem as problem:
             refusal = problem.detail
-    people = User.objects.select_related("profile").order_by("username").annotate(
-        all_jobs=Count("jobs", distinct=True), live_jobs=Count("jobs", ~Q(jobs__state__in=JOB_OVER), distinct=True),
-    )  # fmt: skip
-    return render(request, "console/users.html", {"people": people, "refusal": refusal}, status=422 if refusal else 200)
+    people = list(User.objects.select_related("profile").order_by("username"))
+    rows = Job.objects.order_by().values("owner").annotate(n=Count("pk"), live=Count("pk", ~Q(state__in=JOB_OVER)))
+    counts = {owner: (live, number) for owner, number, live in rows.values_list("owner", "n", "live")}
+    listed = [(each, *counts.get(each.pk, (0, 0))) for each in people]
+    return render(request, "console/users.html", {"people": listed, "refusal": refusal}, status=422 if refusal else 200)
 
 
 @action
