@@ -9,6 +9,7 @@ from django.http import HttpRequest, HttpResponse
 from ninja import Router, Status
 
 from checkpoints import schemas, services
+from checkpoints.downloads import core_response
 from checkpoints.json import full_job_json, generation_json, generations_json, resume_json
 from checkpoints.models import Generation, Resume
 from checkpoints.services.figures import KEEP_DAYS, read_samples, store_figures
@@ -20,6 +21,9 @@ from clusteros.core.schemas import Page
 from jobs.api import jobs_of
 from jobs.services import cancel_job, copy_job, find_job
 
+CORE_ANSWER = {"responses": {200: {"description": "the core file", "content": {
+    "application/octet-stream": {"schema": {"type": "string", "format": "binary"}}
+}}}}  # fmt: skip
 router = Router(tags=["generations"])
 
 
@@ -132,6 +136,19 @@ def delete(request: HttpRequest, job_id: str, number: int) -> Any:
     found, present = _details(request, job_id, number)
     require_match(request, present)
     return generation_json(services.delete_generation(found, acting_user=request.user), details=True)
+
+
+@router.get("/jobs/{job_id}/generations/{number}/processes", response=schemas.ProcessesOut)
+def processes(request: HttpRequest, job_id: str, number: int) -> Any:
+    """The processes that a generation holds, pod by pod."""
+    return {"items": services.processes_of(_details(request, job_id, number)[0]), "next": None}
+
+
+@router.get("/jobs/{job_id}/generations/{number}/core", openapi_extra=CORE_ANSWER)
+def core(request: HttpRequest, job_id: str, number: int, pid: int, pod: int = 0) -> Any:
+    """A process as it was, as an ELF core: `gdb PROGRAM CORE` opens it."""
+    found = _details(request, job_id, number)[0]
+    return core_response(found, pod, pid)
 
 
 @router.post("/jobs/{job_id}/rollback", response={200: schemas.PlanOut, 202: schemas.BegunOut})

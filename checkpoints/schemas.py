@@ -168,3 +168,24 @@ class Samples(Schema):
     waiting: list[float]
     generations: list[float]
     store_bytes: list[float]
+
+
+class ProcessOut(Schema):
+    pid: int
+    ppid: int
+    name: str
+    exe: str
+    state: str
+    threads: int
+    bytes: int
+
+
+class PodProcesses(Schema):
+    pod: int
+    processes: list[ProcessOut]
+    words: str = Field(description="why they could not be had, or nothing")
+
+
+class ProcessesOut(Schema):
+    items: list[PodProcesses]
+    next: None = None

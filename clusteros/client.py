@@ -226,6 +226,19 @@ class Cluster:
     def delete_generation(self, job: str, number: int) -> Generation:
         return cast(Generation, self.call("DELETE", at("jobs", job, "generations", number)))
 
+    def processes(self, job: str, number: int) -> list[Json]:
+        """[{pod, processes, words}]: what a generation holds."""
+        return list(self.pages(at("jobs", job, "generations", number, "processes")))
+
+    def core(self, job: str, number: int, pod: int, pid: int) -> Iterator[bytes]:
+        """A process of a generation as an ELF core, piece by piece."""
+        path = at("jobs", job, "generations", number, "core")
+        with self._http.stream("GET", path, params={"pod": pod, "pid": pid}, timeout=httpx.Timeout(10.0, read=400.0)) as response:
+            if not response.is_success:
+                response.read()
+                raise refusal_of(response)
+            yield from response.iter_bytes()
+
     def rollback(self, job: str, number: int, *, placement: list[str] | None = None, dry_run: bool = False, safety: bool = True) -> Json:
         """`safety`: the present is kept as a generation first, where that is possible."""
         body: Json = {"generation": number, "dry_run": dry_run, "safety": safety}

@@ -65,7 +65,7 @@ def _refusals(path: str, method: str, operation: dict[str, Any]) -> set[str]:
     if operation.get("parameters") or "requestBody" in operation:
         found.add("422")
     if "{" in path:
-        found.add("404")
+        found |= {"404", "409"}
     if method != "get":
         found |= {"400", "409", "413", "422", "507"}
     return found

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from clusteros.cli import generations, jobs, logs, nodes, server, top
+from clusteros.cli import generations, inside, jobs, logs, nodes, server, top
 from clusteros.cli.door import Door, out
 from clusteros.client import Cluster
 from clusteros.login import Login, write_login
@@ -42,6 +42,8 @@ app.command("delete-generation")(generations.delete)
 app.command("nodes")(nodes.nodes)
 app.command()(nodes.drain)
 app.command()(nodes.undrain)
+app.command()(inside.processes)
+app.command()(inside.core)
 app.command()(logs.events)
 app.command()(top.top)
 app.command()(top.store)

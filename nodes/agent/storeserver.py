@@ -1,6 +1,8 @@
-"""This node's store over HTTP, for other nodes with a ticket: manifests, chunks, certificates.
+"""This node's store over HTTP, for other nodes and the front end with a ticket: manifests, chunks, certificates, and what
+an image holds: its processes, and one of them as an ELF core.
 
-GET /images/DIGEST/manifest, POST /chunks [digests], GET /chunks/DIGEST, GET /certificates. A ticket (header
+GET /images/DIGEST/manifest, POST /chunks [digests], GET /chunks/DIGEST, GET /certificates, GET /images/DIGEST/processes,
+GET /images/DIGEST/cores/PID. A ticket (header
 X-ClusterOS-Ticket) is signed with this node's own secret by the control side. Chunks go out as the engine's stream,
 checked by it before they leave; one that is damaged here ends the stream early, which the asker notices.
 """
@@ -11,8 +13,10 @@ import json
 import logging
 import re
 import shutil
+import tempfile
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from socketserver import TCPServer
 from typing import Any
 
@@ -28,6 +32,9 @@ COPY_BYTES = 1 << 20
 READ_TIMEOUT_S = 60.0
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 _MANIFEST = re.compile(r"/images/([0-9a-f]{64})/manifest\Z")
+_PROCESSES = re.compile(r"/images/([0-9a-f]{64})/processes\Z")
+_CORE = re.compile(r"/images/([0-9a-f]{64})/cores/([1-9][0-9]{0,9})\Z")
+CORE_TIMEOUT_S = 300.0
 _CHUNK = re.compile(r"/chunks/([0-9a-f]{64})\Z")
 
 
@@ -43,6 +50,7 @@ class StoreServer(ThreadingHTTPServer):
 
     def __init__(self, agent: Agent) -> None:
         self.agent = agent
+        shutil.rmtree(agent.config.folder("cores"), ignore_errors=True)  # what a killed service left
         super().__init__((agent.config.address, agent.config.store_port), Handler)
 
     def server_bind(self) -> None:
@@ -94,6 +102,10 @@ class Handler(BaseHTTPRequestHandler):
             self._send_manifest(match[1])
         elif match := _CHUNK.match(self.path):
             self._send_chunks([match[1]])
+        elif match := _PROCESSES.match(self.path):
+            self._send_processes(match[1])
+        elif match := _CORE.match(self.path):
+            self._send_core(match[1], match[2])
         elif self.path == "/certificates":
             self._send(200, json.dumps(certificates.listing(self.server.agent)).encode(), "application/json")
         else:
@@ -126,6 +138,28 @@ class Handler(BaseHTTPRequestHandler):
                 shutil.copyfileobj(file, self.wfile, COPY_BYTES)
         except FileNotFoundError:
             raise Refused(404, f"image {digest} is not here") from None
+
+    def _send_processes(self, digest: str) -> None:
+        listed = self._ask("--image", self.server.agent.images.path(digest))
+        self._send(200, json.dumps({"processes": listed["processes"]}).encode(), "application/json")
+
+    def _send_core(self, digest: str, pid: str) -> None:
+        """Made as a file that nobody else sees and that is gone with the connection."""
+        agent = self.server.agent
+        folder = agent.config.folder("cores")
+        folder.mkdir(mode=0o700, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as made:
+            path = Path(made) / "core"
+            self._ask("--image", agent.images.path(digest), "--store", agent.store, "--pid", pid, "--out", path)
+            with path.open("rb") as file:
+                self._begin(200, "application/octet-stream", path.stat().st_size)
+                shutil.copyfileobj(file, self.wfile, COPY_BYTES)
+
+    def _ask(self, *arguments: str | Path) -> Any:
+        try:
+            return self.server.agent.engine.call("image-core", *arguments, timeout_s=CORE_TIMEOUT_S)
+        except EngineError as error:
+            raise Refused(error.code.http, error.message) from None
 
     def _send_chunks(self, digests: list[str]) -> None:
         agent, wanted = self.server.agent, "".join(f"{digest}\n" for digest in digests).encode()

@@ -229,3 +229,18 @@ def test_certificates_are_kept_and_listed(peers: dict[str, Peer]) -> None:
     ticket = first.source_for(peers["asker"])["ticket"]
     listed = httpx.get(first.url + "/certificates", headers={"X-ClusterOS-Ticket": ticket}).json()
     assert [entry["generation"] for entry in listed] == [generation]
+
+
+def test_the_front_end_sees_the_processes_of_an_image_and_gets_one_as_a_core(peers: dict[str, Peer], image: tuple[Path, str]) -> None:
+    holder = peers["first"]
+    headers = {"X-ClusterOS-Ticket": make_ticket(holder.agent.config.secret, "front", FAR_FUTURE)}
+    base = f"{holder.url}/images/{image[1]}"
+    listed = httpx.get(f"{base}/processes", headers=headers).json()["processes"]
+    python = next(each for each in listed if each["name"].startswith("python"))
+    core = httpx.get(f"{base}/cores/{python['pid']}", headers=headers, timeout=60)
+    assert (core.status_code, core.content[:4]) == (200, b"\x7fELF")
+    assert len(core.content) > 3 << 20
+    assert httpx.get(f"{base}/cores/4711", headers=headers).status_code == 404
+    assert httpx.get(f"{base}/cores/{python['pid']}").status_code == 403
+    assert httpx.get(f"{holder.url}/images/{'0' * 64}/processes", headers=headers).status_code == 404
+    assert list(holder.agent.config.folder("cores").iterdir()) == [], "nothing is left behind"

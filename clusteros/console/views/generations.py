@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.http import HttpResponse
+from django.http import Http404, HttpResponse, StreamingHttpResponse
 from django.shortcuts import render
 from django.urls import reverse
 
 from checkpoints import services
+from checkpoints.downloads import core_response
 from checkpoints.models import Generation
 from clusteros.console import queries
 from clusteros.console.views.base import SignedIn, action, is_part, page
@@ -96,6 +97,27 @@ def copy(request: SignedIn, number: int, generation: int) -> tuple[str, str]:
         job, found, asked, placement=_placement(request.POST, job.pods), acting_user=request.user
     )
     return f"Job {made.number} grows from generation {found.number} of job {job.number}.", _job_url(made)
+
+
+@page
+def inside_dialog(request: SignedIn, number: int, generation: int) -> HttpResponse:
+    """The processes that the generation holds; each can be had as an ELF core."""
+    job, found = _generation(request, number, generation)
+    context: dict[str, Any] = {"job": job, "generation": found, "part": "console/confirm/inside.html", "is_part": is_part(request)}
+    try:
+        context["pods"] = services.processes_of(found)
+    except Problem as refusal:
+        context["refusal"] = refusal.detail
+    return render(request, "console/confirm/page.html", context)
+
+
+@page
+def core(request: SignedIn, number: int, generation: int, pod: int, pid: int) -> StreamingHttpResponse:
+    _, found = _generation(request, number, generation)
+    try:
+        return core_response(found, pod, pid)
+    except Problem as refusal:
+        raise Http404(refusal.detail) from refusal
 
 
 @action
