@@ -191,7 +191,7 @@ def test_a_rollback_says_what_is_lost_and_goes_where_it_was_told(visit: Visit, d
     dialog = page.locator("#dialog")
     expect(dialog).to_contain_text("back to generation 1?")
     expect(dialog).to_contain_text("of work after it is set aside")
-    expect(dialog).to_contain_text("The present is kept first")
+    expect(dialog).to_contain_text("Take one now first: the present is kept")
     page.click("text=Choose where it runs")
     page.select_option("#pod-0", "node3")
     expect(dialog).to_contain_text("pod 0 on node3")
