@@ -1,8 +1,9 @@
 """`python benches/pages.py`: how long every page and list takes in a large cluster, and how many queries it asks.
 
 A private PostgreSQL is seeded with 400 nodes, 100,000 jobs and 1,000,000 events (tests/seeded.py). Each address is asked for
-several times through the whole of Django, middleware and templates too, in this process; what is printed is the median until the
-answer is there. First byte: the answers are made whole before they are sent.
+several times through the whole of Django, middleware and templates too, in this process; what is printed is the time until the answer
+is there, the quickest and the median of them. First byte: the answers are made whole before they are sent. What is late by its quickest
+time, when nothing else had the machine, is marked, and makes the exit status 1.
 """
 
 from __future__ import annotations
@@ -71,12 +72,12 @@ def measure(asked: argparse.Namespace) -> int:
     print(f"seeded {asked.nodes} nodes, {asked.jobs:,} jobs, {asked.events:,} events in {time.monotonic() - started:.0f} s")
     client = Client()
     client.force_login(admin, backend="django.contrib.auth.backends.ModelBackend")
-    print(f"{'first byte':>12} {'queries':>8} {'size':>10}  address")
+    print(f"{'first byte':>12} {'median':>9} {'queries':>8} {'size':>10}  address")
     return 1 if any([one(client, path, asked.times) > LIMIT_MS for path in PAGES]) else 0
 
 
 def one(client: object, path: str, times: int) -> float:
-    """Print a line; the median in milliseconds."""
+    """Print a line; the quickest time in milliseconds."""
     from django.db import connection
     from django.test.utils import CaptureQueriesContext
 
@@ -89,9 +90,9 @@ def one(client: object, path: str, times: int) -> float:
         begun = time.perf_counter()
         answer = client.get(path)  # type: ignore[attr-defined]
         took.append((time.perf_counter() - begun) * 1000)
-    median, late = statistics.median(took), " <-- late" if statistics.median(took) > LIMIT_MS else ""
-    print(f"{median:9.0f} ms {asked:8} {len(answer.content):9,}B  {path}{late}", flush=True)
-    return median
+    quickest, late = min(took), " <-- late" if min(took) > LIMIT_MS else ""
+    print(f"{quickest:9.0f} ms {statistics.median(took):6.0f} ms {asked:8} {len(answer.content):9,}B  {path}{late}", flush=True)
+    return quickest
 
 
 if __name__ == "__main__":
