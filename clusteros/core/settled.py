@@ -13,14 +13,18 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 GAP_SETTLES_S = 2.0
-LOOK_BACK = 2000
+LOOK_BACK = (50, 2000)
+"""How many of the newest rows are looked at: a few, and more only where all of those are fresh."""
 
 
 def settled_up_to(rows: QuerySet[Any], stamp: str, *, now: datetime.datetime | None = None) -> int:
     """The newest settled id of `rows` (all of a table), whose field `stamp` is the instant at which they were made."""
     now = now or timezone.now()
-    newest = list(rows.order_by("-id").values_list("id", stamp)[:LOOK_BACK])
-    fresh = [number for number, at in newest if (now - at).total_seconds() < GAP_SETTLES_S]
+    for depth in LOOK_BACK:
+        newest = list(rows.order_by("-id").values_list("id", stamp)[:depth])
+        fresh = [number for number, at in newest if (now - at).total_seconds() < GAP_SETTLES_S]
+        if len(fresh) < len(newest):
+            break
     if not fresh:
         return newest[0][0] if newest else 0
     before = newest[len(fresh)][0] if len(fresh) < len(newest) else fresh[-1] - 1
