@@ -59,7 +59,66 @@ static char *path_by_handle(int mount, const struct watch_line *w)
     return n > 0 && link[0] == '/' ? xstrdup(link) : NULL;
 }
 
-/* What handles cannot tell (overlayfs): the working directories and open directories of the pod, and those above them. */
+/* ---- overlayfs wraps the handle of the file below (struct ovl_fh): decoded there, and led back to the pod's path */
+#define OVERLAY_HANDLE 0xf8
+#define OVERLAY_MAGIC 0xfb
+#define OVERLAY_UPPER 4
+struct overlay_handle {
+    uint8_t padding[3], version, magic, len, flags, type, uuid[16], real[HANDLE_BYTES_MAX];
+};
+#define OVERLAY_HEADER (offsetof(struct overlay_handle, real) - offsetof(struct overlay_handle, version))
+
+/* The root that the pod's overlay lies on, as it was mounted. */
+static char *lower_of(const struct pod *pod)
+{
+    static const char option[] = "lowerdir=";
+    AUTO_BUF struct buf text = {0};
+    struct err none;
+    if (io_slurpf(&text, 16ul << 20, &none, "/proc/%d/mountinfo", pod->init_pid) < 0)
+        return NULL;
+    const char *line = strstr((const char *)text.data, " / / "), *end = line ? strchr(line, '\n') : NULL;
+    const char *at = line ? strstr(line, option) : NULL;
+    if (!at || (end && at > end))
+        return NULL;
+    at += strlen(option);
+    return xasprintf("%.*s", (int)strcspn(at, ",\n"), at);
+}
+
+static char *below_decode(const char *tree, const struct overlay_handle *h, size_t real_len)
+{
+    struct {
+        struct file_handle head;
+        uint8_t bytes[HANDLE_BYTES_MAX];
+    } handle = {.head = {.handle_bytes = (unsigned)real_len, .handle_type = h->type}};
+    char path[64], link[PATH_BYTES];
+    memcpy(handle.head.f_handle, h->real, real_len);
+    AUTO_CLOSE int mount = open(tree, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    AUTO_CLOSE int fd = mount < 0 ? -1 : open_by_handle_at(mount, &handle.head, O_PATH | O_CLOEXEC);
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    ssize_t n = fd < 0 ? -1 : readlink(path, link, sizeof link - 1);
+    size_t len = strcmp(tree, "/") == 0 ? 0 : strlen(tree);
+    link[n < 0 ? 0 : n] = 0;
+    return n > 0 && strncmp(link, tree, len) == 0 && (link[len] == '/' || !link[len]) ? xstrdup(link[len] ? link + len : "/") : NULL;
+}
+
+static char *path_by_overlay(const struct saving *v, const struct watch_line *w)
+{
+    struct overlay_handle h = {0};
+    char self[64], upper[PATH_BYTES];
+    struct stat st;
+    memcpy(&h, w->handle, w->handle_bytes < sizeof h ? w->handle_bytes : sizeof h);
+    if (w->handle_type != OVERLAY_HANDLE || h.magic != OVERLAY_MAGIC || h.len < OVERLAY_HEADER || h.len + sizeof h.padding > w->handle_bytes)
+        return NULL;
+    snprintf(self, sizeof self, "/proc/self/fd/%d", v->view.upper);
+    ssize_t n = h.flags & OVERLAY_UPPER ? readlink(self, upper, sizeof upper - 1) : 0;
+    upper[n < 0 ? 0 : n] = 0;
+    AUTO_FREE char *tree = h.flags & OVERLAY_UPPER ? xstrdup(upper) : lower_of(v->s->pod);
+    AUTO_FREE char *path = tree && tree[0] == '/' ? below_decode(tree, &h, h.len - OVERLAY_HEADER) : NULL;
+    bool same = path && fstatat(v->view.root, path[1] ? path + 1 : ".", &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_ino == w->ino;
+    return same ? xstrdup(path) : NULL;
+}
+
+/* ---- What handles cannot tell (an ordinary user may not decode them): the working directories and open directories of the pod, and those above them. */
 static char *path_by_guess(const struct saving *v, const struct watch_line *w, const char *start)
 {
     AUTO_FREE char *path = xstrdup(start);
@@ -85,6 +144,9 @@ static char *path_find(const struct saving *v, const struct watch_line *w)
         if (path)
             return path;
     }
+    char *below = path_by_overlay(v, w);
+    if (below)
+        return below;
     for (size_t i = 0; i < v->s->victim_count; i++) {
         char link[64], cwd[PATH_BYTES];
         snprintf(link, sizeof link, "/proc/%d/cwd", v->s->victims[i].pid);
