@@ -48,6 +48,8 @@ uint64_t facts_kind(const struct view *v, const struct facts *f, char words[256]
 bool view_path_is(const struct view *v, const char *path, const struct stat *st);
 /* Some name of this very file in the pod's trees, or NULL. */
 char *view_find_name(const struct view *v, const struct stat *st);
+/* A path in the pod's trees of that inode as the pod sees it, or NULL. */
+char *view_find_inode(const struct view *v, uint64_t dev, uint64_t ino);
 /* The file lies in the host's part of the root: in no captured tree. */
 bool view_in_host_part(const struct view *v, const struct facts *f);
 /* It lies in none of the captured trees and not in the host's part of the root: on a file system that the machine has mounted. */

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "files_save.h"
@@ -14,7 +15,7 @@
 struct watch_line {
     unsigned wd, mask, handle_bytes;
     int handle_type;
-    unsigned long ino;
+    unsigned long ino, dev;
     uint8_t handle[HANDLE_BYTES_MAX];
 };
 
@@ -31,12 +32,13 @@ static bool handle_parse(const char *hex, struct watch_line *out)
 
 static bool watch_parse(const char *line, struct watch_line *out)
 {
-    unsigned handle_type;
+    unsigned handle_type, dev;
     int at = 0;
-    if (sscanf(line, "\ninotify wd:%x ino:%lx sdev:%*x mask:%x ignored_mask:%*x fhandle-bytes:%x fhandle-type:%x f_handle:%n", &out->wd,
-               &out->ino, &out->mask, &out->handle_bytes, &handle_type, &at) != 5 || !at || out->handle_bytes > HANDLE_BYTES_MAX)
+    if (sscanf(line, "\ninotify wd:%x ino:%lx sdev:%x mask:%x ignored_mask:%*x fhandle-bytes:%x fhandle-type:%x f_handle:%n", &out->wd,
+               &out->ino, &dev, &out->mask, &out->handle_bytes, &handle_type, &at) != 6 || !at || out->handle_bytes > HANDLE_BYTES_MAX)
         return false;
     out->handle_type = (int)handle_type;
+    out->dev = makedev(dev >> 20, dev & 0xfffff); /* as the kernel keeps it */
     return handle_parse(line + at, out);
 }
 
@@ -125,7 +127,7 @@ static char *path_by_guess(const struct saving *v, const struct watch_line *w, c
     while (path[0] == '/') {
         AUTO_CLOSE int fd = openat(v->view.root, path[1] ? path + 1 : ".", O_PATH | O_NOFOLLOW | O_CLOEXEC);
         struct stat st;
-        if (fd >= 0 && fstat(fd, &st) == 0 && st.st_ino == w->ino)
+        if (fd >= 0 && fstat(fd, &st) == 0 && st.st_ino == w->ino && st.st_dev == w->dev)
             return xstrdup(path);
         char *slash = strrchr(path, '/');
         if (slash == path && !path[1])
@@ -161,7 +163,7 @@ static char *path_find(const struct saving *v, const struct watch_line *w)
         if (path)
             return path;
     }
-    return NULL;
+    return view_find_inode(&v->view, w->dev, w->ino);
 }
 
 int inotify_save(struct saving *v, struct source *src, struct err *e)

@@ -3,7 +3,6 @@
  * COVERAGE: file lock (flock, POSIX, OFD) | captured |
  * COVERAGE: owner and signal of a descriptor (F_SETOWN, F_SETSIG, O_ASYNC) | captured |
  * COVERAGE: netlink socket | captured | bound and its groups
- * MATRIX: rootless refused an inotify watch */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
