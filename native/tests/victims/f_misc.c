@@ -1,8 +1,8 @@
 /* The rest: UDP with a waiting datagram, netlink, inotify, locks of all three kinds, a descriptor that sends SIGIO to its owner.
- * COVERAGE: inotify | captured | rootless: refused by name
+ * COVERAGE: inotify | captured | rootless: not in the host's part of the root
  * COVERAGE: file lock (flock, POSIX, OFD) | captured |
  * COVERAGE: owner and signal of a descriptor (F_SETOWN, F_SETSIG, O_ASYNC) | captured |
- * COVERAGE: netlink socket | captured | bound and its groups
+ * COVERAGE: netlink socket | captured | bound and its groups */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
