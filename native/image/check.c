@@ -60,6 +60,8 @@ static int extent_check(const struct extent *x, const struct checks *c, struct e
         return bad(e, "an extent of an impossible place or length", x->at);
     if (!digest_is_zero(&x->digest) && x->len > CHUNK_MAX)
         return bad(e, "an extent longer than a chunk", x->len);
+    if (x->whole ? x->whole > CHUNK_MAX || x->skip > x->whole || x->len > x->whole - x->skip || digest_is_zero(&x->digest) : x->skip != 0)
+        return bad(e, "an extent outside of its chunk", x->at);
     return 0;
 }
 

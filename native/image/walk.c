@@ -9,7 +9,7 @@ struct walk {
 
 static int extent_visit(const struct extent *x, const struct walk *w, struct err *e)
 {
-    return digest_is_zero(&x->digest) ? 0 : w->fn(w->ctx, &x->digest, x->len, e);
+    return digest_is_zero(&x->digest) ? 0 : w->fn(w->ctx, &x->digest, x->whole ? x->whole : x->len, e);
 }
 
 static int other_visit(const void *x, const struct walk *w, struct err *e)

@@ -293,10 +293,10 @@ static void loop(struct keeper *k)
 int keeper_main(const char *dir)
 {
     struct err why = {0};
-    struct keeper k = {.listen_fd = -1, .signal_fd = -1, .init_fd = -1, .lease_fd = -1, .act = {.in_fd = -1, .out_fd = -1}};
+    struct keeper k = {.listen_fd = -1, .signal_fd = -1, .init_fd = -1, .lease_fd = -1, .track = {-1, -1}, .act = {.in_fd = -1, .out_fd = -1}};
     for (size_t n = 0; n < KEEPER_CLIENTS_MAX; n++)
         k.clients[n].fd = -1;
-    if (pod_state_load(dir, &k.pod, &why) < 0 || keeper_start(&k, &why) < 0) {
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, k.track) < 0 || pod_state_load(dir, &k.pod, &why) < 0 || keeper_start(&k, &why) < 0) {
         keeper_log("%s", why.message);
         return (int)why.code;
     }

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "keeper_parts.h"
+#include "../snapshot/track.h"
 #include "state.h"
 
 #define ACT_ARGS_MAX 64
@@ -32,7 +33,16 @@ static void args_note(struct act *a, char **words, size_t count)
     buf_add(&a->args_json, "", 1);
 }
 
-static _Noreturn void engine_exec(const char *verb, char **words, size_t count, int in_fd, int out_fd)
+/* The ends of the socket go on, with their numbers in the environment. */
+static void track_pass(const int ends[2])
+{
+    AUTO_FREE char *words = xasprintf("%d,%d", ends[0], ends[1]);
+    setenv(TRACK_ENVIRONMENT, words, 1);
+    for (int k = 0; k < 2; k++)
+        fcntl(ends[k], F_SETFD, 0);
+}
+
+static _Noreturn void engine_exec(const char *verb, char **words, size_t count, int in_fd, int out_fd, const int track[2])
 {
     char *argv[ACT_ARGS_MAX + 4] = {"native", xstrdup(verb), "--direct"};
     for (size_t n = 0; n < count; n++)
@@ -44,6 +54,7 @@ static _Noreturn void engine_exec(const char *verb, char **words, size_t count, 
     dup2(in_fd, 0);
     dup2(out_fd, 1);
     close_range(3, ~0u, CLOSE_RANGE_CLOEXEC);
+    track_pass(track);
     execv("/proc/self/exe", argv);
     _exit(E_OS);
 }
@@ -66,7 +77,7 @@ static int engine_spawn(struct keeper *k, char **words, size_t count, struct err
         close(gate[1]);
         if (read(gate[0], &go, 1) != 1)
             _exit(E_ABORTED);
-        engine_exec(k->act.verb, words, count, in[0], out[1]);
+        engine_exec(k->act.verb, words, count, in[0], out[1], k->track);
     }
     close(in[0]);
     close(out[1]);

@@ -27,6 +27,7 @@ struct keeper {
     struct act act;
     struct client clients[KEEPER_CLIENTS_MAX];
     int listen_fd, signal_fd, init_fd, lease_fd;
+    int track[2];              /* a socket in whose queue engines leave what watches the job's memory (snapshot/track.h) */
     bool init_dead, over;
 };
 

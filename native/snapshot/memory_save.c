@@ -1,88 +1,40 @@
-/* Contents of private pages. Which there are says PAGEMAP_SCAN: present or swapped, not of a file, not the shared zero page. */
+/* Contents of private pages. Which are read says a plan (memory_plan.h), or all that are there. */
 #include <errno.h>
-#include <fcntl.h>
-#include <linux/fs.h>
 #include <stdlib.h>
-#include <sys/ioctl.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
-#include "../kernel/procfs.h"
+#include "memory_plan.h"
 #include "save.h"
-
-#define REGIONS 4096
-
-#ifndef PAGEMAP_SCAN
-#define PAGEMAP_SCAN _IOWR('f', 16, struct pm_scan_arg)
-#define PAGE_IS_FILE (1 << 2)
-#define PAGE_IS_PRESENT (1 << 3)
-#define PAGE_IS_SWAPPED (1 << 4)
-#define PAGE_IS_PFNZERO (1 << 5)
-struct page_region {
-    uint64_t start, end, categories;
-};
-struct pm_scan_arg {
-    uint64_t size, flags, start, end, walk_end, vec, vec_len, max_pages, category_inverted, category_mask, category_anyof_mask,
-        return_mask;
-};
-#endif
-
-struct range_list {
-    struct store_range *items;
-    size_t count;
-};
-
-static void range_add(struct range_list *l, uint64_t start, uint64_t end)
-{
-    if (l->count && l->items[l->count - 1].at + l->items[l->count - 1].len == start) {
-        l->items[l->count - 1].len += end - start;
-        return;
-    }
-    if ((l->count & (l->count - 1)) == 0)
-        l->items = xrealloc(l->items, l->count ? 2 * l->count : 1, sizeof *l->items);
-    l->items[l->count++] = (struct store_range){start, end - start};
-}
-
-static int vma_scan(int pagemap, const struct vma *vma, struct range_list *out, struct err *e)
-{
-    static struct page_region regions[REGIONS];
-    for (uint64_t at = vma->start; at < vma->end;) {
-        struct pm_scan_arg scan = {
-            .size = sizeof scan, .start = at, .end = vma->end, .vec = (uint64_t)(uintptr_t)regions, .vec_len = REGIONS,
-            .category_inverted = PAGE_IS_FILE | PAGE_IS_PFNZERO, .category_mask = PAGE_IS_FILE | PAGE_IS_PFNZERO,
-            .category_anyof_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED, .return_mask = PAGE_IS_PRESENT,
-        };
-        int n = ioctl(pagemap, PAGEMAP_SCAN, &scan);
-        if (n < 0)
-            return err_errno(e, "scan pages at 0x%lx", at);
-        for (int k = 0; k < n; k++)
-            range_add(out, regions[k].start, regions[k].end);
-        if (scan.walk_end <= at)
-            return err_set(e, E_OS, "scan of pages at 0x%lx does not get on", at);
-        at = scan.walk_end;
-    }
-    return 0;
-}
 
 static bool is_wanted(const struct vma *vma, enum memory_part part)
 {
-    bool special = vma->kind == VMA_VDSO || vma->kind == VMA_VVAR || vma->kind == VMA_VVAR_CLOCK;
-    bool copied = !(vma->advice & (ADV_DONTFORK | ADV_WIPEONFORK));
-    if (special || (vma->flags & VMAF_SHARED))
-        return false;
-    return part == MEMORY_ALL || copied == (part == MEMORY_COPIED);
+    return memory_is_private(vma) && (part == MEMORY_ALL || memory_is_forked(vma) == (part == MEMORY_COPIED));
 }
 
-static int ranges_find(const struct victim *v, const struct mm *mm, enum memory_part part, struct range_list *out, struct err *e)
+static int ranges_find(const struct victim *v, const struct mm *mm, enum memory_part part, struct page_ranges *out, struct err *e)
 {
-    AUTO_FREE char *path = xasprintf("/proc/%d/pagemap", v->pid);
-    AUTO_CLOSE int pagemap = open(path, O_RDONLY | O_CLOEXEC);
+    AUTO_CLOSE int pagemap = pagemap_open(v->pid, e);
     if (pagemap < 0)
-        return err_errno(e, "open %s", path);
+        return -1;
     for (size_t k = 0; k < mm->vmas_count; k++)
-        if (is_wanted(&mm->vmas[k], part) && vma_scan(pagemap, &mm->vmas[k], out, e) < 0)
+        if (is_wanted(&mm->vmas[k], part) && pagemap_present(pagemap, mm->vmas[k].start, mm->vmas[k].end, out, e) < 0)
             return -1;
     return 0;
+}
+
+static void ranges_join(struct page_ranges *out, const struct page_ranges *more)
+{
+    for (size_t k = 0; k < more->count; k++)
+        page_ranges_add(out, more->items[k].start, more->items[k].end);
+}
+
+static void ranges_planned(const struct memory_plan *plan, enum memory_part part, struct page_ranges *out)
+{
+    if (part != MEMORY_COPIED)
+        ranges_join(out, &plan->inside);
+    if (part != MEMORY_NOT_COPIED)
+        ranges_join(out, &plan->copied);
 }
 
 /* process_vm_readv is the fastest way, but refuses pages that the process itself may not read, and un-shares the pages of a copy. */
@@ -101,20 +53,37 @@ static int extent_order(const void *a, const void *b)
     return x->at < y->at ? -1 : x->at > y->at;
 }
 
-int memory_save(struct snapshot *s, const struct victim *v, struct mm *mm, enum memory_part part, struct err *e)
+static int ranges_put(struct snapshot *s, const struct victim *v, struct mm *mm, const struct page_ranges *list, struct err *e)
 {
-    struct range_list list = {0};
-    uint64_t stored = 0;
-    int result = ranges_find(v, mm, part, &list, e);
-    if (result == 0)
-        result = store_put_ranges(s->store, list.items, list.count, memory_source, (void *)(uintptr_t)v, &mm->extents,
-                                  &mm->extents_count, &stored, e);
-    for (size_t k = 0; result == 0 && k < list.count; k++)
-        s->image.raw_bytes += list.items[k].len;
-    free(list.items);
-    if (result < 0)
+    AUTO_FREE struct store_range *ranges = xcalloc(list->count + 1, sizeof *ranges);
+    for (size_t k = 0; k < list->count; k++) {
+        ranges[k] = (struct store_range){list->items[k].start, list->items[k].end - list->items[k].start};
+        s->image.raw_bytes += ranges[k].len;
+    }
+    return store_put_ranges(s->store, ranges, list->count, memory_source, (void *)(uintptr_t)v, &mm->extents, &mm->extents_count,
+                            &s->image.new_bytes, e);
+}
+
+static void kept_take(struct snapshot *s, const struct memory_plan *plan, struct mm *mm)
+{
+    for (size_t k = 0; k < plan->kept_count; k++)
+        *LIST_ADD(mm, extents) = plan->kept[k];
+    s->image.raw_bytes += plan->kept_bytes;
+    s->kept_bytes += plan->kept_bytes;
+}
+
+int memory_save(struct snapshot *s, const struct victim *v, struct mm *mm, const struct memory_plan *plan, enum memory_part part,
+                struct err *e)
+{
+    PAGE_RANGES struct page_ranges list = {0};
+    if (plan->made)
+        ranges_planned(plan, part, &list);
+    else if (ranges_find(v, mm, part, &list, e) < 0)
         return err_wrap(e, "memory of process %d", v->inner_pid);
-    s->image.new_bytes += stored;
+    if (ranges_put(s, v, mm, &list, e) < 0)
+        return err_wrap(e, "memory of process %d", v->inner_pid);
+    if (plan->made && part != MEMORY_COPIED)
+        kept_take(s, plan, mm);
     if (mm->extents_count)
         qsort(mm->extents, mm->extents_count, sizeof *mm->extents, extent_order);
     return 0;

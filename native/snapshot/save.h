@@ -15,7 +15,9 @@ MUST_CHECK int vmas_save(struct snapshot *s, struct victim *v, struct task *out,
 /* memory_save.c: contents of private pages, appended to mm->extents in order. Through the process itself in the pause, or afterwards through
  * its copy-on-write copy (cow.h); what a fork does not copy (MADV_DONTFORK, MADV_WIPEONFORK) is read in the pause in any case. */
 enum memory_part { MEMORY_ALL, MEMORY_NOT_COPIED, MEMORY_COPIED };
-MUST_CHECK int memory_save(struct snapshot *s, const struct victim *v, struct mm *mm, enum memory_part part, struct err *e);
+struct memory_plan;
+MUST_CHECK int memory_save(struct snapshot *s, const struct victim *v, struct mm *mm, const struct memory_plan *plan, enum memory_part part,
+                           struct err *e);
 /* trees_save.c: directory trees in the pause; files of the host's part of the root after it (content kept, they must not change: checked by ctime). */
 MUST_CHECK int trees_save(struct snapshot *s, struct err *e);
 MUST_CHECK int hostfiles_save(struct snapshot *s, struct err *e);

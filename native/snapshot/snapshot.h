@@ -10,6 +10,8 @@ struct snapshot {
     struct pod *pod;
     struct store *store;
     const struct image *parent;   /* NULL for a full one */
+    uint64_t kept_bytes;          /* of memory that the parent image has */
+    struct tracks *tracks;        /* what was written since; NULL: not known */
     struct image image;           /* being filled */
     struct victim *victims;       /* the same order as image.tasks (zombies have pid set and no threads) */
     size_t victim_count;

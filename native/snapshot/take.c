@@ -15,7 +15,7 @@
 #include "barrier.h"
 #include "check.h"
 #include "copy_first.h"
-#include "cow.h"
+#include "memories.h"
 #include "save.h"
 #include "seccomp_save.h"
 #include "sleep_save.h"
@@ -25,7 +25,6 @@
 #define CHECK_TRIES 10
 #define PROCESS_EXITING 0x4ul /* PF_EXITING of linux/sched.h */
 #define PATIENCE_NS 5000000000ul
-#define REAP_NS 1000000000ul
 
 struct take {
     const struct snapshot_options *options;
@@ -37,8 +36,8 @@ struct take {
     struct buf waits;             /* for the next snapshot (sleep_save.h) */
     uint64_t started_ns, stopped_ns, released_ns;
     bool stopped, frozen, locked; /* what is to be undone */
-    struct victim *copies;        /* parallel to s.victims: copy-on-write views, pid 0 where there is none */
-    size_t copy_count;
+    struct memories memories;
+    struct tracks tracks;
     double step_ms[6];            /* stop, ask, cut, descriptors, memory, trees */
 };
 static const struct pod *journal_pod; /* of the one snapshot that this process takes */
@@ -102,6 +101,8 @@ static int prepare(struct take *t, struct err *e)
     t->s.sleepers = &t->sleepers;
     if (parent_open(t, e) < 0 || check_first(t, e) < 0 || sleepers_look(&t->pod, &t->sleepers, e) < 0)
         return -1;
+    tracks_begin(&t->tracks);
+    t->s.tracks = t->tracks.on && t->options->then != THEN_KILL ? &t->tracks : NULL;
     return t->options->live && t->options->then == THEN_RUN ? copy_first_prepare(&t->s, e) : 0; /* else nobody waits */
 }
 
@@ -117,52 +118,6 @@ static int stop(struct take *t, struct err *e)
     return tree_stop(&t->pod, &t->s.victims, &t->s.victim_count, e);
 }
 
-/* While a copy lives, every page that the job writes exists twice: a pod near its limit would be killed for it. */
-static bool has_room_for_copies(const struct take *t)
-{
-    uint64_t anonymous = 0, limit = t->pod.facts.mem_bytes;
-    for (size_t k = 0; k < t->s.victim_count; k++)
-        if (t->s.victims[k].thread_count)
-            anonymous += t->s.victims[k].threads[0].status.rss_anon_kib * 1024;
-    return anonymous + anonymous / 8 < memory_available_bytes() && (!limit || 2 * anonymous + anonymous / 8 < limit);
-}
-
-/* A copy becomes podinit's child: not where a process of the job collects its descendants. And not where nobody runs on anyway. */
-static bool copies_allowed(const struct take *t)
-{
-    for (size_t k = 0; k < t->s.image.tasks_count; k++)
-        if (t->s.image.tasks[k].child_subreaper)
-            return false;
-    return t->options->live && t->options->then == THEN_RUN && has_room_for_copies(t);
-}
-
-static int copy_make(void *ctx, size_t k, struct err *e)
-{
-    struct take *t = ctx;
-    if (t->s.victims[k].thread_count && t->s.victims[k].threads[0].status.seccomp_filters > filters_of_pod(&t->pod))
-        return 0; /* a copy would have to be made past its filters */
-    return t->s.victims[k].thread_count && cow_make(&t->pod, &t->s.victims[k], &t->copies[k], e) < 0 ? -1 : 0;
-}
-
-static int copies_make(struct take *t, struct err *e)
-{
-    if (!copies_allowed(t))
-        return 0;
-    t->copies = xcalloc(t->s.victim_count + 1, sizeof *t->copies);
-    t->copy_count = t->s.victim_count;
-    return fibers_run(t->s.victim_count, copy_make, t, e);
-}
-
-static void copies_end(struct take *t)
-{
-    for (size_t k = 0; k < t->copy_count; k++)
-        if (t->copies[k].pid)
-            cow_end(&t->copies[k]);
-    free(t->copies);
-    t->copies = NULL;
-    t->copy_count = 0;
-}
-
 static int injected_away(void *ctx, size_t k, struct err *e)
 {
     struct take *t = ctx;
@@ -172,7 +127,7 @@ static int injected_away(void *ctx, size_t k, struct err *e)
 /* All that needs calls in the processes; afterwards nothing of ours is left in them. */
 static int ask(struct take *t, struct err *e)
 {
-    if (facts_save(&t->s, e) < 0 || sysv_save(&t->s, e) < 0 || tasks_save(&t->s, e) < 0 || copies_make(t, e) < 0)
+    if (facts_save(&t->s, e) < 0 || sysv_save(&t->s, e) < 0 || tasks_save(&t->s, e) < 0 || memories_cut(&t->memories, &t->s, t->options->live && t->options->then == THEN_RUN, e) < 0)
         return -1;
     if (fibers_run(t->s.victim_count, injected_away, t, e) < 0)
         return -1;
@@ -198,28 +153,7 @@ static int cut(struct take *t, struct err *e)
 
 static int memory(struct take *t, struct err *e)
 {
-    for (size_t k = 0; k < t->s.victim_count; k++) {
-        bool copied = t->copies && t->copies[k].pid;
-        if (t->s.victims[k].thread_count &&
-            memory_save(&t->s, &t->s.victims[k], &t->s.image.tasks[k].mm, copied ? MEMORY_NOT_COPIED : MEMORY_ALL, e) < 0)
-            return -1;
-    }
-    return 0;
-}
-
-/* After the pause, while the job runs on. Each copy ends as soon as it is read: what it holds back is the job's memory. */
-static int memory_of_copies(struct take *t, struct err *e)
-{
-    for (size_t k = 0; k < t->copy_count; k++) {
-        struct victim *copy = &t->copies[k];
-        if (!copy->pid)
-            continue;
-        if (memory_save(&t->s, copy, &t->s.image.tasks[k].mm, MEMORY_COPIED, e) < 0)
-            return -1;
-        cow_end(copy);
-        copy->pid = 0;
-    }
-    return 0;
+    return memories_save(&t->memories, &t->s, e);
 }
 
 static int descriptors(struct take *t, struct err *e)
@@ -289,13 +223,16 @@ static int leave_to_end(struct take *t, struct err *e)
 static int write_image(struct take *t, struct digest *digest, struct err *e)
 {
     struct image *image = &t->s.image;
-    if (copy_first_put(&t->s, e) < 0 || memory_of_copies(t, e) < 0 || hostfiles_save(&t->s, e) < 0)
+    if (copy_first_put(&t->s, e) < 0 || memories_finish(&t->memories, &t->s, e) < 0 || hostfiles_save(&t->s, e) < 0)
         return -1;
     image->pause_ns = t->released_ns - t->stopped_ns;
     image->stored_bytes = image->new_bytes;
     if (store_commit(t->s.store, e) < 0)
         return err_wrap(e, "store");
-    return image_write(t->options->image, image, digest, e);
+    if (image_write(t->options->image, image, digest, e) < 0)
+        return -1;
+    tracks_name(&t->tracks, digest);
+    return 0;
 }
 
 static void report(const struct take *t, const struct digest *digest)
@@ -304,38 +241,23 @@ static void report(const struct take *t, const struct digest *digest)
     digest_hex(digest, hex);
     const struct image *image = &t->s.image;
     output_event("done",
-                 "\"digest\":\"%s\",\"bytes\":%lu,\"bytes_new\":%lu,\"pause_ms\":%.3f,\"took_ms\":%.3f,\"processes\":%zu,"
+                 "\"digest\":\"%s\",\"bytes\":%lu,\"bytes_new\":%lu,\"bytes_kept\":%lu,\"pause_ms\":%.3f,\"took_ms\":%.3f,\"processes\":%zu,"
                  "\"log_marks\":{\"stdout\":%lu,\"stderr\":%lu}",
-                 hex, image->raw_bytes, image->new_bytes, (double)image->pause_ns / 1e6,
+                 hex, image->raw_bytes, image->new_bytes, t->s.kept_bytes, (double)image->pause_ns / 1e6,
                  (double)(clock_ns(CLOCK_MONOTONIC) - t->started_ns) / 1e6, image->tasks_count, image->pod.stdout_bytes,
                  image->pod.stderr_bytes);
-}
-
-/* Dead copies are podinit's to reap: the next look must not take one for a process of the job. */
-static void copies_await(const pid_t *pids, size_t count)
-{
-    uint64_t deadline_ns = clock_ns(CLOCK_MONOTONIC) + REAP_NS;
-    for (size_t k = 0; k < count; k++)
-        while (pids[k] && process_start(pids[k]) && clock_ns(CLOCK_MONOTONIC) < deadline_ns) {
-            struct timespec nap = {0, 500000};
-            nanosleep(&nap, NULL);
-        }
 }
 
 /* What was seen of the pod is forgotten; what its image follows is not. */
 static void forget(struct take *t)
 {
-    size_t count = t->copy_count;
-    AUTO_FREE pid_t *pids = xcalloc(count + 1, sizeof *pids);
-    for (size_t k = 0; k < count; k++)
-        pids[k] = t->copies[k].pid;
-    copies_end(t);
-    copies_await(pids, count);
+    memories_end(&t->memories);
     victims_free(t->s.victims, t->s.victim_count);
     t->s.victims = NULL;
     t->s.victim_count = 0;
     image_free(&t->s.image);
     t->s.image = (struct image){.parent = t->parent_digest};
+    t->s.kept_bytes = 0;
     store_later_reset(t->s.store);
 }
 
@@ -416,7 +338,8 @@ int snapshot_take(const struct snapshot_options *options, struct err *e)
     }
     if (result < 0)
         ended_say(&t, e);
-    copies_end(&t);
+    memories_end(&t.memories);
+    tracks_end(&t.tracks);
     sleepers_free(&t.sleepers);
     buf_free(&t.waits);
     if (t.s.store)

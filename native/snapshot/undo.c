@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 
 #include "../kernel/procfs.h"
+#include "../kernel/uffd.h"
 #include "../pod/state.h"
 #include "files_undo.h"
 #include "stop.h"
@@ -35,11 +36,11 @@ static void place_find(char **lines, size_t count, pid_t pid, uint64_t start, st
     }
 }
 
-static bool has_copies(char **lines, size_t count, pid_t pid)
+static bool has_line_of(char **lines, size_t count, const char *word, pid_t pid)
 {
-    int p;
+    AUTO_FREE char *begin = xasprintf("%s %d ", word, pid);
     for (size_t k = 0; k < count; k++)
-        if (sscanf(lines[k], "cow %d", &p) == 1 && p == pid)
+        if (strncmp(lines[k], begin, strlen(begin)) == 0)
             return true;
     return false;
 }
@@ -68,9 +69,11 @@ static int victim_undo(char **lines, size_t count, struct victim *v, const struc
 {
     if (remote_undo(v, place->tail, place->tail_len, place->scratch, e) < 0)
         return -1;
-    if (!has_copies(lines, count, v->pid))
-        return 0;
-    return helpers_reap(v, e) < 0 ? -1 : remote_close(v, e);
+    if (has_line_of(lines, count, "uffd", v->pid) && uffd_undo(v, e) < 0)
+        return -1;
+    if (has_line_of(lines, count, "cow", v->pid) && helpers_reap(v, e) < 0)
+        return -1;
+    return remote_close(v, e);
 }
 
 /* A process of the job may end meanwhile: then there is nothing left to undo in it. */

@@ -37,7 +37,7 @@ static int refuse_map(const struct proc_map *m, struct err *e)
         char flag[3];
         const char *words;
     } table[] = {
-        {"um", "memory watched by userfaultfd"}, {"uw", "memory watched by userfaultfd"}, {"ui", "memory watched by userfaultfd"},
+        {"um", "memory watched by userfaultfd"}, {"ui", "memory watched by userfaultfd"}, /* "uw" may be our own (track.h); a job's has a descriptor */
         {"ht", "huge pages of hugetlbfs"},       {"pf", "memory of a device"},            {"io", "memory of a device"},
         {"ss", "a shadow stack"},                {"sl", "sealed memory"},
     };

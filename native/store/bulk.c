@@ -9,10 +9,15 @@
 #include "crew.h"
 #include "internal.h"
 
+struct group {                       /* of extents that one chunk serves: places in the order */
+    size_t first, count;
+};
 struct bulk {
     struct store *store;
     struct extent *pieces;
     const struct extent *wanted;     /* of a get */
+    size_t *order;                   /* the same by chunk */
+    struct group *groups;
     store_source *source;
     store_sink *sink;
     const uint8_t *memory;           /* content of address `base`, instead of source */
@@ -164,23 +169,72 @@ int store_put_file(struct store *s, int fd, uint64_t size, struct extent **exten
     return result;
 }
 
-/* ---- get */
-static int piece_get(void *ctx, size_t worker, size_t i, struct err *e)
+/* ---- get: extents of one chunk are served by one reading of it */
+static int order_by_chunk(const void *a, const void *b, void *ctx)
+{
+    const struct extent *all = ctx, *x = &all[*(const size_t *)a], *y = &all[*(const size_t *)b];
+    int order = memcmp(&x->digest, &y->digest, sizeof x->digest);
+    return order ? order : *(const size_t *)a < *(const size_t *)b ? -1 : 1;
+}
+
+static int order_by_first(const void *a, const void *b, void *ctx)
+{
+    const struct group *x = a, *y = b;
+    const size_t *order = ctx;
+    return order[x->first] < order[y->first] ? -1 : order[x->first] > order[y->first];
+}
+
+static uint64_t chunk_len(const struct extent *x)
+{
+    return x->whole ? x->whole : x->len;
+}
+
+static bool is_same_chunk(const struct extent *x, const struct extent *y)
+{
+    return !digest_is_zero(&x->digest) && memcmp(&x->digest, &y->digest, sizeof x->digest) == 0 && chunk_len(x) == chunk_len(y);
+}
+
+static size_t groups_make(struct bulk *b, size_t count)
+{
+    size_t groups = 0;
+    for (size_t i = 0; i < count; i++)
+        b->order[i] = i;
+    qsort_r(b->order, count, sizeof *b->order, order_by_chunk, (void *)(uintptr_t)b->wanted);
+    for (size_t i = 0; i < count; i++)
+        if (i && is_same_chunk(&b->wanted[b->order[i]], &b->wanted[b->order[i - 1]]))
+            b->groups[groups - 1].count++;
+        else
+            b->groups[groups++] = (struct group){i, 1};
+    qsort_r(b->groups, groups, sizeof *b->groups, order_by_first, b->order); /* the disk is read forwards */
+    return groups;
+}
+
+static int group_get(void *ctx, size_t worker, size_t i, struct err *e)
 {
     struct bulk *b = ctx;
-    const struct extent *x = &b->wanted[i];
+    const struct group *g = &b->groups[i];
+    const struct extent *x = &b->wanted[b->order[g->first]];
     if (digest_is_zero(&x->digest))
         return b->sink(b->ctx, x->at, NULL, x->len, e);
     struct scratch *room = room_of(b, worker);
-    if (get_chunk(b->store, room, &x->digest, room->raw, x->len, e))
+    if (get_chunk(b->store, room, &x->digest, room->raw, chunk_len(x), e))
         return -1;
-    return b->sink(b->ctx, x->at, room->raw, x->len, e);
+    for (size_t k = 0; k < g->count; k++) {
+        x = &b->wanted[b->order[g->first + k]];
+        if (x->skip > chunk_len(x) || x->len > chunk_len(x) - x->skip)
+            return err_set(e, E_BAD_IMAGE, "an extent outside of its chunk");
+        if (b->sink(b->ctx, x->at, room->raw + x->skip, x->len, e))
+            return -1;
+    }
+    return 0;
 }
 
 int store_get_ranges(struct store *s, const struct extent *extents, size_t count, store_sink *sink, void *ctx, struct err *e)
 {
-    struct bulk b = {.store = s, .wanted = extents, .sink = sink, .ctx = ctx};
-    return count ? bulk_work(&b, count, piece_get, e) : 0;
+    AUTO_FREE size_t *order = xcalloc(count + 1, sizeof *order);
+    AUTO_FREE struct group *groups = xcalloc(count + 1, sizeof *groups);
+    struct bulk b = {.store = s, .wanted = extents, .sink = sink, .ctx = ctx, .order = order, .groups = groups};
+    return count ? bulk_work(&b, groups_make(&b, count), group_get, e) : 0;
 }
 
 static int file_sink(void *ctx, uint64_t at, const void *data, size_t len, struct err *e)

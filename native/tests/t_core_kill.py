@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pod_lab import NATIVE, Lab, finish, last, native, ok, until
 
-VICTIMS = ("c_busy", "c_threads", "c_tree")
+VICTIMS = ("c_busy", "c_threads", "c_tree", "c_pages")
 
 
 class Target:

@@ -1,0 +1,188 @@
+/* See uffd.h. Only anonymous memory is watched: of a mapped file a dropped page would look like a clean one. */
+#include "uffd.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <linux/userfaultfd.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define REGIONS 4096
+
+#ifndef UFFD_USER_MODE_ONLY
+#define UFFD_USER_MODE_ONLY 1
+#endif
+#ifndef UFFD_FEATURE_WP_UNPOPULATED
+#define UFFD_FEATURE_WP_UNPOPULATED (1 << 13)
+#endif
+#ifndef UFFD_FEATURE_WP_ASYNC
+#define UFFD_FEATURE_WP_ASYNC (1 << 15)
+#endif
+#ifndef PAGEMAP_SCAN
+#define PAGEMAP_SCAN _IOWR('f', 16, struct pm_scan_arg)
+#define PAGE_IS_WPALLOWED (1 << 0)
+#define PAGE_IS_WRITTEN (1 << 1)
+#define PAGE_IS_FILE (1 << 2)
+#define PAGE_IS_PRESENT (1 << 3)
+#define PAGE_IS_SWAPPED (1 << 4)
+#define PAGE_IS_PFNZERO (1 << 5)
+#define PM_SCAN_WP_MATCHING (1 << 0)
+#define PM_SCAN_CHECK_WPASYNC (1 << 1)
+struct page_region {
+    uint64_t start, end, categories;
+};
+struct pm_scan_arg {
+    uint64_t size, flags, start, end, walk_end, vec, vec_len, max_pages, category_inverted, category_mask, category_anyof_mask,
+        return_mask;
+};
+#endif
+
+/* ---- lists of ranges */
+void page_ranges_add(struct page_ranges *l, uint64_t start, uint64_t end)
+{
+    if (l->count && l->items[l->count - 1].end == start) {
+        l->items[l->count - 1].end = end;
+        return;
+    }
+    if ((l->count & (l->count - 1)) == 0)
+        l->items = xrealloc(l->items, l->count ? 2 * l->count : 1, sizeof *l->items);
+    l->items[l->count++] = (struct page_range){start, end};
+}
+
+void page_ranges_free(struct page_ranges *l)
+{
+    free(l->items);
+    *l = (struct page_ranges){0};
+}
+
+static int range_order(const void *a, const void *b)
+{
+    const struct page_range *x = a, *y = b;
+    return x->start < y->start ? -1 : x->start > y->start;
+}
+
+void page_ranges_sort(struct page_ranges *l)
+{
+    size_t kept = 0;
+    if (l->count)
+        qsort(l->items, l->count, sizeof *l->items, range_order);
+    for (size_t k = 0; k < l->count; k++) {
+        if (kept && l->items[k].start <= l->items[kept - 1].end) {
+            if (l->items[k].end > l->items[kept - 1].end)
+                l->items[kept - 1].end = l->items[k].end;
+        } else {
+            l->items[kept++] = l->items[k];
+        }
+    }
+    l->count = kept;
+}
+
+/* ---- the descriptor */
+static bool features_agree(int fd)
+{
+    struct uffdio_api api = {.api = UFFD_API, .features = UFFD_FEATURE_WP_ASYNC | UFFD_FEATURE_WP_UNPOPULATED};
+    return ioctl(fd, UFFDIO_API, &api) == 0;
+}
+
+int uffd_open(struct victim *v, int *fd, struct err *e)
+{
+    int64_t there, ignored;
+    *fd = -1;
+    if (remote_journal && remote_journal(v, "uffd", 0, 0, e) < 0)
+        return -1;
+    if (remote_one(v, 0, &there, SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY, 0, 0, 0, 0, 0, e) < 0)
+        return -1;
+    if (there < 0)
+        return 0;
+    int own = victim_getfd(v, (int)there, e);
+    if (remote_one(v, 0, &ignored, SYS_close, (uint64_t)there, 0, 0, 0, 0, 0, e) < 0 || own < 0) {
+        if (own >= 0)
+            close(own);
+        return -1;
+    }
+    if (features_agree(own))
+        *fd = own;
+    else
+        close(own);
+    return 0;
+}
+
+int uffd_undo(struct victim *v, struct err *e)
+{
+    AUTO_FREE char *folder = xasprintf("/proc/%d/fd", v->pid);
+    AUTO_DIR DIR *dir = opendir(folder);
+    for (struct dirent *d; dir && (d = readdir(dir));) {
+        char target[64] = "";
+        int64_t ignored;
+        if (readlinkat(dirfd(dir), d->d_name, target, sizeof target - 1) > 0 && strcmp(target, "anon_inode:[userfaultfd]") == 0 &&
+            remote_one(v, 0, &ignored, SYS_close, (uint64_t)atol(d->d_name), 0, 0, 0, 0, 0, e) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+bool uffd_register(int fd, uint64_t start, uint64_t end)
+{
+    struct uffdio_register r = {.range = {start, end - start}, .mode = UFFDIO_REGISTER_MODE_WP};
+    return ioctl(fd, UFFDIO_REGISTER, &r) == 0;
+}
+
+/* ---- what pages are */
+int pagemap_open(pid_t pid, struct err *e)
+{
+    AUTO_FREE char *path = xasprintf("/proc/%d/pagemap", pid);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    return fd < 0 ? err_errno(e, "open %s", path) : fd;
+}
+
+bool pagemap_is_watched(int pagemap, uint64_t start)
+{
+    struct page_region one;
+    struct pm_scan_arg scan = {.size = sizeof scan, .flags = PM_SCAN_CHECK_WPASYNC, .start = start, .end = start + PAGE_BYTES,
+                               .vec = (uint64_t)(uintptr_t)&one, .vec_len = 1, .category_anyof_mask = PAGE_IS_PRESENT,
+                               .return_mask = PAGE_IS_PRESENT};
+    return ioctl(pagemap, PAGEMAP_SCAN, &scan) >= 0;
+}
+
+static int scan(int pagemap, struct pm_scan_arg arg, struct page_ranges *out, struct err *e)
+{
+    struct page_region *regions = xcalloc(REGIONS, sizeof *regions);
+    uint64_t end = arg.end;
+    int result = 0;
+    arg.size = sizeof arg;
+    arg.vec = (uint64_t)(uintptr_t)regions;
+    arg.vec_len = REGIONS;
+    while (result == 0 && arg.start < end) {
+        arg.walk_end = 0;
+        int n = ioctl(pagemap, PAGEMAP_SCAN, &arg);
+        for (int k = 0; k < n; k++)
+            page_ranges_add(out, regions[k].start, regions[k].end);
+        if (n < 0)
+            result = err_errno(e, "scan pages at 0x%llx", (unsigned long long)arg.start);
+        else if (arg.walk_end <= arg.start)
+            result = err_set(e, E_OS, "scan of pages at 0x%llx does not get on", (unsigned long long)arg.start);
+        arg.start = arg.walk_end;
+    }
+    free(regions);
+    return result;
+}
+
+int pagemap_present(int pagemap, uint64_t start, uint64_t end, struct page_ranges *out, struct err *e)
+{
+    struct pm_scan_arg arg = {.start = start, .end = end, .category_inverted = PAGE_IS_FILE | PAGE_IS_PFNZERO,
+                              .category_mask = PAGE_IS_FILE | PAGE_IS_PFNZERO, .category_anyof_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
+                              .return_mask = PAGE_IS_PRESENT};
+    return scan(pagemap, arg, out, e);
+}
+
+int pagemap_written(int pagemap, uint64_t start, uint64_t end, struct page_ranges *out, struct err *e)
+{
+    struct pm_scan_arg arg = {.start = start, .end = end, .flags = PM_SCAN_WP_MATCHING, .category_mask = PAGE_IS_WRITTEN,
+                              .category_anyof_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED, .return_mask = PAGE_IS_WRITTEN};
+    return scan(pagemap, arg, out, e);
+}

@@ -1,0 +1,31 @@
+/* Which pages a process has written since the last look: userfaultfd(2) write-protection in asynchronous mode, which no page fault ever
+ * waits for, read and armed again by PAGEMAP_SCAN. The descriptor is made inside the process and taken out; the tracking ends with it. */
+#pragma once
+#include "remote.h"
+
+struct page_range {
+    uint64_t start, end;
+};
+struct page_ranges { /* zeroed: empty */
+    struct page_range *items;
+    size_t count;
+};
+void page_ranges_add(struct page_ranges *l, uint64_t start, uint64_t end);
+void page_ranges_free(struct page_ranges *l);
+#define PAGE_RANGES __attribute__((cleanup(page_ranges_free)))
+void page_ranges_sort(struct page_ranges *l); /* ascending, joined where they touch */
+
+/* A descriptor for the stopped victim, -1 when it may have none (limits, an old kernel): no error. Journalled: "uffd PID START". */
+MUST_CHECK int uffd_open(struct victim *v, int *fd, struct err *e);
+/* What an engine that died may have left: every such descriptor of the victim is closed (jobs with their own are not captured). */
+MUST_CHECK int uffd_undo(struct victim *v, struct err *e);
+/* Watch a mapping from now on; false when that cannot be. All its pages count as written until they are armed. */
+bool uffd_register(int fd, uint64_t start, uint64_t end);
+
+int pagemap_open(pid_t pid, struct err *e);
+bool pagemap_is_watched(int pagemap, uint64_t start);
+/* Pages of [start, end) with content of their own: of no file, not the shared zero page. */
+MUST_CHECK int pagemap_present(int pagemap, uint64_t start, uint64_t end, struct page_ranges *out, struct err *e);
+/* Pages of watched mappings in [start, end) that were written since they were armed; armed again in the same instant. */
+MUST_CHECK int pagemap_written(int pagemap, uint64_t start, uint64_t end, struct page_ranges *out, struct err *e);
+#define PAGEMAP_END 0x7ffffffff000ul

@@ -1,0 +1,172 @@
+/* See memory_plan.h. A page is kept only if it is there, its mapping is watched, nothing says that it was written since the parent's cut,
+ * and the parent has it; in any doubt it is read. */
+#include "memory_plan.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define SMALL_KIB 1024u
+#define QUICK_BYTES (8ul << 20)
+#define QUICK_SMALL_BYTES (1ul << 20)
+#define WASTE_BYTES (64ul << 20)
+
+struct planning {
+    const struct snapshot *s;
+    const struct mm *parent;
+    struct page_ranges written;
+    struct memory_plan *out;
+    size_t extent, range;         /* where the walks over the parent's extents and the written ranges stand */
+    uint64_t chunk_bytes;         /* of the chunks that kept pages need */
+    struct digest last;
+    bool lost;                    /* a chunk of the parent is not there: nothing is kept */
+};
+
+bool memory_is_private(const struct vma *vma)
+{
+    bool special = vma->kind == VMA_VDSO || vma->kind == VMA_VVAR || vma->kind == VMA_VVAR_CLOCK;
+    return !special && !(vma->flags & VMAF_SHARED);
+}
+
+bool memory_is_forked(const struct vma *vma)
+{
+    return !(vma->advice & (ADV_DONTFORK | ADV_WIPEONFORK));
+}
+
+void memory_plan_free(struct memory_plan *p)
+{
+    page_ranges_free(&p->inside);
+    page_ranges_free(&p->copied);
+    free(p->kept);
+    *p = (struct memory_plan){0};
+}
+
+bool memory_plan_is_quick(const struct memory_plan *p)
+{
+    uint64_t all = p->read_bytes + p->kept_bytes;
+    if (!p->made || p->read_bytes <= QUICK_SMALL_BYTES)
+        return p->made;
+    return p->kept_bytes && p->read_bytes <= (all / 8 > QUICK_BYTES ? all / 8 : QUICK_BYTES);
+}
+
+static void read_add(struct planning *p, const struct vma *m, uint64_t start, uint64_t end)
+{
+    page_ranges_add(memory_is_forked(m) ? &p->out->copied : &p->out->inside, start, end);
+    p->out->read_bytes += end - start;
+}
+
+static void keep(struct planning *p, const struct extent *from, uint64_t start, uint64_t end)
+{
+    uint64_t whole = from->whole ? from->whole : from->len;
+    bool zero = digest_is_zero(&from->digest);
+    if (!zero && memcmp(&p->last, &from->digest, sizeof p->last) != 0) {
+        p->lost = p->lost || !store_has(p->s->store, &from->digest);
+        p->chunk_bytes += whole;
+        p->last = from->digest;
+    }
+    struct extent *x = list_add((void **)&p->out->kept, &p->out->kept_count, sizeof *x);
+    *x = (struct extent){.at = start, .len = end - start, .digest = from->digest};
+    if (!zero && end - start < whole) {
+        x->skip = from->skip + (start - from->at);
+        x->whole = whole;
+    }
+    p->out->kept_bytes += end - start;
+}
+
+/* Clean pages: from the parent, where it has them. */
+static void clean_add(struct planning *p, const struct vma *m, uint64_t start, uint64_t end)
+{
+    const struct extent *all = p->parent->extents;
+    while (start < end) {
+        while (p->extent < p->parent->extents_count && all[p->extent].at + all[p->extent].len <= start)
+            p->extent++;
+        const struct extent *x = p->extent < p->parent->extents_count ? &all[p->extent] : NULL;
+        if (!x || x->at >= end) {
+            read_add(p, m, start, end);
+            return;
+        }
+        if (x->at > start)
+            read_add(p, m, start, x->at);
+        start = x->at > start ? x->at : start;
+        uint64_t to = x->at + x->len < end ? x->at + x->len : end;
+        keep(p, x, start, to);
+        start = to;
+    }
+}
+
+static void present_add(struct planning *p, const struct vma *m, uint64_t start, uint64_t end)
+{
+    while (start < end) {
+        while (p->range < p->written.count && p->written.items[p->range].end <= start)
+            p->range++;
+        const struct page_range *w = p->range < p->written.count ? &p->written.items[p->range] : NULL;
+        uint64_t clean_to = !w || w->start >= end ? end : w->start;
+        if (clean_to > start) {
+            clean_add(p, m, start, clean_to);
+            start = clean_to;
+            continue;
+        }
+        uint64_t to = w->end < end ? w->end : end;
+        read_add(p, m, start, to);
+        start = to;
+    }
+}
+
+static int vma_plan(struct planning *p, int pagemap, const struct vma *m, struct err *e)
+{
+    PAGE_RANGES struct page_ranges present = {0};
+    if (!memory_is_private(m))
+        return 0;
+    if (pagemap_present(pagemap, m->start, m->end, &present, e) < 0)
+        return -1;
+    bool watched = p->parent && present.count && pagemap_is_watched(pagemap, m->start);
+    for (size_t k = 0; k < present.count; k++)
+        if (watched)
+            present_add(p, m, present.items[k].start, present.items[k].end);
+        else
+            read_add(p, m, present.items[k].start, present.items[k].end);
+    return 0;
+}
+
+static const struct mm *parent_of(const struct snapshot *s, const struct victim *v)
+{
+    for (size_t k = 0; s->parent && k < s->parent->tasks_count; k++)
+        if (s->parent->tasks[k].pid == (uint64_t)v->inner_pid && s->parent->tasks[k].state != TASK_ZOMBIE)
+            return &s->parent->tasks[k].mm;
+    return NULL;
+}
+
+static int plan(struct planning *p, const struct victim *v, const struct mm *mm, struct err *e)
+{
+    AUTO_CLOSE int pagemap = pagemap_open(v->pid, e);
+    if (pagemap < 0)
+        return -1;
+    for (size_t k = 0; k < mm->vmas_count; k++)
+        if (vma_plan(p, pagemap, &mm->vmas[k], e) < 0)
+            return -1;
+    p->out->made = true;
+    return 0;
+}
+
+/* When the chunks that are needed hold much more than what is needed of them, it is time to write all anew. */
+static bool is_wasteful(const struct planning *p)
+{
+    return p->lost || p->chunk_bytes > 2 * p->out->kept_bytes + WASTE_BYTES;
+}
+
+int memory_plan_make(const struct snapshot *s, const struct victim *v, const struct mm *mm, struct memory_plan *out, struct err *e)
+{
+    PAGE_RANGES struct page_ranges written = {0};
+    struct planning p = {.s = s, .out = out};
+    const struct mm *parent = parent_of(s, v);
+    if (s->tracks && parent && tracks_written_since(s->tracks, v, &s->image.parent, &written))
+        p.parent = parent;
+    p.written = written;
+    if (!p.parent && v->threads[0].status.rss_anon_kib > SMALL_KIB)
+        return 0;
+    if (plan(&p, v, mm, e) < 0)
+        return err_wrap(e, "memory of process %d", v->inner_pid);
+    if (is_wasteful(&p))
+        memory_plan_free(out);
+    return 0;
+}

@@ -1,0 +1,341 @@
+/* See track.h. */
+#include "track.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "../pod/state.h"
+
+#define EPOCHS_MAX 16
+#define TRACKS_MAX 4096
+#define RANGES_MAX (1ul << 22)
+#define FDS_PER_MESSAGE 200
+#define ARM_IN_PAUSE_BYTES (64ul << 20)
+#define WATCH_MIN_KIB 1024u /* smaller ones are copied as a whole */
+
+/* ---- lists */
+static void track_free(struct track *t)
+{
+    for (size_t k = 0; k < t->epoch_count; k++)
+        page_ranges_free(&t->epochs[k].written);
+    free(t->epochs);
+    if (t->uffd >= 0)
+        close(t->uffd);
+}
+
+static struct track *track_of(const struct tracks *t, pid_t pid)
+{
+    for (size_t k = 0; k < t->count; k++)
+        if (t->items[k].pid == pid)
+            return &t->items[k];
+    return NULL;
+}
+
+static struct epoch *epoch_begin(struct track *t)
+{
+    if (t->epoch_count == EPOCHS_MAX) {
+        page_ranges_free(&t->epochs[0].written);
+        memmove(t->epochs, t->epochs + 1, (EPOCHS_MAX - 1) * sizeof *t->epochs);
+        t->epoch_count--;
+    }
+    t->epochs = xrealloc(t->epochs, EPOCHS_MAX, sizeof *t->epochs);
+    t->epochs[t->epoch_count] = (struct epoch){0};
+    return &t->epochs[t->epoch_count++];
+}
+
+/* ---- at rest: one memfd of numbers and the descriptors, in messages of some hundred */
+struct rest {
+    struct buf bytes;
+    size_t at;
+    bool broken;
+};
+
+static void rest_put(struct rest *r, const void *data, size_t len)
+{
+    buf_add(&r->bytes, data, len);
+}
+
+static void rest_get(struct rest *r, void *data, size_t len)
+{
+    r->broken = r->broken || len > r->bytes.len - r->at;
+    if (r->broken) {
+        memset(data, 0, len);
+        return;
+    }
+    memcpy(data, r->bytes.data + r->at, len);
+    r->at += len;
+}
+
+static uint64_t rest_number(struct rest *r, uint64_t max)
+{
+    uint64_t n;
+    rest_get(r, &n, sizeof n);
+    r->broken = r->broken || n > max;
+    return r->broken ? 0 : n;
+}
+
+static void track_write(const struct track *t, struct rest *r)
+{
+    uint64_t head[3] = {(uint64_t)t->pid, t->start_time, t->epoch_count};
+    rest_put(r, head, sizeof head);
+    for (size_t k = 0; k < t->epoch_count; k++) {
+        const struct epoch *p = &t->epochs[k];
+        uint64_t count = p->written.count;
+        rest_put(r, &p->image, sizeof p->image);
+        rest_put(r, &count, sizeof count);
+        if (count)
+            rest_put(r, p->written.items, count * sizeof *p->written.items);
+    }
+}
+
+static void track_read(struct track *t, struct rest *r)
+{
+    *t = (struct track){.uffd = -1};
+    t->pid = (pid_t)rest_number(r, INT32_MAX);
+    t->start_time = rest_number(r, UINT64_MAX);
+    uint64_t epochs = rest_number(r, EPOCHS_MAX);
+    for (uint64_t k = 0; k < epochs && !r->broken; k++) {
+        struct epoch *p = epoch_begin(t);
+        rest_get(r, &p->image, sizeof p->image);
+        uint64_t count = rest_number(r, RANGES_MAX);
+        for (uint64_t n = 0; n < count && !r->broken; n++) {
+            struct page_range range;
+            rest_get(r, &range, sizeof range);
+            page_ranges_add(&p->written, range.start, range.end);
+        }
+    }
+}
+
+static bool fds_send(int socket, const int *fds, size_t count)
+{
+    char control[CMSG_SPACE(FDS_PER_MESSAGE * sizeof(int))] = {0};
+    struct iovec word = {(char[]){'t'}, 1};
+    struct msghdr m = {.msg_iov = &word, .msg_iovlen = 1, .msg_control = control, .msg_controllen = CMSG_SPACE(count * sizeof(int))};
+    struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+    *c = (struct cmsghdr){.cmsg_len = CMSG_LEN(count * sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
+    memcpy(CMSG_DATA(c), fds, count * sizeof(int));
+    return sendmsg(socket, &m, MSG_DONTWAIT | MSG_NOSIGNAL) == 1;
+}
+
+/* Everything that rests in the socket; the number of descriptors. */
+static size_t fds_receive(int socket, int *fds, size_t max)
+{
+    size_t count = 0;
+    for (;;) {
+        char control[CMSG_SPACE(FDS_PER_MESSAGE * sizeof(int))], byte;
+        struct iovec word = {&byte, 1};
+        struct msghdr m = {.msg_iov = &word, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+        if (recvmsg(socket, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC) <= 0)
+            return count;
+        for (struct cmsghdr *c = CMSG_FIRSTHDR(&m); c; c = CMSG_NXTHDR(&m, c)) {
+            size_t n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+            for (size_t k = 0; k < n; k++) {
+                int fd;
+                memcpy(&fd, CMSG_DATA(c) + k * sizeof fd, sizeof fd);
+                if (count < max)
+                    fds[count++] = fd;
+                else
+                    close(fd);
+            }
+        }
+    }
+}
+
+static bool rest_load(int fd, struct rest *r)
+{
+    struct err ignored;
+    off_t len = lseek(fd, 0, SEEK_END);
+    if (len <= 0)
+        return false;
+    r->bytes.data = xcalloc(1, (size_t)len);
+    r->bytes.len = r->bytes.cap = (size_t)len;
+    return io_pread_all(fd, r->bytes.data, (size_t)len, 0, &ignored) == 0;
+}
+
+static void tracks_take(struct tracks *t)
+{
+    AUTO_FREE int *fds = xcalloc(TRACKS_MAX + 1, sizeof *fds);
+    struct rest r = {0};
+    size_t count = fds_receive(t->in, fds, TRACKS_MAX + 1);
+    if (!count)
+        return;
+    bool whole = rest_load(fds[0], &r);
+    size_t tracks = whole ? rest_number(&r, TRACKS_MAX) : 0;
+    whole = whole && tracks + 1 == count;
+    for (size_t k = 0; whole && k < tracks && !r.broken; k++) {
+        t->items = xrealloc(t->items, t->count + 1, sizeof *t->items);
+        track_read(&t->items[t->count], &r);
+        t->items[t->count++].uffd = fds[k + 1];
+        fds[k + 1] = -1;
+    }
+    for (size_t k = 0; k < count; k++)
+        if (fds[k] >= 0)
+            close(fds[k]);
+    buf_free(&r.bytes);
+    if (whole && !r.broken)
+        return;
+    for (size_t k = 0; k < t->count; k++)
+        track_free(&t->items[k]);
+    t->count = 0;
+}
+
+static void tracks_rest(struct tracks *t)
+{
+    struct rest r = {0};
+    uint64_t count = t->count;
+    struct err ignored;
+    AUTO_FREE int *fds = xcalloc(t->count + 1, sizeof *fds);
+    rest_put(&r, &count, sizeof count);
+    for (size_t k = 0; k < t->count; k++) {
+        track_write(&t->items[k], &r);
+        fds[k + 1] = t->items[k].uffd;
+    }
+    AUTO_CLOSE int memfd = memfd_create("tracks", MFD_CLOEXEC);
+    fds[0] = memfd;
+    bool sent = memfd >= 0 && io_pwrite_all(memfd, r.bytes.data, r.bytes.len, 0, &ignored) == 0;
+    for (size_t at = 0; sent && at < t->count + 1; at += FDS_PER_MESSAGE)
+        sent = fds_send(t->out, fds + at, t->count + 1 - at < FDS_PER_MESSAGE ? t->count + 1 - at : FDS_PER_MESSAGE);
+    buf_free(&r.bytes);
+    if (!sent)
+        fds_receive(t->in, NULL, 0); /* half of it is worth nothing */
+}
+
+/* ---- looking */
+static bool look(struct track *t, struct epoch *p)
+{
+    struct err ignored;
+    AUTO_CLOSE int pagemap = pagemap_open(t->pid, &ignored);
+    return pagemap >= 0 && p->written.count < RANGES_MAX / 2 && pagemap_written(pagemap, 0, PAGEMAP_END, &p->written, &ignored) == 0;
+}
+
+static void track_drop(struct tracks *t, struct track *one)
+{
+    track_free(one);
+    *one = t->items[--t->count];
+}
+
+void tracks_begin(struct tracks *t)
+{
+    const char *ends = getenv(TRACK_ENVIRONMENT);
+    t->on = ends && sscanf(ends, "%d,%d", &t->in, &t->out) == 2;
+    if (!t->on)
+        return;
+    tracks_take(t);
+    for (size_t k = t->count; k-- > 0;)
+        if (process_start(t->items[k].pid) != t->items[k].start_time || !t->items[k].epoch_count ||
+            !look(&t->items[k], &t->items[k].epochs[t->items[k].epoch_count - 1]))
+            track_drop(t, &t->items[k]);
+}
+
+/* ---- at the cut */
+static bool is_watchable(const struct vma *m)
+{
+    bool anonymous = m->kind == VMA_ANON || m->kind == VMA_HEAP || m->kind == VMA_STACK;
+    return anonymous && !(m->flags & VMAF_SHARED);
+}
+
+/* New mappings. Armed at once when that is quick; else by the look before the next stop, and until then all their pages count as written. */
+static int watch_new(struct track *t, struct epoch *ending, const struct mm *mm, size_t *watched, struct err *e)
+{
+    uint64_t fresh = 0;
+    *watched = 0;
+    AUTO_CLOSE int pagemap = pagemap_open(t->pid, e);
+    if (pagemap < 0)
+        return -1;
+    for (size_t k = 0; k < mm->vmas_count; k++) {
+        const struct vma *m = &mm->vmas[k];
+        if (!is_watchable(m))
+            continue;
+        bool known = pagemap_is_watched(pagemap, m->start);
+        if (!known && uffd_register(t->uffd, m->start, m->end)) {
+            page_ranges_add(&ending->written, m->start, m->end);
+            fresh += m->end - m->start;
+            known = true;
+        }
+        *watched += known;
+    }
+    return fresh && fresh <= ARM_IN_PAUSE_BYTES ? pagemap_written(pagemap, 0, PAGEMAP_END, &ending->written, e) : 0;
+}
+
+static struct track *track_begin(struct tracks *t, struct victim *v, struct err *e)
+{
+    int fd;
+    if (uffd_open(v, &fd, e) < 0 || fd < 0)
+        return NULL;
+    t->items = xrealloc(t->items, t->count + 1, sizeof *t->items);
+    struct track *one = &t->items[t->count++];
+    *one = (struct track){.pid = v->pid, .start_time = process_start(v->pid), .uffd = fd};
+    epoch_begin(one);
+    return one;
+}
+
+void tracks_cut_begin(struct tracks *t)
+{
+    for (size_t k = 0; k < t->count; k++)
+        t->items[k].seen = false;
+}
+
+int tracks_cut(struct tracks *t, struct victim *v, const struct mm *mm, struct err *e)
+{
+    struct track *one = track_of(t, v->pid);
+    e->code = E_OK;
+    if (!one && (v->threads[0].status.rss_anon_kib < WATCH_MIN_KIB || t->count == TRACKS_MAX))
+        return 0;
+    if (!one && !(one = track_begin(t, v, e)))
+        return e->code == E_OK ? 0 : -1;
+    struct epoch *ending = &one->epochs[one->epoch_count - 1];
+    one->seen = true;
+    if (!look(one, ending)) {
+        track_drop(t, one);
+        return 0;
+    }
+    size_t watched;
+    if (watch_new(one, ending, mm, &watched, e) < 0)
+        return -1;
+    page_ranges_sort(&ending->written);
+    epoch_begin(one);
+    if (!watched) /* an execve(2) took the memory away that it watched */
+        track_drop(t, one);
+    return 0;
+}
+
+bool tracks_written_since(const struct tracks *t, const struct victim *v, const struct digest *image, struct page_ranges *out)
+{
+    const struct track *one = track_of(t, v->pid);
+    if (!one || !one->seen || digest_is_zero(image))
+        return false;
+    size_t from = one->epoch_count;
+    while (from > 0 && memcmp(&one->epochs[from - 1].image, image, sizeof *image) != 0)
+        from--;
+    if (from == 0)
+        return false;
+    for (size_t k = from - 1; k < one->epoch_count; k++)
+        for (size_t n = 0; n < one->epochs[k].written.count; n++)
+            page_ranges_add(out, one->epochs[k].written.items[n].start, one->epochs[k].written.items[n].end);
+    page_ranges_sort(out);
+    return true;
+}
+
+void tracks_name(struct tracks *t, const struct digest *image)
+{
+    for (size_t k = 0; k < t->count; k++)
+        if (t->items[k].seen && t->items[k].epoch_count)
+            t->items[k].epochs[t->items[k].epoch_count - 1].image = *image;
+}
+
+void tracks_end(struct tracks *t)
+{
+    for (size_t k = t->count; t->on && k-- > 0;)
+        if (process_start(t->items[k].pid) != t->items[k].start_time)
+            track_drop(t, &t->items[k]);
+    if (t->on)
+        tracks_rest(t);
+    for (size_t k = 0; k < t->count; k++)
+        track_free(&t->items[k]);
+    free(t->items);
+    *t = (struct tracks){0};
+}

@@ -1,0 +1,44 @@
+/* What the job's processes have written since which generation, from one snapshot to the next. Between snapshots the descriptors that
+ * watch and the list of what was written rest in the queue of a socket of the keeper: an engine takes them out and puts them back at its
+ * end, so that an engine (or keeper) that dies loses them, the kernel stops watching, and the next snapshot is a full one.
+ *
+ * An epoch is the time between two cuts; it is named by the image of the cut that began it, once that is written. Every look arms what it
+ * finds, so what it found is kept in the epoch that it ends, whatever becomes of the image: failed generations lose nothing. */
+#pragma once
+#include "../kernel/uffd.h"
+#include "snapshot.h"
+
+#define TRACK_ENVIRONMENT "CLUSTEROS_TRACK" /* "IN,OUT": the socket's ends */
+
+struct epoch {
+    struct digest image;          /* zero: not known, or there is none */
+    struct page_ranges written;
+};
+struct track {                    /* of one process */
+    pid_t pid;
+    uint64_t start_time;
+    int uffd;
+    struct epoch *epochs;
+    size_t epoch_count;
+    bool seen;                    /* at this cut */
+};
+struct tracks {
+    bool on;
+    int in, out;
+    struct track *items;
+    size_t count;
+};
+
+/* Before the stop: take what rests, and look at (and arm) what was written so far, so that little is left for the pause. Nothing here
+ * fails a snapshot: without tracks it is a full one. */
+void tracks_begin(struct tracks *t);
+/* A cut begins; what is known of earlier ones counts only for processes that tracks_cut is called for. */
+void tracks_cut_begin(struct tracks *t);
+/* At the cut, the victim stopped: what it wrote goes to the ending epoch, a new one begins, new memory is watched. */
+MUST_CHECK int tracks_cut(struct tracks *t, struct victim *v, const struct mm *mm, struct err *e);
+/* Pages written since that image, sorted. False when that cannot be told. */
+bool tracks_written_since(const struct tracks *t, const struct victim *v, const struct digest *image, struct page_ranges *out);
+/* The cut's image is written: its name. */
+void tracks_name(struct tracks *t, const struct digest *image);
+/* Put all back, and forget processes that were not there at the cut. */
+void tracks_end(struct tracks *t);
