@@ -1,49 +1,32 @@
 """`make bench`: speed of the engine beside the physical limit, measured in one run on this machine; prints a table.
 
-One process of 1 GiB: snapshot (pause, all of it, bytes), restore, each beside a memcpy of the same size.
+First issue 4's table with its limits (limits.py), then one process beside a memcpy of the same size, then a plot of pause and size.
 With `--job`, the demonstration's MPI job in a lab of its own: pause of all pods together, time until complete, size.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 import signal
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-NATIVE = REPOSITORY / "native" / "build" / "native"
+sys.path.insert(0, str(REPOSITORY))
+
+from benches import limits, plot  # noqa: E402
+from benches.engine import NATIVE, Pod, compile_program, native, running  # noqa: E402
+
 screen = Console(highlight=False)
-
-
-def compile_program(name: str, directory: Path) -> Path:
-    """Compile benches/NAME.c; the path of the program."""
-    program = directory / name
-    subprocess.run(["gcc", "-O2", "-o", str(program), str(REPOSITORY / "benches" / f"{name}.c")], check=True)
-    return program
-
-
-def native(*arguments: str) -> dict[str, Any]:
-    """Run the engine; its `done` line.
-
-    Raises:
-        RuntimeError: it failed; its own words are in the text.
-    """
-    run = subprocess.run([str(NATIVE), *arguments], capture_output=True, text=True, check=False)
-    lines = [json.loads(line) for line in run.stdout.splitlines() if line.startswith("{")]
-    if run.returncode != 0 or not lines or lines[-1]["event"] != "done":
-        raise RuntimeError(f"native {arguments[0]}: {lines[-1] if lines else run.stderr}")
-    return dict(lines[-1])
 
 
 def wait_for_line(path: Path, line: str, timeout_s: float = 60.0) -> None:
@@ -62,7 +45,7 @@ def measure_process(directory: Path, hog: Path, mebibytes: int) -> dict[str, flo
     try:
         wait_for_line(out, "ready")
         clock = time.monotonic()
-        taken = native("snapshot", "--pod", str(pod), "--image", str(image), "--store", str(store), "--then", "kill")
+        taken = native("snapshot", "--pod", str(pod), "--image", str(image), "--store", str(store), "--then", "kill")[-1]
         snapshot_s = time.monotonic() - clock
     finally:
         subprocess.run([str(NATIVE), "kill", "--pod", str(pod)], capture_output=True, check=False)
@@ -72,7 +55,7 @@ def measure_process(directory: Path, hog: Path, mebibytes: int) -> dict[str, flo
     restore_s = time.monotonic() - clock
     try:
         native("kill", "--pod", str(back), "--signal", str(int(signal.SIGUSR1)))
-        ended = native("wait", "--pod", str(back), "--timeout", "60")
+        ended = native("wait", "--pod", str(back), "--timeout", "60")[-1]
         if ended["exit_status"] != 0:
             raise RuntimeError(f"the restored process found its memory changed: {ended}")
     finally:
@@ -109,15 +92,59 @@ def bench_process(mebibytes: int, repeats: int) -> None:
     screen.print(table, f"image: {statistics.median(row['bytes'] for row in rows) / 1e6:.0f} MB")
 
 
+def scratch() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="clusteros-bench-", dir=os.environ.get("BENCH_DIR", "/var/tmp"))
+
+
+def bench_limits(sizes: limits.Sizes, wanted: list[str]) -> None:
+    """Issue 4's table; every row is judged."""
+    with scratch() as name:
+        rows = limits.measure(Path(name), compile_program("victim", Path(name)), sizes, wanted)
+    limits.show(screen, rows)
+
+
+def changes(pod: Pod, mebibytes: int) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
+    """Pause and new megabytes after 0, 1, 5 and about 22 per cent of the pages were written."""
+    pause, size = [], []
+    for percent, touches in ((0, 0), (1, 0), (5, 1), (22, 5)):
+        if percent == 1:
+            pod.ask(limits.FEW, "touched")
+        for _ in range(touches):
+            pod.ask(limits.MORE, "touched")
+        taken = pod.snapshot(follow=True)
+        pause.append((float(percent), float(taken["pause_ms"])))
+        size.append((float(percent), taken["bytes_new"] / 1e6))
+    return pause, size
+
+
+def bench_plot(path: Path, largest: int) -> None:
+    """Pause and size of a generation against memory and share of changed pages."""
+    pause: plot.Series = {}
+    size: plot.Series = {}
+    for mebibytes in (largest // 4, largest // 2, largest):
+        with scratch() as name, running(Path(name), compile_program("victim", Path(name)), "pages", mebibytes) as pod:
+            limits.prepared(pod)
+            pause[f"{mebibytes} MiB"], size[f"{mebibytes} MiB"] = changes(pod, mebibytes)
+    plot.write(path, pause, size)
+    screen.print(f"plot: {path}")
+
+
 def main() -> None:
     """Run the benchmarks that were asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--mebibytes", type=int, default=1024)
+    parser.add_argument("--mebibytes", type=int, default=256)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--job", action="store_true", help="the MPI job of the demonstration instead (some minutes)")
+    parser.add_argument("--full", action="store_true", help="4 GiB instead of 256 MiB")
+    parser.add_argument("--only", nargs="*", default=[], choices=sorted(limits.CASES), help="some rows of the table")
+    parser.add_argument("--plot", type=Path, default=REPOSITORY / "benches" / "pause.svg")
     arguments = parser.parse_args()
     if not arguments.job:
-        bench_process(arguments.mebibytes, arguments.repeats)
+        sizes = limits.Sizes(4096 if arguments.full else arguments.mebibytes, arguments.repeats)
+        bench_limits(sizes, arguments.only)
+        if not arguments.only:
+            bench_process(sizes.mebibytes, sizes.repeats)
+            bench_plot(arguments.plot, sizes.mebibytes)
     else:
         from clusteros.lab.bench import bench_job
 

@@ -335,7 +335,7 @@ static void files_keep_their_holes(const char *dir)
     struct stat st;
     fstat(out, &st);
     ok(system(compare) == 0 && st.st_blocks * 512 < 100000, "with the same content and its holes (%ld blocks)", (long)st.st_blocks);
-    struct extent far = {size - 5, 10, x[0].digest};
+    struct extent far = {.at = size - 5, .len = 10, .digest = x[0].digest};
     ok(store_get_file(s, out, size, &far, 1, &e) == -1 && e.code == E_BAD_IMAGE, "content behind the end of a file is refused");
     unlink(from);
     unlink(to);

@@ -10,7 +10,7 @@
 
 #include "victim.h"
 
-enum { PAGE = 4096, SLOTS = 24, PAGES = 64, BALLAST = 3072, HUGE = 1024 };
+enum { PAGE = 4096, SLOTS = 24, PAGES = 64, BALLAST = 3072, HUGE = 1024, SPARSE = 15000 };
 #define SLOT_AT 0x200000000ul
 #define SLOT_STEP 0x100000ul
 #define BALLAST_AT 0x300000000ul
@@ -190,6 +190,10 @@ int main(int argc, char **argv)
     madvise(ballast_of(BALLAST), HUGE * PAGE, MADV_HUGEPAGE);
     for (uint64_t k = 0; k < BALLAST + HUGE; k++)
         page_write(ballast_of(k), &model.ballast[k]);
+    uint8_t *sparse = mmap(NULL, SPARSE * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    MUST(sparse != MAP_FAILED && madvise(sparse, SPARSE * PAGE, MADV_NOHUGEPAGE) == 0);
+    for (int k = 0; k < SPARSE; k += 3) /* more pieces than a buffer of the kernel holds */
+        sparse[(size_t)k * PAGE] = (uint8_t)(k % 251 + 1);
     signal(SIGUSR2, on_usr2);
     victim_ready();
     while (!asked && !anew) {
@@ -201,6 +205,8 @@ int main(int argc, char **argv)
             page_check(page_of(slot, k), model.tags[slot][k]);
     for (uint64_t k = 0; k < BALLAST + HUGE; k++)
         page_check(ballast_of(k), model.ballast[k]);
+    for (int k = 0; k < SPARSE; k++)
+        MUST(sparse[(size_t)k * PAGE] == (k % 3 ? 0 : k % 251 + 1));
     if (anew)
         execv("/proc/self/exe", argv);
     return victim_ok();

@@ -1,0 +1,107 @@
+"""The engine for benchmarks: pods of benches/victim.c, snapshots, restores; figures in milliseconds and bytes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import statistics
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+NATIVE = REPOSITORY / "native" / "build" / "native"
+
+
+def compile_program(name: str, directory: Path) -> Path:
+    """Compile benches/NAME.c; the path of the program."""
+    program = directory / name
+    command = ["gcc", "-O2", "-o", str(program), str(REPOSITORY / "benches" / f"{name}.c"), "-lm", "-lpthread"]
+    subprocess.run(command, check=True)
+    return program
+
+
+def native(*arguments: object) -> list[dict[str, Any]]:
+    """Run the engine; its lines, the last is `done`.
+
+    Raises:
+        RuntimeError: it failed; its own words are in the text.
+    """
+    run = subprocess.run([str(NATIVE), *map(str, arguments)], capture_output=True, text=True, check=False)
+    lines = [json.loads(line) for line in run.stdout.splitlines() if line.startswith("{")]
+    if run.returncode != 0 or not lines or lines[-1]["event"] != "done":
+        raise RuntimeError(f"native {arguments[0]}: {lines[-1] if lines else run.stderr}")
+    return lines
+
+
+class Pod:
+    """A pod with one of the victims, and the images taken of it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory, self.pod = directory, directory / "pod"
+        self.out, self.store, self.images = directory / "out", directory / "store", 0
+
+    def lines(self, word: str) -> list[str]:
+        """Lines of its output that begin with `word`."""
+        text = self.out.read_text() if self.out.exists() else ""
+        return [line for line in text.splitlines() if line.startswith(word)]
+
+    def wait_for(self, word: str, count: int = 1, timeout_s: float = 120.0) -> str:
+        """Until its output has so many lines that begin with `word`; the last of them."""
+        deadline = time.monotonic() + timeout_s
+        while len(found := self.lines(word)) < count:
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"the pod did not print '{word}' in {timeout_s:.0f} s")
+            time.sleep(0.01)
+        return found[-1]
+
+    def signal(self, number: int) -> None:
+        native("kill", "--pod", self.pod, "--signal", number)
+
+    def ask(self, number: int, word: str) -> str:
+        """Send a signal and wait for the line that answers it."""
+        before = len(self.lines(word))
+        self.signal(number)
+        return self.wait_for(word, before + 1)
+
+    def image(self) -> Path:
+        return self.directory / f"image-{self.images}"
+
+    def snapshot(self, *options: object, follow: bool = False) -> dict[str, float]:
+        """Take one (after the last one, if `follow`): pause_ms, took_ms, bytes, bytes_new, bytes_kept."""
+        parent: tuple[object, ...] = ("--parent", self.image()) if follow else ()
+        self.images += 1
+        lines = native("snapshot", "--pod", self.pod, "--image", self.image(), "--store", self.store, *parent, *options)
+        return dict(lines[-1])
+
+    def restore(self) -> float:
+        """Milliseconds of a restore of the last image; the pod that came back is ended."""
+        back = self.directory / "back"
+        begin = time.monotonic()
+        try:
+            native("restore", "--image", self.image(), "--store", self.store, "--pod", back)
+            return (time.monotonic() - begin) * 1e3
+        finally:
+            subprocess.run([str(NATIVE), "kill", "--pod", str(back)], capture_output=True, check=False)
+
+
+@contextmanager
+def running(base: Path, program: Path, *arguments: object) -> Iterator[Pod]:
+    """A pod that runs `program`, ready; nothing of it is left afterwards."""
+    directory = base / "case"
+    directory.mkdir()
+    pod = Pod(directory)
+    try:
+        native("run", "--pod", pod.pod, "--stdout", pod.out, "--stderr", pod.out, "--", program, *arguments)
+        pod.wait_for("ready")
+        yield pod
+    finally:
+        subprocess.run([str(NATIVE), "kill", "--pod", str(pod.pod)], capture_output=True, check=False)
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def median(values: list[float]) -> float:
+    return statistics.median(values)

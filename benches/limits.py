@@ -1,0 +1,178 @@
+"""Issue 4's table: each row measured in one run on this machine beside the limit that it is judged by, and what others published.
+
+Figures of CRIU 4.2 and DMTCP are those of a machine like this one (1 GiB, 100 processes, 200 threads, 500 connections where sizes differ from ours).
+"""
+
+from __future__ import annotations
+
+import resource
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from benches.engine import Pod, median, running
+from rich.console import Console
+from rich.table import Table
+
+FEW, MORE, ALL, HOT, REST = (signal.SIGRTMIN + k for k in range(5))
+
+
+@dataclass
+class Row:
+    """One line: `value` is good when it is at most `limit`."""
+
+    what: str
+    value: float
+    limit: float
+    unit: str
+    others: str = ""
+
+    @property
+    def good(self) -> bool:
+        return self.value <= self.limit
+
+
+@dataclass
+class Sizes:
+    mebibytes: int = 256
+    repeats: int = 3
+
+
+Case = Callable[[Path, Path, Sizes], list[Row]]
+
+
+def fork_ms(pod: Pod) -> float:
+    return float(pod.ask(signal.SIGUSR2, "fork").split()[1])
+
+
+def prepared(pod: Pod) -> None:
+    """Two generations: from the second on it is known what is written."""
+    pod.snapshot()
+    pod.snapshot(follow=True)
+
+
+def pauses(base: Path, program: Path, sizes: Sizes) -> list[Row]:
+    """Pause of a process that writes at full speed, beside a fork() of it; with huge pages; engine's memory."""
+    rows = []
+    for kind in ("pages", "huge"):
+        with running(base, program, kind, sizes.mebibytes) as pod:
+            limit = fork_ms(pod) + 5 if kind == "pages" else 10 * sizes.mebibytes / 4096 + 5
+            pod.signal(ALL)
+            pod.wait_for("at")
+            value = median([float(pod.snapshot()["pause_ms"]) for _ in range(sizes.repeats)])
+            pod.signal(REST)
+        words = f"pause, {sizes.mebibytes} MiB in {'4 KiB' if kind == 'pages' else 'huge'} pages, a full-speed writer"
+        rows.append(Row(words, value, limit, "ms", "CRIU 930, DMTCP 890 (1 GiB)" if kind == "pages" else ""))
+    return rows
+
+
+def changed(base: Path, program: Path, sizes: Sizes) -> list[Row]:
+    """Generations of which little changed: pause, bytes and time beside a full one."""
+    rows = []
+    with running(base, program, "pages", sizes.mebibytes) as pod:
+        full = pod.snapshot()
+        pod.snapshot(follow=True)
+        for number, part, limit in ((FEW, "1 %", 0.03), (MORE, "5 %", 0.08)):
+            pod.ask(number, "touched")
+            few = pod.snapshot(follow=True)
+            if number == FEW:
+                rows.append(Row("pause when 1 % changed", few["pause_ms"], 15, "ms", "CRIU: not on this kernel"))
+            rows.append(Row(f"bytes when {part} changed, of a full one", few["bytes_new"] / full["bytes_new"], limit, ""))
+            rows.append(Row(f"time when {part} changed, of a full one", few["took_ms"] / full["took_ms"], limit, ""))
+    return rows
+
+
+def lost_s(pod: Pod, number: int, *options: object) -> float:
+    """Seconds of work that a full-speed writer loses by one snapshot: what it would have written meanwhile and did not."""
+    pod.signal(number)
+    pod.wait_for("at", 100)
+    begin = time.time()
+    pod.snapshot(*options)
+    end = time.time()
+    time.sleep(0.3)
+    pod.signal(REST)
+    points = [(float(a), int(b)) for _, a, b in (line.split() for line in pod.lines("at")) if float(a) > begin - 1]
+    before = [p for p in points if p[0] < begin]
+    during = [p for p in points if begin <= p[0] <= end]
+    after = next(p for p in points if p[0] > end)
+    rate = (before[-1][1] - before[0][1]) / (before[-1][0] - before[0][0])
+    written = (during[-1] if during else after)[1] - before[-1][1]
+    return max(0.0, (end - begin) - written / rate)
+
+
+def lost_work(base: Path, program: Path, sizes: Sizes) -> list[Row]:
+    rows = []
+    for number, words, limit in ((ALL, "everywhere", 0.7), (HOT, "in 1/16", 0.5)):
+        lost = []
+        for options in ((), ("--live", "off")):
+            with running(base, program, "pages", sizes.mebibytes) as pod:
+                lost.append(lost_s(pod, number, *options))
+        rows.append(Row(f"work lost by a writer {words}, beside a stopped copy", lost[0] / lost[1], limit, ""))
+    return rows
+
+
+def content(base: Path, program: Path, sizes: Sizes) -> list[Row]:
+    rows = []
+    for kind, limit in (("sparse", 0.06), ("floats", 0.75)):
+        with running(base, program, kind, sizes.mebibytes) as pod:
+            taken = pod.snapshot("--then", "kill")
+            rows.append(Row(f"image of {kind} memory, of its size", taken["bytes_new"] / (sizes.mebibytes << 20), limit, ""))
+    return rows
+
+
+def restores(base: Path, program: Path, sizes: Sizes) -> list[Row]:
+    with running(base, program, "pages", sizes.mebibytes) as pod:
+        pod.snapshot("--then", "kill")
+        value = median([pod.restore() for _ in range(sizes.repeats)])
+    limit = sizes.mebibytes / 2048 * 600
+    return [
+        Row(f"restore of {sizes.mebibytes} MiB, all in", value, limit, "ms", "CRIU 810, DMTCP 990 (1 GiB)"),
+        Row(f"restore of {sizes.mebibytes} MiB, first instruction (not lazy yet)", value, 20, "ms", "CRIU lazy 23"),
+    ]
+
+
+def many(base: Path, program: Path, sizes: Sizes) -> list[Row]:
+    rows = []
+    cases = (
+        ("100 processes", ("processes", 100, 2), 60, 150, ("CRIU 610, DMTCP 4,870", "CRIU 380, DMTCP 2,740")),
+        ("2,000 threads", ("threads", 2000), 150, 300, ("CRIU 77 (200)", "CRIU 97 (200)")),
+        ("1,000 sockets", ("sockets", 1000), 60, 120, ("CRIU 160", "CRIU 180")),
+    )
+    for words, arguments, pause, back, others in cases:
+        with running(base, program, *arguments) as pod:
+            prepared(pod)
+            value = median([float(pod.snapshot(follow=True)["pause_ms"]) for _ in range(sizes.repeats)])
+            rows.append(Row(f"{words}: pause", value, pause, "ms", others[0]))
+            pod.snapshot("--then", "kill")
+            rows.append(Row(f"{words}: restore", median([pod.restore() for _ in range(sizes.repeats)]), back, "ms", others[1]))
+    return rows
+
+
+def memory(base: Path, program: Path, sizes: Sizes) -> list[Row]:
+    """Of this run's greatest engine; copies of shared memory that wait to be written are not in these cases."""
+    return [Row("engine's memory", resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024, 128, "MiB")]
+
+
+CASES: dict[str, Case] = {
+    "pauses": pauses, "changed": changed, "lost_work": lost_work, "content": content, "restores": restores, "many": many, "memory": memory,
+}  # fmt: skip
+
+
+def show(screen: Console, rows: list[Row]) -> None:
+    table = Table(title="Against the limits", title_justify="left")
+    for heading in ("", "measured", "limit", "", "others"):
+        table.add_column(heading, justify="right" if heading in ("measured", "limit") else "left")
+    for row in rows:
+        digits = 0 if row.value >= 100 else 1 if row.unit else 3
+        table.add_row(row.what, f"{row.value:.{digits}f} {row.unit}", f"{row.limit:.{3 if not row.unit else 0}f} {row.unit}", "yes" if row.good else "NO", row.others)
+    screen.print(table)
+
+
+def measure(base: Path, program: Path, sizes: Sizes, wanted: list[str]) -> list[Row]:
+    rows = []
+    for name, case in CASES.items():
+        if not wanted or name in wanted:
+            rows += case(base, program, sizes)
+    return rows
