@@ -1,6 +1,6 @@
 """Issue 4's table: each row measured in one run on this machine beside the limit that it is judged by, and what others published.
 
-Figures of CRIU 4.2 and DMTCP are those of a machine like this one (1 GiB, 100 processes, 200 threads, 500 connections where sizes differ from ours).
+Figures of CRIU 4.2 and DMTCP are those of a machine like this one; sizes that differ from ours stand behind them in brackets.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from benches.engine import Pod, median, running
 from rich.console import Console
 from rich.table import Table
+
+from benches.engine import Pod, median, running
 
 FEW, MORE, ALL, HOT, REST = (signal.SIGRTMIN + k for k in range(5))
 
@@ -165,8 +166,9 @@ def show(screen: Console, rows: list[Row]) -> None:
     for heading in ("", "measured", "limit", "", "others"):
         table.add_column(heading, justify="right" if heading in ("measured", "limit") else "left")
     for row in rows:
-        digits = 0 if row.value >= 100 else 1 if row.unit else 3
-        table.add_row(row.what, f"{row.value:.{digits}f} {row.unit}", f"{row.limit:.{3 if not row.unit else 0}f} {row.unit}", "yes" if row.good else "NO", row.others)
+        digits = 3 if not row.unit else 0 if row.value >= 100 else 1
+        limit = f"{row.limit:.{0 if row.unit else 3}f} {row.unit}"
+        table.add_row(row.what, f"{row.value:.{digits}f} {row.unit}", limit, "yes" if row.good else "NO", row.others)
     screen.print(table)
 
 

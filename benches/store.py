@@ -27,9 +27,7 @@ def compile_bench(directory: Path) -> Path:
     program = directory / "bench"
     rooms = [str(path) for room in ("base", "image", "store", "vendor/lz4") for path in sorted((ENGINE / room).glob("*.c"))]
     flags = ["-O2", "-std=gnu17", "-D_GNU_SOURCE", "-fno-strict-aliasing", "-I", str(ENGINE)]
-    subprocess.run(
-        ["gcc", *flags, "-o", str(program), str(REPOSITORY / "benches" / "store.c"), *rooms, "-lpthread", "-lm"], check=True
-    )
+    subprocess.run(["gcc", *flags, "-o", str(program), str(REPOSITORY / "benches" / "store.c"), *rooms, "-lpthread", "-lm"], check=True)
     return program
 
 
