@@ -86,6 +86,7 @@ class Pod:
             return (time.monotonic() - begin) * 1e3
         finally:
             subprocess.run([str(NATIVE), "kill", "--pod", str(back)], capture_output=True, check=False)
+            shutil.rmtree(back, ignore_errors=True)
 
 
 @contextmanager
