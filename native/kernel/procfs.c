@@ -229,6 +229,10 @@ int proc_maps_read(pid_t pid, bool with_flags, struct proc_maps *out, struct err
             snprintf(out->items[out->count - 1].vmflags, sizeof out->items[0].vmflags, " %s ", line + 9);
             continue;
         }
+        if (strncmp(line, "ProtectionKey:", 14) == 0 && out->count) {
+            out->items[out->count - 1].protection_key = strtoul(line + 14, NULL, 10);
+            continue;
+        }
         struct proc_map m = {0};
         bool is_head = (*line >= '0' && *line <= '9') || (*line >= 'a' && *line <= 'f');
         if (is_head && map_parse(line, &m))

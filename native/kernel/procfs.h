@@ -33,6 +33,7 @@ struct proc_map {
     bool shared;
     char *path;                 /* "" when anonymous; without " (deleted)" */
     bool deleted;
+    uint64_t protection_key;    /* of smaps, 0 when not asked for */
     char vmflags[256];          /* of smaps: " rd wr mr …  ", "" when not asked for */
 };
 struct proc_maps {

@@ -81,7 +81,7 @@ static int victim_fill(struct restore *r, size_t index, struct err *e)
     const struct task *t = &r->image->tasks[index];
     struct victim *v = &r->victims[index];
     if (vdso_place(r, v, t, e) < 0 || vmas_load(r, v, t, e) < 0 || locks_load_remote(r, v, t, e) < 0 ||
-        memory_load(r, v, t, e) < 0 || task_load(r, v, t, e) < 0 || threads_make(v, t, e) < 0)
+        memory_load(r, v, t, e) < 0 || vmas_seal(v, t, e) < 0 || task_load(r, v, t, e) < 0 || threads_make(v, t, e) < 0)
         return err_wrap(e, "process %lu", t->pid);
     return 0;
 }

@@ -39,6 +39,7 @@ pid_t helper_spawn(const struct restore *r, int exit_signal);
 MUST_CHECK int inject_all(struct restore *r, struct err *e);
 MUST_CHECK int release_all(struct restore *r, struct err *e);
 MUST_CHECK int vmas_load(struct restore *r, struct victim *v, const struct task *task, struct err *e);
+MUST_CHECK int vmas_seal(struct victim *v, const struct task *task, struct err *e); /* when nothing of them changes any more */
 MUST_CHECK int vdso_place(struct restore *r, struct victim *v, const struct task *task, struct err *e);
 MUST_CHECK int memory_load(struct restore *r, struct victim *v, const struct task *task, struct err *e);
 MUST_CHECK int task_load(struct restore *r, struct victim *v, const struct task *task, struct err *e);

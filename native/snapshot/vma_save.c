@@ -23,6 +23,7 @@ static uint64_t advice_of(const struct proc_map *m)
     } table[] = {
         {"hg", ADV_HUGEPAGE}, {"nh", ADV_NOHUGEPAGE}, {"dc", ADV_DONTFORK},    {"wf", ADV_WIPEONFORK}, {"dd", ADV_DONTDUMP},
         {"mg", ADV_MERGEABLE}, {"lo", ADV_LOCKED},     {"lf", ADV_LOCKONFAULT}, {"rr", ADV_RANDOM},     {"sr", ADV_SEQUENTIAL},
+        {"sl", ADV_SEALED},
     };
     uint64_t advice = 0;
     for (size_t k = 0; k < ARRAY_LENGTH(table); k++)
@@ -39,11 +40,13 @@ static int refuse_map(const struct proc_map *m, struct err *e)
     } table[] = {
         {"um", "memory watched by userfaultfd"}, {"ui", "memory watched by userfaultfd"}, /* "uw" may be our own (track.h); a job's has a descriptor */
         {"ht", "huge pages of hugetlbfs"},       {"pf", "memory of a device"},            {"io", "memory of a device"},
-        {"ss", "a shadow stack"},                {"sl", "sealed memory"},
+        {"ss", "a shadow stack"},
     };
     for (size_t k = 0; k < ARRAY_LENGTH(table); k++)
         if (proc_map_has(m, table[k].flag))
             return err_set(e, E_UNSUPPORTED, "mapping at 0x%lx: %s", m->start, table[k].words);
+    if (m->protection_key)
+        return err_set(e, E_UNSUPPORTED, "mapping at 0x%lx: memory with a protection key", m->start);
     if (strncmp(m->path, "anon_inode:", 11) == 0 || strncmp(m->path, "/anon_hugepage", 14) == 0 || strcmp(m->path, "/[aio]") == 0)
         return err_set(e, E_UNSUPPORTED, "mapping at 0x%lx of %s", m->start, m->path);
     return 0;

@@ -6,6 +6,8 @@
  * COVERAGE: coredump_filter, oom_score_adj, PR_SET_TSC, PR_SET_SPECULATION_CTRL, PR_SET_THP_DISABLE | captured |
  * COVERAGE: rlimits, umask, personality, dumpable, parent death signal, timer slack, no_new_privs, comm, brk, auxv, argument area | captured | limits above the node's are cut to them
  * COVERAGE: memory that is not written and executed (PR_SET_MDWE) | refused | forbids itself memory that is written and executed (PR_SET_MDWE)
+ * COVERAGE: sealed memory (mseal) | captured |
+ * COVERAGE: memory with a protection key | refused | memory with a protection key
  * COVERAGE: syscall user dispatch | refused | takes its own system calls (PR_SET_SYSCALL_USER_DISPATCH)
  * COVERAGE: CPU time clocks, getrusage, start time | differs | they count from the restore */
 #include <errno.h>
@@ -31,7 +33,8 @@ static volatile int ending;
 static char *area;
 static struct rlimit limits[RLIM_NLIMITS];
 static char arguments[4096];
-static int has_numa;
+static int has_numa, has_seals;
+static char *sealed;
 
 static long number_in(const char *path, int base)
 {
@@ -131,6 +134,10 @@ int main(void)
             limits[k].rlim_cur = (1ul << 40) - 4096 * (rlim_t)k;
         MUST(setrlimit(k, &limits[k]) == 0);
     }
+    sealed = mmap(NULL, BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    memset(sealed, 's', BYTES);
+    MUST(mprotect(sealed, BYTES, PROT_READ) == 0);
+    has_seals = syscall(462 /* mseal(2), Linux 6.10 */, sealed, BYTES, 0) == 0;
     size_t length = arguments_read(arguments, sizeof arguments);
     MUST(pthread_create(&thread, NULL, other, NULL) == 0);
     while (ending != 1)
@@ -151,6 +158,8 @@ int main(void)
         struct rlimit limit;
         MUST(getrlimit(k, &limit) == 0 && limit.rlim_cur == limits[k].rlim_cur && limit.rlim_max == limits[k].rlim_max);
     }
+    MUST(sealed[0] == 's' && sealed[BYTES - 1] == 's');
+    MUST(!has_seals || (munmap(sealed, BYTES) < 0 && errno == EPERM && mprotect(sealed, BYTES, PROT_NONE) < 0 && errno == EPERM));
     MUST(arguments_read(now, sizeof now) == length && memcmp(now, arguments, length) == 0 && getauxval(AT_RANDOM) == auxv);
     return victim_ok();
 }
