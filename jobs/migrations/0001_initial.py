@@ -2,6 +2,7 @@
 
 import django.db.models.deletion
 import jobs.models.job
+import jobs.models.run
 import uuid
 from django.conf import settings
 from django.db import migrations, models
@@ -18,6 +19,13 @@ class Migration(migrations.Migration):
 
     operations = [
         migrations.RunSQL("CREATE SEQUENCE jobs_job_number", "DROP SEQUENCE jobs_job_number"),
+        migrations.RunSQL(  # begins anywhere: a database made anew must not give out again what runs of the lost one still use
+            [
+                "CREATE SEQUENCE jobs_run_network MAXVALUE 16777215 CYCLE",
+                "SELECT setval('jobs_run_network', 1 + floor(random() * 16777214)::bigint)",
+            ],
+            "DROP SEQUENCE jobs_run_network",
+        ),
         migrations.CreateModel(
             name='Job',
             fields=[
@@ -79,6 +87,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.UUIDField(default=uuid.uuid4, primary_key=True, serialize=False)),
                 ('epoch', models.IntegerField()),
+                ('network', models.IntegerField(default=jobs.models.run.next_network)),
                 ('state', models.CharField(choices=[('starting', 'starting'), ('running', 'running'), ('ended', 'ended')], default='starting', max_length=20)),
                 ('from_generation', models.IntegerField(null=True)),
                 ('log_marks', models.JSONField(default=dict)),

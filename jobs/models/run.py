@@ -10,7 +10,7 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from django.db import models
+from django.db import connection, models
 
 from clusteros.core.states import StateGraph
 from jobs.models.job import Job
@@ -41,12 +41,22 @@ POD_GRAPH = StateGraph(
 POD_LIVE = ("placed", "starting", "running", "frozen", "suspended")
 
 
+def next_network() -> int:
+    """A network number (VXLAN's 24 bits, RFC 7348) that no other run has: what a node that was cut off still sends for an
+    older run of the same job, with the same addresses and sequence numbers, must never reach the newer one.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT nextval('jobs_run_network')")
+        return int(cursor.fetchone()[0])
+
+
 class Run(models.Model):
     GRAPH = RUN_GRAPH
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4)
     job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="runs")
     epoch = models.IntegerField()
+    network = models.IntegerField(default=next_network)
     state = models.CharField(max_length=20, choices=RUN_GRAPH.choices(), default=RUN_GRAPH.initial)
     parent = models.ForeignKey("self", null=True, on_delete=models.SET_NULL, related_name="children")
     """The run from one of whose generations this one grew."""

@@ -20,7 +20,6 @@ from nodes.outbox import ask
 from nodes.placement import NodeRoom, PodRequest, Refusal, fits_empty, place
 
 MTU = 1450
-VNI_MAX = (1 << 24) - 1
 
 
 def room_of_nodes(*, without_job: Job | None = None, also: tuple[str, ...] = ()) -> list[NodeRoom]:
@@ -149,7 +148,7 @@ def pod_spec(run: Run, pod: Pod, pods: list[Pod]) -> dict[str, Any]:
         ],
         "hostname": f"pod-{pod.index}", "uid": profile.uid, "gid": profile.gid, "user": user_name(job.owner),
         "mem_bytes": job.mem_bytes, "cores": job.pod_cores, "ranks_per_pod": job.ranks_per_pod, "env": job.env,
-        "workdir": job.workdir, "vni": job.number % VNI_MAX + 1, "mtu": MTU,
+        "workdir": job.workdir, "vni": run.network, "mtu": MTU,
     }  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from clusteros.core.problems import Problem
 from jobs.models import Job, Pod, Run
 from jobs.services import cancel_job, release_job
 from jobs.services.ending import pods_gone
-from nodes.models import Node
+from nodes.models import Command, Node
 from nodes.services import drain_node, get_node, lose_node
 from tests.control.cluster import GIB, Nodes, log_body
 
@@ -396,3 +396,13 @@ def test_a_resume_is_carried_on_by_a_clock_that_knows_nothing_of_it(nodes: Nodes
         nodes.tick()
     nodes.finish(resume)
     assert resume.state == "done"
+
+
+def test_every_run_has_a_network_of_its_own(nodes: Nodes) -> None:
+    """A node that was cut off still sends for the older run, from the same addresses: nobody may hear it."""
+    job = nodes.run_job()
+    before = {row.body["vni"] for row in Command.objects.filter(kind="start_pod")}
+    nodes.finish(resume_run(job, nodes.generation(job), cause="rollback"))
+    after = {row.body["vni"] for row in Command.objects.filter(kind="restore_pod")}
+    assert len(before) == len(after) == 1
+    assert before.isdisjoint(after)
