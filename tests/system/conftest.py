@@ -122,7 +122,7 @@ class RingJob:
             generation = dict(self.cluster.generation(self.id, number))
             return generation if generation["state"] not in ("taking", "storing") else None
 
-        return dict(wait_for(f"generation {number} settled", final, timeout_s))
+        return dict(wait_for(f"generation {number} settled", final, timeout_s, self.story))
 
     def take(self) -> dict[str, Any]:
         """A complete generation; one that fails because of what was just lost is tried again."""
