@@ -16,11 +16,11 @@ from django.utils import timezone
 from checkpoints.barriers import client, cut_prefix, restore_prefix, set_verdict
 from checkpoints.clock.draining import advance_drains
 from checkpoints.clock.queueing import place_jobs, start_placed
-from checkpoints.models import RESUME_OPEN, Generation, Resume
+from checkpoints.models import RESUME_OPEN, Generation, Resume, Snapshot
 from checkpoints.services.figures import SAMPLE_EVERY_S, forget_samples, take_sample
 from checkpoints.services.keeping import apply_retention
 from checkpoints.services.moving import broken_runs, finish_holds, recover_job
-from checkpoints.services.replicas import ask_missing_replicas, forget_lost_fetches, remove_unneeded_images
+from checkpoints.services.replicas import ask_missing_replicas, forget_lost_fetches, holders, remove_unneeded_images
 from checkpoints.services.resuming import advance_resume
 from checkpoints.services.taking import complete_generation, decide_cut, fail_generation, take_generation
 from clusteros.core.connections import refresh_connections
@@ -191,14 +191,18 @@ def watch_cuts(clock: Clock, now: datetime.datetime) -> None:
             _hint(clock, now, "control.coordinate_cut", str(generation.pk))
 
 
+def _is_lost(snapshot: Snapshot) -> bool:
+    """Its node is lost, and nobody else holds what it stored."""
+    return snapshot.node.state == "lost" and not (snapshot.state == "stored" and holders(snapshot.digest))
+
+
 def watch_storing(clock: Clock, now: datetime.datetime) -> None:
     for generation in Generation.objects.filter(state="storing").select_related("job__owner", "run"):
         if complete_generation(generation):
             continue
-        missing = generation.snapshots.exclude(state="stored").select_related("node")  # type: ignore[attr-defined]
-        lost = [s for s in missing if s.node.state == "lost"]
+        lost = [s for s in generation.snapshots.select_related("node") if _is_lost(s)]  # type: ignore[attr-defined]
         if lost:
-            fail_generation(generation, f"{lost[0].node.name} was lost before pod {lost[0].pod} was stored", code="LOST")
+            fail_generation(generation, f"{lost[0].node.name} was lost before pod {lost[0].pod} was stored elsewhere", code="LOST")
         elif now > generation.deadline:
             fail_generation(generation, "it was not stored in time", code="BUSY")
 

@@ -160,6 +160,19 @@ def test_a_node_lost_while_storing_fails_the_generation(nodes: Nodes) -> None:
     assert "lost" in generation.reason
 
 
+def test_a_node_lost_with_the_only_copy_of_a_part_fails_the_generation(nodes: Nodes) -> None:
+    from nodes.services import get_node, lose_node
+
+    job = nodes.run_job()
+    generation = take_generation(job)
+    nodes.capture(generation, settle=False)
+    lose_node(get_node(generation.snapshots.get(pod=2).node.name), "test")
+    nodes.tick()
+    generation.refresh_from_db()
+    assert generation.state == "failed"
+    assert "before pod 2 was stored elsewhere" in generation.reason
+
+
 def test_the_next_generation_names_its_parent_and_its_base_images(nodes: Nodes) -> None:
     job = nodes.run_job()
     first = nodes.generation(job)
