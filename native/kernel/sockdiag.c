@@ -231,17 +231,44 @@ static void sort(void *items, size_t count, size_t size, int (*compare)(const vo
         qsort(items, count, size, compare);
 }
 
+/* Is there any socket of that protocol? Of rare ones nothing is asked: a kernel without them would look for a module each time. */
+static bool is_in_use(const char *protocols, const char *name, const char *name6)
+{
+    size_t len = strlen(name), len6 = strlen(name6);
+    for (const char *line = protocols; line && *line; line = strchr(line, '\n'), line = line ? line + 1 : NULL) {
+        bool named = (strncmp(line, name, len) == 0 && line[len] == ' ') || (strncmp(line, name6, len6) == 0 && line[len6] == ' ');
+        unsigned long sockets;
+        if (named && sscanf(line, "%*s %*u %lu", &sockets) == 1 && sockets)
+            return true;
+    }
+    return false;
+}
+
+static int diag_dump_inets(int fd, pid_t pid, struct diag *d, struct err *e)
+{
+    static const struct {
+        uint16_t number;
+        const char *rare, *rare6; /* in /proc/PID/net/protocols */
+    } protocols[] = {{IPPROTO_TCP, NULL, NULL}, {IPPROTO_UDP, NULL, NULL}, {IPPROTO_UDPLITE, "UDP-Lite", "UDPLITEv6"}, {IPPROTO_MPTCP, "MPTCP", "MPTCPv6"}};
+    AUTO_BUF struct buf text = {0};
+    if (io_slurpf(&text, 1ul << 20, e, "/proc/%d/net/protocols", pid) < 0)
+        return -1;
+    for (size_t k = 0; k < ARRAY_LENGTH(protocols); k++) {
+        if (protocols[k].rare && !is_in_use((const char *)text.data, protocols[k].rare, protocols[k].rare6))
+            continue;
+        if (diag_dump_inet(fd, AF_INET, protocols[k].number, d, e) < 0 || diag_dump_inet(fd, AF_INET6, protocols[k].number, d, e) < 0)
+            return -1;
+    }
+    return 0;
+}
+
 int diag_read(pid_t pid, struct diag *out, struct err *e)
 {
-    static const uint16_t protocols[] = {IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE, IPPROTO_MPTCP};
     *out = (struct diag){0};
     AUTO_CLOSE int fd = netns_socket(pid, AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG, e);
     if (fd < 0)
         return -1;
-    int result = diag_dump_unix(fd, out, e) < 0 || diag_dump_netlink(fd, out, e) < 0 ? -1 : 0;
-    for (size_t k = 0; k < ARRAY_LENGTH(protocols) && result == 0; k++)
-        result = diag_dump_inet(fd, AF_INET, protocols[k], out, e) < 0 ? -1 : diag_dump_inet(fd, AF_INET6, protocols[k], out, e);
-    if (result < 0) {
+    if (diag_dump_unix(fd, out, e) < 0 || diag_dump_netlink(fd, out, e) < 0 || diag_dump_inets(fd, pid, out, e) < 0) {
         diag_free(out);
         return err_wrap(e, "sockets of the pod");
     }

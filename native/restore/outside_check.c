@@ -3,6 +3,7 @@
  * first bytes): a change is told (--files keep) or refuses the restore (--files refuse). Mirrors snapshot/file_save.c. */
 #include <fcntl.h>
 #include <string.h>
+#include <sys/fsuid.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -23,13 +24,24 @@ static bool prefix_is(int fd, const struct file *f)
     return memcmp(&digest, &f->prefix_digest, sizeof digest) == 0;
 }
 
+/* With the rights of the pod's owner: an image is anybody's, and what is said here must tell nobody of files that are not the owner's. */
+static int owner_open(const struct image *image, const char *path)
+{
+    setfsgid((gid_t)image->pod.gid);
+    setfsuid((uid_t)image->pod.uid);
+    int fd = inside_open(path, O_RDONLY | O_NONBLOCK | O_NOFOLLOW, 0);
+    setfsuid(geteuid());
+    setfsgid(getegid());
+    return fd;
+}
+
 /* NULL: it is as it was. */
-static const char *change_of(const struct file *f)
+static const char *change_of(const struct image *image, const struct file *f)
 {
     struct stat st;
-    AUTO_CLOSE int fd = inside_open(f->path, O_RDONLY | O_NONBLOCK | O_NOFOLLOW, 0);
+    AUTO_CLOSE int fd = owner_open(image, f->path);
     if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
-        return "is not there any more";
+        return "cannot be read any more";
     if ((uint64_t)st.st_size < f->size)
         return "has become shorter";
     if (!prefix_is(fd, f))
@@ -53,7 +65,7 @@ int image_outside_check(const struct image *image, bool refuse, struct err *e)
             continue;
         if (f->prefix_len > PREFIX_MAX || f->prefix_len > f->size)
             return err_set(e, E_BAD_IMAGE, "the identity of %s", f->path);
-        const char *change = change_of(f);
+        const char *change = change_of(image, f);
         if (change && refuse)
             return err_set(e, E_UNSUPPORTED, "the file %s %s since the snapshot (--files refuse)", f->path, change);
         if (change) {

@@ -2,6 +2,8 @@
  * and bytes behind it, keepalive, linger, user timeout, congestion control, buffer sizes, bound device, filter, IP options, IPv6 options; what
  * the handshake agreed on (window scale, SACK, timestamps, segment size).
  * COVERAGE: TCP options: cork, keepalive, linger, reuseport, congestion control, user timeout, IP options, bound device, filters | captured |
+ * COVERAGE: TCP congestion window, round-trip times, socket cookies (SO_COOKIE), IPV6_V6ONLY of a connection | differs | measured and given anew
+ * COVERAGE: urgent data that was sent and not acknowledged | differs | it arrives as ordinary data: nothing tells that it is urgent
  * COVERAGE: TCP window scale, SACK, timestamps, segment size | captured | as the handshake agreed on */
 #include <arpa/inet.h>
 #include <errno.h>
