@@ -61,11 +61,23 @@ static int line_save(struct saving *v, const struct slot *slot, const struct sou
     return 0;
 }
 
+/* What has a place in a file system. */
+static bool can_be_locked(const struct source *src)
+{
+    switch (src->kind) {
+    case FILE_REGULAR: case FILE_DIRECTORY: case FILE_MEMOBJ: case FILE_FIFO: case FILE_DEVICE: case FILE_STDOUT: case FILE_STDERR:
+    case FILE_PTY_MASTER: case FILE_PTY_SLAVE:
+        return true;
+    default:
+        return false;
+    }
+}
+
 static int slot_locks(struct saving *v, const struct slot *slot, struct err *e)
 {
     struct facts facts;
     const struct source *src = &v->sources[slot->source];
-    if (src->kind != FILE_REGULAR && src->kind != FILE_DIRECTORY && src->kind != FILE_MEMOBJ && src->kind != FILE_FIFO)
+    if (!can_be_locked(src))
         return 0;
     if (facts_read(v->s->victims[slot->victim].pid, slot->number, &facts, e) != 0)
         return err_wrap(e, "locks of descriptor %d", slot->number);

@@ -1,5 +1,6 @@
 /* inotify on what nobody has open and nobody works in: directories and files of the host's part of the root and of the pod's, in private file
  * systems, one-shot watches; the numbers of watches stay.
+ * MATRIX: elsewhere refused an inotify watch
  * COVERAGE: inotify watches by path of the root and of private file systems | captured | events not read yet are waited for */
 #include <errno.h>
 #include <fcntl.h>

@@ -29,6 +29,8 @@ static void locks_check(void)
     if (pid == 0) {
         struct flock l = {.l_type = F_WRLCK, .l_len = 20};
         int file = open("/tmp/locked", O_RDWR);
+        MUST(flock(open("/proc/self/fd/1", O_WRONLY), LOCK_EX | LOCK_NB) < 0 || errno == ENXIO);
+        MUST(flock(open("/dev/zero", O_RDONLY), LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK);
         MUST(flock(open("/tmp/flocked", O_RDWR), LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK);
         MUST(fcntl(file, F_GETLK, &l) == 0 && l.l_type == F_WRLCK && l.l_start == 5 && l.l_len == 3 && l.l_pid == getppid());
         l = (struct flock){.l_type = F_WRLCK, .l_start = 100};
@@ -51,6 +53,7 @@ int main(void)
     int watcher = inotify_init1(IN_NONBLOCK), wd = inotify_add_watch(watcher, "/tmp/watched", IN_CREATE);
     int flocked = open("/tmp/flocked", O_RDWR | O_CREAT, 0600), locked = open("/tmp/locked", O_RDWR | O_CREAT, 0600);
     struct flock posix = {.l_type = F_WRLCK, .l_start = 5, .l_len = 3}, ofd = {.l_type = F_RDLCK, .l_start = 200};
+    MUST(flock(1, LOCK_EX) == 0 && flock(open("/dev/zero", O_RDONLY), LOCK_SH) == 0);
     MUST(flock(flocked, LOCK_EX) == 0 && fcntl(locked, F_SETLK, &posix) == 0 && fcntl(locked, F_OFD_SETLK, &ofd) == 0);
     int pair[2];
     signal(SIGIO, ring);
