@@ -15,7 +15,7 @@ from PIL import Image
 from checkpoints.models import Sample
 from checkpoints.services.figures import forget_samples, read_samples, take_sample
 from clusteros.accounts.services import ensure_user, make_token
-from clusteros.console import log, queries, timeline
+from clusteros.console import log, machines, timeline
 from clusteros.core.models import Event
 from jobs.blobs import put_blob
 from jobs.models import OutputFile
@@ -226,4 +226,4 @@ def test_many_nodes_are_a_map_and_a_list_of_pages(demo: User) -> None:
 
 @pytest.mark.parametrize(("given", "heat"), [(0, 0), (1, 1), (4, 2), (7, 4), (8, 4), (12, 4)])
 def test_the_heat_of_a_node_is_how_much_of_it_is_given(given: int, heat: int) -> None:
-    assert queries.Spot("n", "up", 8, given, 0.0, 0, 0).heat == heat
+    assert machines.Spot("n", "up", 8, given, 0.0, 0, 0).heat == heat

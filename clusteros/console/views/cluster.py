@@ -7,7 +7,7 @@ from typing import Any
 from django.http import Http404, HttpResponse
 from django.shortcuts import render
 
-from clusteros.console import queries
+from clusteros.console import machines, queries
 from clusteros.console.views.base import SignedIn, page
 
 SHOWN_JOBS = 8
@@ -19,9 +19,9 @@ CHARTS = (("cores", "Cores"), ("jobs", "Jobs"), ("memory", "Memory"), ("generati
 
 def _nodes(request: SignedIn) -> dict[str, Any]:
     """A few nodes as tiles with their pods, many as a map of small squares."""
-    spots = queries.node_map()
-    tiles = queries.nodes_for(request.user) if len(spots) <= MOST_TILES else []
-    return {"spots": spots, "nodes": tiles, "figures": queries.node_figures(spots) | queries.job_figures(request.user)}
+    spots = machines.node_map()
+    tiles = machines.nodes_for(request.user) if len(spots) <= MOST_TILES else []
+    return {"spots": spots, "nodes": tiles, "figures": machines.node_figures(spots) | queries.job_figures(request.user)}
 
 
 def _jobs(request: SignedIn) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from django.urls import reverse
 from checkpoints import services
 from checkpoints.downloads import core_response
 from checkpoints.models import Generation
-from clusteros.console import queries
+from clusteros.console import machines, queries
 from clusteros.console.views.base import SignedIn, action, is_part, page
 from clusteros.core.problems import Problem
 from jobs.models import Job
@@ -53,7 +53,7 @@ def _choices(job: Job, wished: dict[str, str]) -> dict[str, Any]:
     if job.pods > MOST_CHOICES:
         return {}
     pods = [(pod, wished.get(str(pod), "")) for pod in range(job.pods)]
-    return {"pods": pods, "node_names": queries.names_of_usable_nodes(), "has_wishes": bool(wished)}
+    return {"pods": pods, "node_names": machines.names_of_usable_nodes(), "has_wishes": bool(wished)}
 
 
 def _placement(asked: Any, pods: int) -> dict[str, str]:

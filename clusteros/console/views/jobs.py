@@ -11,7 +11,7 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods
 
-from clusteros.console import queries, verbs
+from clusteros.console import machines, queries, verbs
 from clusteros.console.beginnings import TEMPLATES, initial_of, template_named
 from clusteros.console.forms import SubmitForm
 from clusteros.console.views.base import SignedIn, action, page
@@ -70,7 +70,7 @@ def submit(request: SignedIn) -> HttpResponse:
     """The form: empty, begun with a template or a former job (?template=, ?from=), tried ("dry") or submitted."""
     former = _former(request)
     form = SubmitForm(request.POST or None, request.FILES or None, initial=_initial(request, former))
-    context: dict[str, Any] = {"form": form, "former": former, "room": queries.largest_node(), "templates": TEMPLATES}
+    context: dict[str, Any] = {"form": form, "former": former, "room": machines.largest_node(), "templates": TEMPLATES}
     if request.method == "POST" and form.is_valid():
         try:
             if "dry" in request.POST:

@@ -7,7 +7,7 @@ from typing import Any
 from django.http import HttpResponse
 from django.shortcuts import render
 
-from clusteros.console import queries
+from clusteros.console import machines, queries
 from clusteros.console.views.base import SignedIn, action, admin_only, is_part, page
 from clusteros.core.problems import Problem
 from nodes import services
@@ -33,7 +33,7 @@ def _list(request: SignedIn) -> dict[str, Any]:
     state = asked.get("state", "") if asked.get("state") in NODE_GRAPH.states else ""
     text, after = asked.get("q", "").strip()[:63], asked.get("after", "")[:63]
     which = {"name__icontains": text, "state": state, "name__gt": after}
-    found = queries.nodes_for(request.user, limit=PAGE_NODES + 1, **{key: value for key, value in which.items() if value})
+    found = machines.nodes_for(request.user, limit=PAGE_NODES + 1, **{key: value for key, value in which.items() if value})
     more = found[PAGE_NODES - 1].node.name if len(found) > PAGE_NODES else ""
     return {
         "nodes": found[:PAGE_NODES], "more": more, "after": after, "q": text, "state": state, "states": NODE_GRAPH.states,
@@ -65,14 +65,14 @@ def node_part(request: SignedIn, name: str) -> HttpResponse:
 
 
 def _one(request: SignedIn, name: str) -> dict[str, Any]:
-    view = queries.node_for(request.user, name)
+    view = machines.node_for(request.user, name)
     return {"view": view, "node": view.node, "events": queries.events_for(request.user, SHOWN_EVENTS, node=name)}
 
 
 @page
 def drain_dialog(request: SignedIn, name: str) -> HttpResponse:
     """What a drain would do, in words, before it is done."""
-    view = queries.node_for(request.user, name)
+    view = machines.node_for(request.user, name)
     context = {"part": "console/confirm/drain.html", "view": view, "node": view.node, "is_part": is_part(request)}
     return render(request, "console/confirm/page.html", context)
 
