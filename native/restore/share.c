@@ -91,7 +91,7 @@ static size_t extent_from(const struct mm *mm, uint64_t address)
 
 static bool is_same_extent(const struct extent *a, const struct extent *b)
 {
-    return a->at == b->at && a->len == b->len && memcmp(&a->digest, &b->digest, sizeof a->digest) == 0;
+    return a->at == b->at && a->len == b->len && a->skip == b->skip && a->whole == b->whole && memcmp(&a->digest, &b->digest, sizeof a->digest) == 0;
 }
 
 static bool has_extent(const struct mm *mm, const struct extent *x)
