@@ -4,9 +4,9 @@ with the first image as parent and ended by it; comes back once more and verifie
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 from pod_lab import HERE, NATIVE, Lab, finish, last, native, ok, until
@@ -86,8 +86,8 @@ def whole_life(t: Trial) -> str:
 def main() -> int:
     wanted = sys.argv[1:]
     programs = [BUILD / p.stem for p in sorted((HERE / "victims").glob("*.c")) if not wanted or p.stem in wanted]
-    place = Path(f"/var/tmp/clusteros-victims-{os.getpid()}")  # /tmp is another one inside a pod
-    place.mkdir(mode=0o755)
+    place = Path(tempfile.mkdtemp(prefix="clusteros-victims-", dir="/var/tmp"))  # /tmp is another one inside a pod
+    place.chmod(0o755)
     try:
         with Lab() as lab:
             for program in programs:

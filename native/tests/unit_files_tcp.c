@@ -7,6 +7,8 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 
+#include <linux/sockios.h>
+
 #include "files_harness.h"
 
 static const struct sockaddr_in loopback = {.sin_family = AF_INET};
@@ -133,6 +135,17 @@ static void fill(int fd, uint64_t *sent, size_t step)
     }
 }
 
+/* No network lock here: what is on its way must have arrived, or the two ends are captured at different times. */
+static void settle(int c, int s)
+{
+    for (int same = 0, last[4] = {0}; same < 10; usleep(20000)) {
+        int now[4] = {0};
+        MUST(ioctl(c, SIOCOUTQ, &now[0]) == 0 && ioctl(s, SIOCOUTQ, &now[1]) == 0 && ioctl(c, FIONREAD, &now[2]) == 0 && ioctl(s, FIONREAD, &now[3]) == 0);
+        same = memcmp(now, last, sizeof now) ? 0 : same + 1;
+        memcpy(last, now, sizeof now);
+    }
+}
+
 static void full_setup(void)
 {
     int c, s;
@@ -143,6 +156,7 @@ static void full_setup(void)
         fill(s, &sh->numbers[1], 3000);
         usleep(50000);
     }
+    settle(c, s);
 }
 
 static bool drain(int fd, uint64_t total)
