@@ -1,4 +1,4 @@
-/* One chunk between raw and stored form: lz4 where that saves at least a sixteenth, else as it is. */
+/* One chunk between raw and stored form: lz4 where that saves at least a sixteenth, of shuffled bytes where that saves more; else as it is. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -7,30 +7,85 @@
 #include "sha256.h"
 #include "vendor/lz4/lz4.h"
 
+#define SAMPLE_BYTES 4096ul
+
 bool all_zero(const void *data, size_t len)
 {
     const uint8_t *p = data;
     return len == 0 || (p[0] == 0 && memcmp(p, p + 1, len - 1) == 0);
 }
 
+/* ---- numbers of eight bytes: their upper bytes are alike and their lower ones are noise, so that bytes of one place go together */
+static void shuffle(const uint8_t *in, size_t len, uint8_t *out)
+{
+    size_t words = len / 8;
+    for (size_t i = 0; i < words; i++)
+        for (size_t b = 0; b < 8; b++)
+            out[b * words + i] = in[8 * i + b];
+    memcpy(out + 8 * words, in + 8 * words, len % 8);
+}
+
+static void unshuffle(const uint8_t *in, size_t len, uint8_t *out)
+{
+    size_t words = len / 8;
+    for (size_t i = 0; i < words; i++)
+        for (size_t b = 0; b < 8; b++)
+            out[8 * i + b] = in[b * words + i];
+    memcpy(out + 8 * words, in + 8 * words, len % 8);
+}
+
+static int squeeze(const void *data, size_t len, uint8_t *out, size_t room)
+{
+    return room > 0 ? LZ4_compress_default(data, (char *)out, (int)len, (int)room) : 0;
+}
+
+/* Two samples tell: what a shuffle does not help is not shuffled. */
+static bool shuffle_helps(const uint8_t *data, size_t len)
+{
+    uint8_t planes[SAMPLE_BYTES], out[SAMPLE_BYTES];
+    for (size_t k = 1; k <= 2 && len >= 4 * SAMPLE_BYTES; k++) {
+        shuffle(data + (k * len / 3 & ~7ul), SAMPLE_BYTES, planes);
+        if (squeeze(planes, SAMPLE_BYTES, out, SAMPLE_BYTES - SAMPLE_BYTES / 8) <= 0)
+            return false;
+    }
+    return len >= 4 * SAMPLE_BYTES;
+}
+
+static int squeeze_shuffled(const void *data, size_t len, uint8_t *out, size_t room)
+{
+    static _Thread_local uint8_t planes[CHUNK_MAX];
+    shuffle(data, len, planes);
+    return squeeze(planes, len, out, room);
+}
+
 void chunk_pack(struct packed *out, const void *data, size_t len)
 {
-    int room = (int)(len - len / 16) - 1;
-    int n = room > 0 ? LZ4_compress_default(data, (char *)out->bytes, (int)len, room) : 0;
+    size_t room = len - len / 16 - (len > 0);
+    int n = squeeze(data, len, out->bytes, room);
+    out->flags = n > 0 ? PLACE_LZ4 : 0;
+    if ((n <= 0 || (size_t)n > len - len / 4) && shuffle_helps(data, len)) {
+        n = squeeze_shuffled(data, len, out->bytes, room);
+        out->flags = n > 0 ? PLACE_LZ4 | PLACE_SHUFFLED : 0;
+    }
     out->data = n > 0 ? out->bytes : data;
     out->stored = n > 0 ? (uint32_t)n : (uint32_t)len;
-    out->flags = n > 0 ? PLACE_LZ4 : 0;
     out->crc = crc32c(out->data, out->stored);
 }
 
 static int content_unpack(const struct place *p, const void *stored, void *data, struct err *e)
 {
+    static _Thread_local uint8_t planes[CHUNK_MAX];
     if (!(p->flags & PLACE_LZ4)) {
         memmove(data, stored, p->raw);
         return 0;
     }
-    int n = LZ4_decompress_safe(stored, data, (int)p->stored, (int)p->raw);
-    return n == (int)p->raw ? 0 : err_set(e, E_BAD_IMAGE, "it does not decompress");
+    bool shuffled = p->flags & PLACE_SHUFFLED;
+    int n = LZ4_decompress_safe(stored, shuffled ? (char *)planes : data, (int)p->stored, (int)p->raw);
+    if (n != (int)p->raw)
+        return err_set(e, E_BAD_IMAGE, "it does not decompress");
+    if (shuffled)
+        unshuffle(planes, p->raw, data);
+    return 0;
 }
 
 int chunk_unpack(const struct place *p, const void *stored, void *data, struct err *e)

@@ -3,7 +3,7 @@
 #pragma once
 #include "../image/schema.h"
 
-enum place_flags { PLACE_LZ4 = 1 };        /* as stored in a pack's index */
+enum place_flags { PLACE_LZ4 = 1, PLACE_SHUFFLED = 2 }; /* as stored in a pack's index; shuffled: the bytes of 8-byte words by their place, then lz4 */
 enum place_state { PLACE_GONE, PLACE_PENDING, PLACE_READY };
 struct place {
     struct digest digest;
@@ -18,6 +18,10 @@ struct index {
     uint32_t *slots;                        /* number of a place + 1; 0 is empty */
     size_t slot_count;
 };
+static inline bool place_flags_sane(uint32_t flags)
+{
+    return flags == 0 || flags == PLACE_LZ4 || flags == (PLACE_LZ4 | PLACE_SHUFFLED);
+}
 void index_free(struct index *x);
 /* Makes room for `more` entries at once. */
 void index_reserve(struct index *x, size_t more);

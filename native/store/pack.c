@@ -81,7 +81,7 @@ void pack_tail(struct buf *out, const struct place *places, size_t count, uint64
 
 static bool place_sane(const struct place *p, uint64_t end)
 {
-    return p->raw > 0 && p->raw <= CHUNK_MAX && p->stored > 0 && p->stored <= p->raw && p->flags <= PLACE_LZ4 &&
+    return p->raw > 0 && p->raw <= CHUNK_MAX && p->stored > 0 && p->stored <= p->raw && place_flags_sane(p->flags) &&
            (p->flags || p->stored == p->raw) && p->offset >= PACK_HEADER_BYTES && p->offset <= end &&
            p->stored <= end - p->offset;
 }

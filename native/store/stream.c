@@ -70,7 +70,7 @@ static bool frame_decode(const uint8_t frame[FRAME_BYTES], struct place *p)
     *p = (struct place){.raw = number_at(frame + 32), .stored = number_at(frame + 36), .flags = number_at(frame + 40),
                         .crc = number_at(frame + 44)};
     memcpy(p->digest.bytes, frame, DIGEST_BYTES);
-    return p->raw > 0 && p->raw <= CHUNK_MAX && p->stored > 0 && p->stored <= p->raw && p->flags <= PLACE_LZ4 &&
+    return p->raw > 0 && p->raw <= CHUNK_MAX && p->stored > 0 && p->stored <= p->raw && place_flags_sane(p->flags) &&
            (p->flags || p->stored == p->raw) && !digest_is_zero(&p->digest);
 }
 

@@ -462,6 +462,33 @@ static int sink_of_pattern(void *ctx, uint64_t at, const void *data, size_t len,
     return 0;
 }
 
+/* Fields of numbers compress when bytes of one place stand together; noise does not, and is stored as it is. Odd lengths come back too. */
+static void fields_of_numbers_compress(const char *dir)
+{
+    struct err e = {0};
+    struct store *s = NULL;
+    static double field[CHUNK_MAX / 8];
+    static uint8_t back[CHUNK_MAX], noise[CHUNK_MAX];
+    struct digest d;
+    uint64_t stored = 0;
+    for (size_t k = 0; k < CHUNK_MAX / 8; k++)
+        field[k] = 300.0 + (double)k * 1e-4 + (double)(random_next() >> 40) * 1e-9;
+    random_fill(noise, sizeof noise);
+    bool put = !store_open(dir, true, &s, &e) && !store_put(s, field, sizeof field, &d, &stored, &e);
+    ok(put && stored < sizeof field * 3 / 4, "a field of numbers takes %lu of %zu bytes", stored, sizeof field);
+    ok(!store_get(s, &d, back, sizeof field, &e) && memcmp(back, field, sizeof field) == 0, "and comes back %s", e.message);
+    put = !store_put(s, (uint8_t *)field + 3, sizeof field - 8, &d, &stored, &e);
+    ok(put && !store_get(s, &d, back, sizeof field - 8, &e) && memcmp(back, (uint8_t *)field + 3, sizeof field - 8) == 0, "at any offset %s", e.message);
+    put = !store_put(s, noise, sizeof noise, &d, &stored, &e);
+    ok(put && stored == sizeof noise, "noise is stored as it is");
+    put = !store_commit(s, &e);
+    store_close(s);
+    struct store *again = NULL;
+    ok(put && !store_open(dir, false, &again, &e) && !store_get(again, &d, back, sizeof noise, &e) && memcmp(back, noise, sizeof noise) == 0,
+       "also for another reader %s", e.message);
+    store_close(again);
+}
+
 /* The source changes after it was copied, and what was copied counts; what found no room is put at once. */
 static void copies_are_named_later(const char *dir)
 {
@@ -513,6 +540,7 @@ int main(void)
     a_crew_stops_at_a_failure();
     files_keep_their_holes(dir);
     copies_are_named_later(dir);
+    fields_of_numbers_compress(dir);
     every_failing_call(base, ENOSPC, true, E_NO_SPACE);
     every_failing_call(base, ENOSPC, false, E_NO_SPACE);
     every_failing_call(base, EIO, false, E_IO);
