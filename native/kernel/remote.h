@@ -33,6 +33,7 @@ struct victim {
     uint64_t scratch_wish;   /* where the scratch area should lie (restore), 0: anywhere */
     int notify_signal;       /* tells the tracer that a batch is through; chosen so that the victim ignores it */
     struct proc_maps maps;   /* as stopped; empty: to be read when needed */
+    bool flags_given;        /* the flags in maps were read before the stop (snapshot/map_flags.h) */
     bool expendable;         /* a process being restored: dies with the engine anyway */
 };
 

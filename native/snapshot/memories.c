@@ -8,6 +8,7 @@
 #include "../pod/state.h"
 #include "copy_first.h"
 #include "cow.h"
+#include "map_flags.h"
 #include "seccomp_save.h"
 
 #define REAP_NS 1000000000ul
@@ -98,6 +99,9 @@ int memories_save(struct memories *m, struct snapshot *s, struct err *e)
 
 int memories_finish(struct memories *m, struct snapshot *s, struct err *e)
 {
+    for (size_t k = 0; k < m->count; k++)
+        if (map_flags_confirm(&s->victims[k], m->copies[k].pid, e) < 0)
+            return -1;
     for (size_t k = 0; k < m->count; k++) {
         struct victim *copy = &m->copies[k];
         if (!copy->pid)

@@ -11,6 +11,7 @@ struct snapshot {
     struct store *store;
     const struct image *parent;   /* NULL for a full one */
     uint64_t kept_bytes;          /* of memory that the parent image has */
+    const struct map_flags *map_flags; /* NULL: read in the pause */
     struct tracks *tracks;        /* what was written since; NULL: not known */
     struct image image;           /* being filled */
     struct victim *victims;       /* the same order as image.tasks (zombies have pid set and no threads) */

@@ -15,6 +15,7 @@
 #include "barrier.h"
 #include "check.h"
 #include "copy_first.h"
+#include "map_flags.h"
 #include "memories.h"
 #include "save.h"
 #include "seccomp_save.h"
@@ -38,6 +39,7 @@ struct take {
     bool stopped, frozen, locked; /* what is to be undone */
     struct memories memories;
     struct tracks tracks;
+    struct map_flags map_flags;
     double step_ms[6];            /* stop, ask, cut, descriptors, memory, trees */
 };
 static const struct pod *journal_pod; /* of the one snapshot that this process takes */
@@ -103,7 +105,10 @@ static int prepare(struct take *t, struct err *e)
         return -1;
     tracks_begin(&t->tracks);
     t->s.tracks = t->tracks.on && t->options->then != THEN_KILL ? &t->tracks : NULL;
-    return t->options->live && t->options->then == THEN_RUN ? copy_first_prepare(&t->s, e) : 0; /* else nobody waits */
+    if (!t->options->live || t->options->then != THEN_RUN) /* nobody waits */
+        return 0;
+    t->s.map_flags = &t->map_flags;
+    return map_flags_look(&t->pod, &t->map_flags, e) < 0 ? -1 : copy_first_prepare(&t->s, e);
 }
 
 static int stop(struct take *t, struct err *e)
@@ -340,6 +345,7 @@ int snapshot_take(const struct snapshot_options *options, struct err *e)
         ended_say(&t, e);
     memories_end(&t.memories);
     tracks_end(&t.tracks);
+    map_flags_free(&t.map_flags);
     sleepers_free(&t.sleepers);
     buf_free(&t.waits);
     if (t.s.store)

@@ -10,6 +10,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "map_flags.h"
 #include "mapped.h"
 #include "save.h"
 #include "stale.h"
@@ -173,11 +174,12 @@ static int policies_save(struct victim *v, struct vma *vmas, size_t count, struc
 
 int vmas_save(struct snapshot *s, struct victim *v, struct task *out, struct err *e)
 {
-    PROC_MAPS struct proc_maps maps = {0};
-    if (proc_maps_read(v->pid, true, &maps, e) < 0)
+    PROC_MAPS struct proc_maps read = {0};
+    const struct proc_maps *maps = s->map_flags && map_flags_give(s->map_flags, v) ? &v->maps : &read;
+    if (maps == &read && proc_maps_read(v->pid, true, &read, e) < 0)
         return -1;
-    for (size_t k = 0; k < maps.count; k++) {
-        const struct proc_map *m = &maps.items[k];
+    for (size_t k = 0; k < maps->count; k++) {
+        const struct proc_map *m = &maps->items[k];
         if (m->start == v->scratch || strcmp(m->path, "[vsyscall]") == 0)
             continue;
         if (vma_save(s, v, m, &out->mm, e) < 0)

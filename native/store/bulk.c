@@ -9,6 +9,8 @@
 #include "crew.h"
 #include "internal.h"
 
+#define COPY_ALONE_BYTES (2ul << 20)
+
 struct group {                       /* of extents that one chunk serves: places in the order */
     size_t first, count;
 };
@@ -25,6 +27,7 @@ struct bulk {
     void *ctx;
     struct scratch *rooms[CREW_MAX];
     _Atomic uint64_t stored_bytes;
+    bool alone;                      /* by the caller itself: to begin threads would take longer */
 };
 
 static struct scratch *room_of(struct bulk *b, size_t worker)
@@ -36,7 +39,11 @@ static struct scratch *room_of(struct bulk *b, size_t worker)
 
 static int bulk_work(struct bulk *b, size_t count, int (*piece)(void *, size_t, size_t, struct err *), struct err *e)
 {
-    int result = crew_work(count, piece, b, e);
+    int result = 0;
+    for (size_t i = 0; b->alone && i < count && result == 0; i++)
+        result = piece(b, 0, i, e);
+    if (!b->alone)
+        result = crew_work(count, piece, b, e);
     for (size_t i = 0; i < CREW_MAX; i++)
         if (b->rooms[i])
             scratch_give(b->store, b->rooms[i]);
@@ -90,6 +97,10 @@ static int ranges_put(struct bulk *b, const struct store_range *ranges, size_t r
     for (size_t i = 0; i < range_count; i++)
         range_cut(ranges[i], extents, count);
     b->pieces = *extents + first;
+    uint64_t bytes = 0;
+    for (size_t i = first; i < *count; i++)
+        bytes += (*extents)[i].len;
+    b->alone = b->store->later.arena && bytes <= COPY_ALONE_BYTES;
     for (size_t i = first; i < *count; i++)
         later_reserve(b->store, &(*extents)[i].digest, (*extents)[i].len);
     int result = *count > first ? bulk_work(b, *count - first, piece_put, e) : 0;
