@@ -1,5 +1,5 @@
 /* Names that nothing tells: another name of a file whose own is gone (a hard link that was left, a name given to an O_TMPFILE file), the name of what
- * an ordinary user's inotify watches. Looked for in all trees of the pod, which takes as long as they are large; both are rare. */
+ * an ordinary user's inotify watches. Looked for in all trees of the pod, among so many names at most; both are rare. */
 #include <dirent.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -9,6 +9,7 @@
 #include "files_facts.h"
 
 #define DEPTH_MAX 128
+#define LOOKS_MAX 200000l /* names: the job may be waiting */
 
 static const struct {
     const char *tree, *place;
@@ -19,9 +20,10 @@ struct wanted {
     const struct view *view;
     const struct stat *file;
     uint64_t dev, ino;
+    long looks;              /* left */
 };
 
-static char *below_find(const struct wanted *w, int dirfd, const char *path, int depth);
+static char *below_find(struct wanted *w, int dirfd, const char *path, int depth);
 
 static bool is_it(const struct wanted *w, const char *inside, const struct stat *found)
 {
@@ -31,7 +33,7 @@ static bool is_it(const struct wanted *w, const char *inside, const struct stat 
     return fstatat(w->view->root, inside + 1, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_ino == w->ino && st.st_dev == w->dev;
 }
 
-static char *entry_find(const struct wanted *w, int dirfd, const char *path, const char *name, int depth)
+static char *entry_find(struct wanted *w, int dirfd, const char *path, const char *name, int depth)
 {
     struct stat found;
     char *inside = xasprintf("%s/%s", path, name);
@@ -44,19 +46,19 @@ static char *entry_find(const struct wanted *w, int dirfd, const char *path, con
 }
 
 /* Takes dirfd. */
-static char *below_find(const struct wanted *w, int dirfd, const char *path, int depth)
+static char *below_find(struct wanted *w, int dirfd, const char *path, int depth)
 {
     char *result = NULL;
     AUTO_DIR DIR *dir = fdopendir(dirfd);
     if (!dir)
         close(dirfd);
-    for (const struct dirent *d; dir && !result && (d = readdir(dir));)
+    for (const struct dirent *d; dir && !result && w->looks-- > 0 && (d = readdir(dir));)
         if (strcmp(d->d_name, ".") != 0 && strcmp(d->d_name, "..") != 0)
             result = entry_find(w, dirfd, path, d->d_name, depth);
     return result;
 }
 
-static char *everywhere_find(const struct wanted *w)
+static char *everywhere_find(struct wanted *w)
 {
     char *result = NULL;
     struct err none;
@@ -69,10 +71,10 @@ static char *everywhere_find(const struct wanted *w)
 
 char *view_find_name(const struct view *v, const struct stat *st)
 {
-    return everywhere_find(&(struct wanted){.view = v, .file = st});
+    return everywhere_find(&(struct wanted){.view = v, .file = st, .looks = LOOKS_MAX});
 }
 
 char *view_find_inode(const struct view *v, uint64_t dev, uint64_t ino)
 {
-    return everywhere_find(&(struct wanted){.view = v, .dev = dev, .ino = ino});
+    return everywhere_find(&(struct wanted){.view = v, .dev = dev, .ino = ino, .looks = LOOKS_MAX});
 }
