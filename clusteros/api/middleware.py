@@ -8,6 +8,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
+from django.core.exceptions import RequestDataTooBig
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
@@ -25,10 +26,9 @@ class ApiMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         if not request.path.startswith(PREFIX):
             return self._get_response(request)
-        if _has_nul(request):
-            return problem_response(Problem("INVALID", NUL_WORDS))
-        if _is_no_structure(request):
-            return problem_response(Problem("USAGE", "the body must be a JSON object or list"))
+        refusal = _refused_at_once(request)
+        if refusal is not None:
+            return problem_response(refusal)
         response = self._get_response(request)
         _show_rate(request, response)
         if response.status_code >= 400 and isinstance(response, HttpResponse) and "json" not in response.get("Content-Type", ""):
@@ -46,19 +46,21 @@ def problem_response(problem: Problem) -> HttpResponse:
     return response
 
 
-def _has_nul(request: HttpRequest) -> bool:
-    """PostgreSQL takes none in texts; whatever names one is refused at the door. (Bodies of files are not texts.)"""
+def _refused_at_once(request: HttpRequest) -> Problem | None:
+    """PostgreSQL takes no NUL in texts, and nothing is asked for but objects and lists. (PUT is for files: they are as they are.)"""
     if "\0" in request.path or "%00" in request.META.get("QUERY_STRING", ""):
-        return True
-    return request.content_type == "application/json" and b"\\u0000" in request.body
-
-
-def _is_no_structure(request: HttpRequest) -> bool:
-    """A bare number or text as body, where nothing is asked for but an object or a list."""
-    if request.content_type != "application/json":
-        return False
-    body = request.body.lstrip()
-    return bool(body) and body[:1] not in (b"{", b"[")
+        return Problem("INVALID", NUL_WORDS)
+    if request.content_type != "application/json" or request.method not in ("POST", "PATCH", "DELETE"):
+        return None
+    try:
+        body = request.body.lstrip()
+    except RequestDataTooBig:
+        return Problem("INVALID", "the request is too large: put large files one by one", status=413)
+    if b"\\u0000" in body:
+        return Problem("INVALID", NUL_WORDS)
+    if body and body[:1] not in (b"{", b"["):
+        return Problem("USAGE", "the body must be a JSON object or list")
+    return None
 
 
 def _as_problem(response: HttpResponse) -> HttpResponse:

@@ -205,6 +205,19 @@ def test_every_refusal_is_a_problem(
         assert "GET" in answer["Allow"]
 
 
+def test_a_file_is_taken_as_it_is_whatever_it_calls_itself(nodes: Nodes, alice: User, rest: Rest) -> None:
+    client = rest(alice)
+    number = send(client, "POST", "/jobs", {**GOOD, "hold": True}).json()["number"]
+    content = b'"a text with \\u0000 in it"'
+    put = client.put(f"{API}/jobs/{number}/files/in.json", content, content_type="application/json")
+    assert (put.status_code, put.json()["size"]) == (200, len(content)), put.content
+
+
+def test_a_request_that_is_too_large_is_413(nodes: Nodes, alice: User, rest: Rest, settings: Any) -> None:
+    settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 1000
+    problem(send(rest(alice), "POST", "/jobs", {**GOOD, "script": "x" * 2000}), 413, "INVALID", "too large")
+
+
 def test_the_document_names_every_answer_with_an_example(db: None, alice: User, rest: Rest) -> None:
     document = send(rest(alice), "GET", "/openapi.json").json()
     assert document["openapi"].startswith("3.1")
