@@ -12,7 +12,7 @@ os.environ.setdefault("CLUSTEROS_NATIVE", str(Path(__file__).resolve().parent.pa
 os.environ.setdefault("ASAN_OPTIONS", "detect_leaks=0")  # the leak checker stops its process by ptrace, and may wait for ever
 import matrix
 
-SECONDS = 30
+SECONDS = 25
 
 if __name__ == "__main__":
     seed = ["--seed", sys.argv[1]] if len(sys.argv) > 1 else []

@@ -22,7 +22,7 @@ from programs.catalogue import PROGRAMS, WORK, Program
 from t_core_cut import Act
 from t_victims import Trial
 
-SECONDS = 30
+SECONDS = 25
 PATIENCE_S = 120
 
 

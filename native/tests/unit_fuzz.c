@@ -1,5 +1,5 @@
 /* Every reader of foreign bytes against mutations of the corpus in fuzz/corpus: seeded, bounded, under the sanitizers.
- * FUZZ_ROUNDS=N runs longer; `--write` makes the corpus anew from valid images, packs, streams and trees. */
+ * FUZZ_TIMES=N runs N times as long; `--write` makes the corpus anew from valid images, packs, streams and trees. */
 #include "fuzz/targets.h"
 
 #include <dirent.h>
@@ -210,7 +210,7 @@ static void trees_write(void)
 
 int main(int argc, char **argv)
 {
-    const char *rounds = getenv("FUZZ_ROUNDS");
+    const char *times = getenv("FUZZ_TIMES");
     if (argc > 1 && strcmp(argv[1], "--write") == 0) {
         tap_state = 1;
         images_write();
@@ -222,8 +222,7 @@ int main(int argc, char **argv)
     seed_begin();
     atexit(fuzz_stream_end);
     for (size_t i = 0; i < ARRAY_LENGTH(fuzz_targets); i++) {
-        uint64_t many = rounds ? strtoull(rounds, NULL, 10) : fuzz_targets[i].rounds;
-        target_fuzz(&fuzz_targets[i], many);
+        target_fuzz(&fuzz_targets[i], fuzz_targets[i].rounds * (times ? strtoull(times, NULL, 10) : 1));
     }
     return done_testing();
 }
