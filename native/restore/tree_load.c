@@ -2,6 +2,7 @@
  * session asks for, takes its descriptors, and waits for the tracer, which turns it into what it was. A board in shared memory keeps
  * them in step; whoever fails writes why, and all end with podinit. */
 #include <errno.h>
+#include <grp.h>
 #include <linux/futex.h>
 #include <linux/sched.h>
 #include <signal.h>
@@ -229,6 +230,16 @@ static _Noreturn void zombie_end(uint64_t status)
     _exit((int)(status >> 8) & 0xff);
 }
 
+/* What is seen of the dead: a name and an owner, not ours and root's. */
+static void zombie_look(const struct restore *r, const struct task *t)
+{
+    gid_t gid = (gid_t)r->image->pod.gid;
+    uid_t uid = (uid_t)r->image->pod.uid;
+    prctl(PR_SET_NAME, t->comm);
+    if (setgroups(0, NULL) < 0 || setresgid(gid, gid, gid) < 0 || setresuid(uid, uid, uid) < 0)
+        return; /* an ordinary user has that number already */
+}
+
 /* A parent sees its zombies dead before it is made what it was: no late SIGCHLD. */
 static void zombies_await(const struct restore *r, size_t index)
 {
@@ -271,6 +282,7 @@ static int task_steps(struct restore *r, size_t index, struct err *e)
     if (t->state == TASK_ZOMBIE) {
         step_reach(r->board, STEP_FILES);
         step_reach(r->board, STEP_READY);
+        zombie_look(r, t);
         zombie_end(t->exit_status);
     }
     if (files_load_task(r, t, r->memobj_fds, r->image->memobjs_count, e) < 0 || step_all(r->board, STEP_FILES, e) < 0 ||

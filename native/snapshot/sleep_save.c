@@ -121,8 +121,7 @@ int sleepers_look(const struct pod *pod, struct sleeper_list *out, struct err *e
     AUTO_FREE struct clocks *clocks = xcalloc(1, sizeof *clocks);
     if (sched_getaffinity(0, sizeof clocks->before, &clocks->before) < 0)
         return err_errno(e, "own processors");
-    if (io_slurp(pod->dirfd, KEPT, &kept, KEPT_BYTES_MAX, &none) < 0)
-        buf_addf(&kept, "%s", "");
+    bool has_kept = io_slurp(pod->dirfd, KEPT, &kept, KEPT_BYTES_MAX, &none) == 0;
     if (pod_pids(pod, &pids, &count, e) < 0)
         return -1;
     for (size_t k = 0; k < count; k++) {
@@ -131,7 +130,7 @@ int sleepers_look(const struct pod *pod, struct sleeper_list *out, struct err *e
         if (proc_threads(pids[k], &tids, &gone) < 0)
             continue;
         for (size_t t = 0; t < tids.count; t++)
-            sleeper_look(pids[k], tids.items[t], clocks, (const char *)kept.data, out);
+            sleeper_look(pids[k], tids.items[t], clocks, has_kept ? (const char *)kept.data : "", out);
     }
     return sched_setaffinity(0, sizeof clocks->before, &clocks->before) < 0 ? err_errno(e, "own processors") : 0;
 }

@@ -3,8 +3,9 @@
 of them, `matrix.py VICTIM…` the rows of these, `--mode NAME` one column. TAP; victims and cells are counted at the end. With `--record FILE` cells
 that are in the file are not run again, so that a run which was cut short can go on.
 
-A cell is whole when the victim verifies itself in the end, and refused when the engine names what the victim's source declares for that
-mode (`MATRIX: <mode> refused <words>`); everything else is a failure. Modes are functions of a trial and a generator of random numbers
+A cell is whole when the victim verifies itself in the end, refused when the engine names what the victim's source declares for that mode
+(`MATRIX: <mode> refused <words>`), and differs when the victim is whole or notices just what it declares (`MATRIX: <mode> differs <words>`); everything
+else is a failure. Modes are functions of a trial and a generator of random numbers
 that answer with what went wrong, or nothing. Nothing is left behind."""
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from t_victims import BUILD, Trial, whole_life
 
 GENERATIONS = 5
 RESULT = HERE.parent.parent / "docs" / "coverage-matrix.md"
+KINDS = {"whole": "whole", "refused": "refused by name", "differs": "as declared"}
 Mode = Callable[[Trial, random.Random], str]
 
 
@@ -84,30 +86,33 @@ class Cell:
 
     @property
     def good(self) -> bool:
-        return self.result in ("whole", "refused")
+        return self.result in KINDS
 
 
-def declared_refusal(victim: str, mode: str) -> str:
-    """What the victim's source says that the engine refuses in this mode; empty if nothing."""
+def declared(victim: str, mode: str) -> tuple[str, str]:
+    """What the victim's source expects of this mode: (refused or differs, words); empty if to be whole."""
     text = (HERE / "victims" / f"{victim}.c").read_text()
-    found = re.search(rf"MATRIX: {re.escape(mode)} refused (.+?)(?: \*/)?$", text, re.M)
-    return found.group(1).strip() if found else ""
+    found = re.search(rf"MATRIX: {re.escape(mode)} (refused|differs) (.+?)(?: \*/)?$", text, re.M)
+    return (found.group(1), found.group(2).strip()) if found else ("", "")
+
+
+def judge(why: str, kind: str, words: str) -> str:
+    if kind == "refused":
+        return "refused" if "UNSUPPORTED" in why and words in why else f"should be refused with '{words}': {why or 'it was not'}"
+    if kind == "differs" and (not why or words in why):
+        return "differs"
+    return why or "whole"
 
 
 def run_cell(cell: Cell, place: Path, seed: int) -> None:
-    wanted = declared_refusal(cell.victim, cell.mode)
     with Lab() as lab:
         trial = Trial(lab, place / cell.victim)
         why = MODES[cell.mode][1](trial, random.Random(f"{seed} {cell.victim} {cell.mode}"))
-    if wanted:
-        named = "UNSUPPORTED" in why and wanted in why
-        cell.result = "refused" if named else f"should be refused with '{wanted}': {why or 'it was not'}"
-    else:
-        cell.result = why or "whole"
+    cell.result = judge(why, *declared(cell.victim, cell.mode))
 
 
 def sentence(cell: Cell) -> str:
-    return f"{cell.victim}, {cell.mode}: {'refused by name' if cell.result == 'refused' else MODES[cell.mode][0]}"
+    return f"{cell.victim}, {cell.mode}: {MODES[cell.mode][0]}{f' ({KINDS[cell.result]})' if cell.result in ('refused', 'differs') else ''}"
 
 
 def all_victims() -> list[str]:
@@ -159,7 +164,8 @@ def write_result(cells: list[Cell], seed: int) -> None:
         "",
         f"Written by `native/tests/matrix.py` (`make check-all`) on Linux {platform.release()}, {platform.machine()}, seed {seed}: {counts(cells)}.",
         "A victim is a program that checks itself before and after (`native/tests/victims/`); *whole* means that it verified in the end,",
-        "*refused* that the engine named what it cannot capture in that mode, as the victim's source declares.",
+        "*refused* that the engine named what it cannot capture in that mode, as the victim's source declares, *differs* that the victim noticed",
+        "what its source declares for that mode (and [coverage.md](coverage.md) tells).",
         "",
         *words,
         "",
@@ -172,8 +178,8 @@ def write_result(cells: list[Cell], seed: int) -> None:
 
 def counts(cells: list[Cell]) -> str:
     victims = len({c.victim for c in cells})
-    kinds = {k: sum(c.result == k for c in cells) for k in ("whole", "refused")}
-    return f"{victims} victims, {len(cells)} cells: {kinds['whole']} whole, {kinds['refused']} refused by name, {sum(not c.good for c in cells)} failed"
+    kinds = ", ".join(f"{sum(c.result == kind for c in cells)} {words}" for kind, words in KINDS.items())
+    return f"{victims} victims, {len(cells)} cells: {kinds}, {sum(not c.good for c in cells)} failed"
 
 
 def main() -> int:

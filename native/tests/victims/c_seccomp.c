@@ -1,5 +1,6 @@
 /* seccomp filters: two that all threads have (one set for all at once), one that a single thread has of its own; they hold after a restore, and another
  * one can still be set for all at once. */
+/* MATRIX: rootless refused it has seccomp filters of its own, which only root can read */
 /* COVERAGE: seccomp filters, per thread | captured | rootless: refused by name; so are filters that would end the process for the engine's own calls
  * COVERAGE: strict mode of seccomp | refused | it is in the strict mode of seccomp
  * COVERAGE: seccomp filters that end the process | refused | its seccomp filters end it for a call that the engine has to make in it */

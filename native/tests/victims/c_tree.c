@@ -1,9 +1,10 @@
 /* A tree: sessions, groups, a dead group leader, a session whose leader is dead, a zombie, a stopped child, an orphan of podinit.
  * COVERAGE: tree of processes: sessions, groups, dead group and session leaders | captured |
- * COVERAGE: zombie | captured | with its exit status
+ * COVERAGE: zombie | captured | with its exit status, name and owner
  * COVERAGE: stopped process | captured |
  * COVERAGE: orphan of process 1 | captured | */
 #include <errno.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 
 #include "victim.h"
@@ -22,6 +23,21 @@ static pid_t born(void)
     pid_t pid = fork();
     MUST(pid >= 0);
     return pid;
+}
+
+/* A zombie keeps its name and its owner. */
+static void look_at_dead(pid_t pid)
+{
+    char path[64], line[256], name[32] = "", own[32] = "";
+    unsigned uid = 12345;
+    snprintf(path, sizeof path, "/proc/%d/status", pid);
+    FILE *status = fopen(path, "r");
+    while (status && fgets(line, sizeof line, status)) {
+        sscanf(line, "Name: %31s", name);
+        sscanf(line, "Uid: %u", &uid);
+    }
+    fclose(status);
+    MUST(prctl(PR_GET_NAME, own) == 0 && strcmp(name, own) == 0 && uid == getuid());
 }
 
 int main(void)
@@ -87,6 +103,7 @@ int main(void)
     int status;
     MUST(getsid(dead_session) == old_session && getpgid(dead_session) == old_group && getpgid(stopped) == stopped_group);
     MUST(getsid(orphan) == me && getpgid(orphan) == me);
+    look_at_dead(zombie);
     MUST(waitpid(zombie, &status, WNOHANG) == zombie && WIFEXITED(status) && WEXITSTATUS(status) == 42);
     MUST(waitpid(killed, &status, WNOHANG) == killed && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
     MUST(kill(stopped, SIGUSR1) == 0);
