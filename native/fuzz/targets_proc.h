@@ -183,7 +183,8 @@ static inline void fuzz_fdinfo(const uint8_t *data, size_t len)
     struct file file = {.id = 1};
     struct source src = {.number = fd, .fd = fd, .kind = FILE_REGULAR, .file = &file};
     struct slot slot = {.number = fd};
-    struct saving v = {.s = &s, .view = {.root = -1, .upper = -1}, .slots = &slot, .slots_count = 1, .sources = &src, .sources_count = 1};
+    struct pod nowhere = {.dirfd = -1, .tree_fds = {-1, -1, -1}};
+    struct saving v = {.s = &s, .view = {.pod = &nowhere, .root = -1, .upper = -1}, .slots = &slot, .slots_count = 1, .sources = &src, .sources_count = 1};
     fuzz_begin(data, len);
     int result = facts_read(getpid(), fd, &src.facts, &e);
     if (result == 0) {
