@@ -4,6 +4,7 @@
 /* COVERAGE: seccomp filters, per thread | captured | rootless: refused by name; so are filters that would end the process for the engine's own calls
  * COVERAGE: strict mode of seccomp | refused | it is in the strict mode of seccomp
  * COVERAGE: seccomp filters that end the process | refused | its seccomp filters end it for a call that the engine has to make in it */
+/* MATRIX: rootless refused it has seccomp filters of its own, which only root can read */
 #include <errno.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
