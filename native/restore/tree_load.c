@@ -17,6 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "../kernel/procfs.h"
 #include "files_load.h"
 #include "load.h"
 #include "share.h"
@@ -85,9 +86,23 @@ static void step_reach(struct tree_board *b, enum step step)
     syscall(SYS_futex, &b->reached[step], FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
 }
 
-/* Until all are there; -1 when one failed or time is up. */
-static int step_await(struct tree_board *b, enum step step, struct err *e)
+/* Whoever was killed in the making does not come any more: podinit sees it. Zombies end as they should. */
+static int deaths_check(const struct restore *r, struct err *e)
 {
+    for (size_t k = 0; k < r->image->tasks_count; k++) {
+        const struct task *t = &r->image->tasks[k];
+        struct proc_stat stat;
+        struct err unborn;
+        if (t->state != TASK_ZOMBIE && proc_stat_read((pid_t)t->pid, (pid_t)t->pid, &stat, &unborn) == 0 && stat.state == 'Z')
+            return err_set(e, E_OS, "process %lu was ended while it was made", t->pid);
+    }
+    return 0;
+}
+
+/* Until all are there; -1 when one failed or time is up. */
+static int step_await(const struct restore *r, size_t own, enum step step, struct err *e)
+{
+    struct tree_board *b = r->board;
     uint64_t deadline = clock_ns(CLOCK_MONOTONIC) + b->patience_ns;
     for (;;) {
         uint32_t now = atomic_load(&b->reached[step]);
@@ -100,14 +115,16 @@ static int step_await(struct tree_board *b, enum step step, struct err *e)
         if (clock_ns(CLOCK_MONOTONIC) > deadline)
             return err_set(e, E_OS, "the processes do not come up (step %d: %u of %u)", step, now, b->expected);
         struct timespec nap = {0, 50000000};
-        syscall(SYS_futex, &b->reached[step], FUTEX_WAIT, now, &nap, NULL, 0);
+        if (syscall(SYS_futex, &b->reached[step], FUTEX_WAIT, now, &nap, NULL, 0) < 0 && errno == ETIMEDOUT && own == BIRTH_INIT &&
+            deaths_check(r, e) < 0)
+            return -1;
     }
 }
 
-static int step_all(struct tree_board *b, enum step step, struct err *e)
+static int step_all(const struct restore *r, size_t own, enum step step, struct err *e)
 {
-    step_reach(b, step);
-    return step_await(b, step, e);
+    step_reach(r->board, step);
+    return step_await(r, own, step, e);
 }
 
 static pid_t spawn_pid(uint64_t pid, uint64_t exit_signal)
@@ -265,9 +282,9 @@ static int birth_steps(struct restore *r, size_t index, pid_t *holder, struct er
         return err_errno(e, "make process group %lu", t->pgid);
     if (needs_group_holder(r, index) && group_holder_spawn(t, holder, e) < 0)
         return -1;
-    if (children_spawn(r, index, false, e) < 0 || step_all(r->board, STEP_BORN, e) < 0)
+    if (children_spawn(r, index, false, e) < 0 || step_all(r, index, STEP_BORN, e) < 0)
         return -1;
-    if (group_join(t, e) < 0 || step_all(r->board, STEP_GROUPED, e) < 0)
+    if (group_join(t, e) < 0 || step_all(r, index, STEP_GROUPED, e) < 0)
         return -1;
     return tty_foreground(r, t, e) < 0 ? -1 : tty_drop(t, e);
 }
@@ -285,7 +302,7 @@ static int task_steps(struct restore *r, size_t index, struct err *e)
         zombie_look(r, t);
         zombie_end(t->exit_status);
     }
-    if (files_load_task(r, t, r->memobj_fds, r->image->memobjs_count, e) < 0 || step_all(r->board, STEP_FILES, e) < 0 ||
+    if (files_load_task(r, t, r->memobj_fds, r->image->memobjs_count, e) < 0 || step_all(r, index, STEP_FILES, e) < 0 ||
         files_load_epolls(r, t, e) < 0)
         return -1;
     if (!r->image->pod.io_uring_allowed && pod_seccomp_io_uring(e) < 0)
@@ -354,10 +371,10 @@ int processes_make(struct restore *r, struct err *e)
     for (size_t k = 0; k < r->image->tasks_count; k++)
         if (r->births[k].parent == BIRTH_INIT && r->births[k].through == BIRTH_DIRECT && !r->births[k].skip && task_spawn(r, k, e) < 0)
             return -1;
-    if (standins_spawn(r, standins, &count, e) < 0 || step_await(r->board, STEP_GROUPED, e) < 0)
+    if (standins_spawn(r, standins, &count, e) < 0 || step_await(r, BIRTH_INIT, STEP_GROUPED, e) < 0)
         return -1;
     for (size_t k = 0; k < count; k++)
         holder_end(standins[k].pid);
     shares_forget(r);
-    return step_await(r->board, STEP_READY, e);
+    return step_await(r, BIRTH_INIT, STEP_READY, e);
 }
