@@ -316,7 +316,7 @@ def _ask_restore(resume: Resume, run: Run, generation: Generation, snapshot: Sna
     body = pod_spec(run, pod, pods) | {
         "image": snapshot.digest, "generation": str(generation.pk), "number": generation.number,
         "log_marks": snapshot.log_marks, "sources": [node.name for node in holders(snapshot.digest)],
-        "deadline_s": environment().restore_deadline_s,
+        "deadline_s": environment().restore_deadline_s, "files_policy": run.job.files_policy,
     }  # fmt: skip
     ask(pod.node, "restore_pod", restore_key(run, pod.index), body, job=run.job_id)
 

@@ -98,6 +98,8 @@ def arguments(agent: Agent, record: PodRecord, net: str) -> list[str | Path]:
     found += ["--uid", str(record.spec.uid), "--gid", str(record.spec.gid), "--hosts", record.folder / "hosts"]
     for stream in STREAMS:
         found += [f"--{stream}", record.log_path(stream)]
+    if record.request.get("files_policy") == "refuse":  # open files that no image carries and that have changed since
+        found += ["--files", "refuse"]
     return found
 
 
@@ -116,6 +118,8 @@ def bring_back(agent: Agent, record: PodRecord, net: str, started: float) -> Non
             raise EngineError("ABORTED", "the restore was given up, or no word came in time")
         act.say("go")
         act.done(RELEASE_TIMEOUT_S)
+    for words in act.warnings:
+        log.warning("pod %s: %s", record.key, words)
 
 
 def rewrite_job_file(agent: Agent, record: PodRecord) -> None:

@@ -240,6 +240,7 @@ def test_a_restore_that_fails_half_way_falls_back_to_the_safety_generation_with_
         if resume.state == "restoring":
             break
     row = nodes.asked("restore_pod")[0]
+    assert row.body["files_policy"] == resume.job.files_policy
     body = {key: row.body[key] for key in ("run", "epoch", "pod")}
     nodes.report(row.node.name, "restored", {**body, "phase": "failed", "code": "UNSUPPORTED", "message": "no AVX-512"})
     assert decide_restore(resume.pk, "go") == "abort"

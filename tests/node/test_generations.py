@@ -6,10 +6,13 @@ import os
 import threading
 import time
 import uuid
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from nodes.agent import restoring
 from tests.node.bodies import spec_body
 from tests.node.harness import TestNode, wait_for
 
@@ -145,6 +148,18 @@ def test_a_snapshot_of_a_pod_that_is_not_here_is_refused(node: TestNode) -> None
     body, generation = spec_body(), str(uuid.uuid4())
     node.control.send("snapshot_pod", name(body, generation=generation, pods=1, parent=None, then="run", deadline_s=5.0))
     assert node.control.wait_report("snapshot", generation=generation)["code"] == "CONFLICT"
+
+
+@pytest.mark.parametrize(("policy", "refuses"), [("refuse", True), ("keep", False), ("restore", False), (None, False)])
+def test_the_policy_for_files_that_no_image_carries_reaches_the_engine(policy: str | None, refuses: bool) -> None:
+    record: Any = SimpleNamespace(
+        request={"image": "0" * 64, "files_policy": policy}, spec=SimpleNamespace(uid=1, gid=1), pod_dir=Path("pod"), folder=Path("folder"),
+        log_path=Path,
+    )
+    agent: Any = SimpleNamespace(images=SimpleNamespace(path=Path), store=Path("store"))
+    told = restoring.arguments(agent, record, "hub=h")
+    assert (told[-2:] == ["--files", "refuse"]) is refuses
+    assert ("--files" in told) is refuses
 
 
 def test_an_aborted_restore_leaves_nothing(node: TestNode) -> None:
