@@ -82,13 +82,21 @@ static bool flags_within(const struct proc_map *a, const struct proc_map *b, boo
     return true;
 }
 
+/* The mapping that holds the place `start`, or the next one. */
+static const struct proc_map *map_over(const struct proc_maps *maps, uint64_t start, size_t *at)
+{
+    while (*at < maps->count && maps->items[*at].end <= start)
+        ++*at;
+    return *at < maps->count ? &maps->items[*at] : NULL;
+}
+
+/* What is watched since the cut may have become one mapping with its neighbour: in the copy the place counts. */
 static bool is_confirmed(const struct proc_map *m, const struct proc_map *now, bool copy)
 {
     if (copy && proc_map_has(m, "dc"))
-        return !now;
-    if (!now || !is_same(m, now))
-        return !copy;
-    return flags_within(m, now, copy) && flags_within(now, m, copy);
+        return !now || now->start >= m->end;
+    bool found = now && (copy ? now->start <= m->start && now->end >= m->end : is_same(m, now));
+    return found ? flags_within(m, now, copy) && flags_within(now, m, copy) : !copy;
 }
 
 int map_flags_confirm(const struct victim *v, pid_t copy, struct err *e)
@@ -103,7 +111,7 @@ int map_flags_confirm(const struct victim *v, pid_t copy, struct err *e)
     for (size_t k = 0; k < v->maps.count; k++) {
         const struct proc_map *m = &v->maps.items[k];
         bool special = strcmp(m->path, "[vsyscall]") == 0;
-        if (!special && !is_confirmed(m, map_at(&now, m->start, &at), copy != 0))
+        if (!special && !is_confirmed(m, map_over(&now, m->start, &at), copy != 0))
             return err_set(e, E_BUSY, "process %d changed the flags of a mapping (0x%lx) while it was looked at", v->inner_pid, m->start);
     }
     return 0;

@@ -165,6 +165,8 @@ static void step(void)
     else
         slot_work(slot);
     uint64_t many = below(400) == 0 ? BALLAST : below(3);
+    if (many > 3) /* memory beside memory that is watched */
+        memset(sbrk(4 * PAGE), 0x5a, 4 * PAGE);
     for (uint64_t k = 0; k < many; k++) {
         uint64_t page = below(BALLAST + HUGE);
         page_write(ballast_of(page), &model.ballast[page]);
