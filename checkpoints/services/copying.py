@@ -24,7 +24,7 @@ from clusteros.core.states import lock
 from jobs.models import Job
 from jobs.services.placing import request_of, room_of_nodes
 from jobs.services.submit import asked_again, check_request, copy_files
-from nodes.placement import Refusal, place_preferring_cores
+from nodes.placement import Refusal, place
 
 CHANGEABLE = ("name", "walltime_s", "interval_s", "keep", "hold", "nodes", "priority", "files_policy")
 AS_IT_WAS = (
@@ -59,7 +59,7 @@ def plan_copy(job: Job, generation: Generation, placement: Any = None) -> CopyPl
     check_usable(generation)
     plan = CopyPlan(generation.number, generation.bytes, checks=[check_images(generation)])
     wanted = wanted_nodes(placement, job.pods)
-    answer = place_preferring_cores(room_of_nodes(), request_of(job, wanted))
+    answer = place(room_of_nodes(), request_of(job, wanted))
     if isinstance(answer, Refusal):
         plan.waits = answer.words
     else:

@@ -18,7 +18,7 @@ from jobs.services.logs import lines_after
 from jobs.services.placing import request_of, room_of_nodes
 from jobs.services.submit import nodes_by_pod
 from nodes.models import Node
-from nodes.placement import Refusal, place_preferring_cores
+from nodes.placement import Refusal, place, place_preferring_cores
 
 COUNTED_BYTES = 4 << 20
 """Lines are counted in output up to this size; beyond it bytes say enough."""
@@ -80,8 +80,10 @@ def wanted_nodes(placement: Any, pods: int) -> dict[str, str]:
 
 
 def choose_nodes(job: Job, wanted: dict[str, str]) -> dict[int, str] | Refusal:
-    """Where the job's pods would come back: beside what else runs, its own pods counted as gone."""
-    return place_preferring_cores(room_of_nodes(without_job=job), request_of(job, wanted))
+    """Where the job's pods would come back: beside what else runs, its own pods counted as gone. What ran before may share
+    cores rather than be lost; a copy that never ran waits for cores of its own, as any new job does."""
+    room, request = room_of_nodes(without_job=job), request_of(job, wanted)
+    return place_preferring_cores(room, request) if job.epoch else place(room, request)
 
 
 def plan_resume(job: Job, generation: Generation, placement: Any = None) -> Plan:

@@ -83,7 +83,7 @@ def test_the_output_of_a_copy_begins_at_its_generation(nodes: Nodes, alice: User
 
 
 def test_a_copy_waits_for_room_and_says_so(nodes: Nodes, alice: User, rest: Rest) -> None:
-    job = nodes.run_job(alice, pods=3, ranks_per_pod=4, mem_bytes=5 << 30)
+    job = nodes.run_job(alice, pods=3, ranks_per_pod=4)
     nodes.generation(job)
     client = rest(alice)
     plan = post(client, f"/jobs/{job.number}/copy", {"generation": 1, "dry_run": True}).json()
