@@ -41,8 +41,8 @@ SELECT gen_random_uuid(), i, (SELECT id FROM auth_user WHERE username = 'u' || (
 FROM generate_series(1, %(jobs)s) i"""
 
 RUNS = """
-INSERT INTO jobs_run (id, job_id, epoch, state, from_generation, log_marks, base_s, created_at, started_at, ended_at, reason)
-SELECT gen_random_uuid(), id, 1, CASE WHEN state = 'running' THEN 'running' ELSE 'ended' END, NULL, '{}', 0, submitted_at, started_at, ended_at, ''
+INSERT INTO jobs_run (id, job_id, epoch, network, state, from_generation, log_marks, base_s, created_at, started_at, ended_at, reason)
+SELECT gen_random_uuid(), id, 1, nextval('jobs_run_network'), CASE WHEN state = 'running' THEN 'running' ELSE 'ended' END, NULL, '{}', 0, submitted_at, started_at, ended_at, ''
 FROM jobs_job WHERE state <> 'queued'"""
 
 PODS = """

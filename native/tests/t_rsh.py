@@ -150,11 +150,21 @@ def carried_command(lab: Lab) -> None:
     ok(lab.wait("typo").get("exit_status") == 127, "a COMMAND that is not there is 127")
 
 
+def ring_run(lab: Lab, kind: str, command: tuple[str, ...]) -> subprocess.CompletedProcess[bytes]:
+    """Debian's MPICH 4.0 may wait in MPI_Finalize for ever, without us too (pmodels/mpich, 6596): then what was printed counts."""
+    try:
+        return there(lab, *command, f"./ring.{kind}")
+    except subprocess.TimeoutExpired as late:
+        if kind != "mpich":
+            raise
+        return subprocess.CompletedProcess(late.cmd, 0, late.stdout or b"", late.stderr or b"")
+
+
 def mpi(lab: Lab, kind: str, command: tuple[str, ...]) -> None:
     if not (lab.dir / f"ring.{kind}").exists():
         ok(False, f"{kind} is installed (apt: openmpi-bin libopenmpi-dev, mpich)")
         return
-    said = there(lab, *command, f"./ring.{kind}")
+    said = ring_run(lab, kind, command)
     want = sorted(f"rank {r} of 6 on pod-{h} sum 15" for r, h in ranks_of(said.stdout.decode()))
     lines = sorted(line for line in said.stdout.decode().splitlines() if line)
     hosts = {line.split()[5] for line in lines}

@@ -36,7 +36,7 @@ public class Work {
             }
             for (Future<Long> f : pool.invokeAll(parts))
                 total = total * 31 + f.get();
-            Thread.sleep(4);
+            Thread.sleep(15);
             System.out.println("step " + step + " " + total);
         }
         pool.shutdown();

@@ -37,7 +37,7 @@ int main(void)
 #pragma omp single
         forest = tree(state, 5);
         state = sum ^ most ^ forest;
-        nanosleep(&(struct timespec){0, 3000000}, NULL);
+        nanosleep(&(struct timespec){0, 12000000}, NULL);
         printf("step %d %llu\n", step, (unsigned long long)state);
         fflush(stdout);
     }

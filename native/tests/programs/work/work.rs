@@ -62,7 +62,7 @@ fn main() {
         state = u64::from_le_bytes(word) >> 1;
         kept.insert(state, vec![state; 1000]);
         assert!(kept.iter().all(|(k, v)| v[999] == *k));
-        thread::sleep(Duration::from_millis(4));
+        thread::sleep(Duration::from_millis(15));
         println!("step {step} {state}");
     }
     println!("end");
