@@ -23,7 +23,8 @@ def test_a_copy_and_its_source_both_come_to_the_right_end(cluster: Cluster, subm
     assert job.run()["epoch"] == epoch, "the source was not touched"
     ended = wait_for("the end of the copy", lambda: (seen := cluster.job(copy))["state"] in ("completed", "failed") and seen, 180)
     assert ended["state"] == "completed", list(cluster.job_events(copy))[-20:]
-    assert [line for line in log_text(cluster, copy).splitlines() if "done" in line] == [right]
+    lines = wait_for("its last line", lambda: [line for line in log_text(cluster, copy).splitlines() if "done" in line], 20)
+    assert lines == [right]
 
 
 def test_a_process_of_a_generation_comes_out_as_a_core(cluster: Cluster, submit: Submit) -> None:
