@@ -100,7 +100,7 @@ class RingJob:
     def story(self) -> str:
         """How it stands and what happened to it, for a test that fails."""
         events = [str(event) for event in self.cluster.job_events(self.id)]
-        return "\n".join([str(self.get()), str(self.run()), *events])
+        return "\n".join([str(self.get()), str(self.cluster.runs(self.id)), *events])
 
     def run(self) -> dict[str, Any]:
         """Its newest run."""

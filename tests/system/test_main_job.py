@@ -17,6 +17,7 @@ from tests.system import faults
 from tests.system.conftest import RingJob, log_text, wait_for
 
 ROUNDS = 300
+MORE_ROUNDS = 700  # where several generations and rollbacks must find it running
 OPERATION_S = 2.5  # a generation or a rollback of the ring takes about this long
 Submit = Callable[..., RingJob]
 
@@ -127,8 +128,8 @@ def test_a_recovery_gets_there_whatever_is_killed_meanwhile(
 
 
 def test_rolling_back_twice_makes_two_branches(submit: Submit, cluster: Cluster, expected: dict[int, str]) -> None:
-    right = last_line(submit, expected, ROUNDS)
-    job = submit(ROUNDS)
+    right = last_line(submit, expected, MORE_ROUNDS)
+    job = submit(MORE_ROUNDS)
     job.wait_running()
     first = job.take()
     epoch = job.run()["epoch"]
@@ -163,8 +164,8 @@ def test_two_generations_at_once_are_refused(submit: Submit, cluster: Cluster) -
 def test_after_the_death_of_everything_every_complete_generation_can_be_rolled_back_to(
     lab: Lab, cluster: Cluster, submit: Submit, expected: dict[int, str]
 ) -> None:
-    right = last_line(submit, expected, ROUNDS)
-    job = submit(ROUNDS)
+    right = last_line(submit, expected, MORE_ROUNDS)
+    job = submit(MORE_ROUNDS)
     job.wait_running()
     numbers = [job.take()["number"], job.take()["number"]]
     everybody = [lifecycle.pid_of(lab) or 0, *faults.lab_pids(lab)]
@@ -182,8 +183,8 @@ def test_after_the_death_of_everything_every_complete_generation_can_be_rolled_b
 def test_a_lost_database_is_made_anew_from_what_the_nodes_keep(
     lab: Lab, cluster: Cluster, submit: Submit, expected: dict[int, str]
 ) -> None:
-    right = last_line(submit, expected, ROUNDS)
-    job = submit(ROUNDS, name="survivor")
+    right = last_line(submit, expected, MORE_ROUNDS)
+    job = submit(MORE_ROUNDS, name="survivor")
     job.wait_running()
     numbers = [job.take()["number"], job.take()["number"]]
     lifecycle.down(lab)
@@ -194,6 +195,6 @@ def test_a_lost_database_is_made_anew_from_what_the_nodes_keep(
         wait_for("the job held", lambda: job.get()["state"] == "held", 60)
         assert (job.get()["name"], job.get()["owner"]) == ("survivor", "admin")
         assert [g["number"] for g in job.generations()] == numbers
+        wait_for("its images", lambda: anew.rollback(job.id, numbers[0], dry_run=True)["possible"], 30)
         anew.rollback(job.id, numbers[0])
-        job.wait_running()
         assert job.checksum() == right

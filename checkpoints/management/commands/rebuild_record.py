@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 from django.core.management.base import BaseCommand, CommandParser
 
+from checkpoints.models import Replica, Snapshot
 from checkpoints.services.rebuilding import rebuild_from
 from clusteros.envelope import make_ticket
 from nodes.models import Node
@@ -18,6 +19,7 @@ from nodes.models import Node
 TIMEOUT_S = 20.0
 ASKER = "front"
 JOIN_WAIT_S = 90.0
+REPLICAS_WAIT_S = 15.0
 
 
 class Command(BaseCommand):
@@ -36,12 +38,21 @@ class Command(BaseCommand):
             except (httpx.HTTPError, ValueError) as error:
                 self.stderr.write(f"{node.name} was not asked: {error}")
         counts = rebuild_from(found)
+        _wait_for_replicas()
         self.stdout.write(json.dumps({"nodes": sorted(found), **counts}))
 
 
 def _wait_for_nodes(wanted: int, deadline: float) -> None:
     while Node.objects.filter(state="up").count() < wanted and time.monotonic() < deadline:
         time.sleep(0.5)
+
+
+def _wait_for_replicas() -> None:
+    """Until the nodes' next heartbeats have told what they hold: only then can a generation be brought back."""
+    deadline = time.monotonic() + REPLICAS_WAIT_S
+    known = Replica.objects.filter(complete=True).values("digest")
+    while Snapshot.objects.filter(generation__state="complete").exclude(digest__in=known).exists() and time.monotonic() < deadline:
+        time.sleep(0.2)
 
 
 def _ask(node: Node, deadline: float) -> list[Any]:
