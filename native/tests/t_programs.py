@@ -70,6 +70,8 @@ class Life(Trial):
         else:
             act.say("abort")
         act.process.communicate()
+        if "has ended" in str(act.last.get("message", "")):
+            return TOO_QUICK
         return why or ("" if good else f"snapshot: {act.last}")
 
     def come_back(self, generation: int, incarnation: int) -> str:

@@ -21,8 +21,12 @@ static int ended_await(const char *dir, uint64_t deadline_ns, struct pod *pod, s
         if (pod_state_load(dir, pod, e) < 0)
             return -1;
         bool alive = pod_init_alive(pod);
-        if (!alive && (strcmp(pod->phase, "ended") == 0 || !keeper_alive(pod->dirfd)))
+        if (!alive && strcmp(pod->phase, "ended") == 0)
             return 0;
+        if (!alive && !keeper_alive(pod->dirfd)) { /* its last words may be younger than what was read above */
+            pod_close(pod);
+            return pod_state_load(dir, pod, e);
+        }
         uint64_t now = clock_ns(CLOCK_MONOTONIC);
         AUTO_CLOSE int pidfd = alive ? (int)syscall(SYS_pidfd_open, pod->init_pid, 0) : -1;
         pod_close(pod);

@@ -2,6 +2,7 @@
 
 import queue
 import threading
+import time
 
 import numpy as np
 
@@ -27,6 +28,7 @@ for first in range(0, STEPS, 4):
     for _step, value in sorted(results.get() for _ in range(4)):
         total = (total * 3 + value) % 1000003
     print(f"step {first} {total:.0f}", flush=True)
+    time.sleep(0.1)
 for _ in threads:
     tasks.put(None)
 for thread in threads:
