@@ -19,6 +19,7 @@ from checkpoints.models import Generation, Snapshot
 from clusteros.accounts.services import ensure_user
 from clusteros.core.events import record_event
 from jobs.models import Job
+from jobs.models.job import next_job_number
 from nodes.models import Node
 
 HELD_WORDS = "its record was made anew from certificates: release it to bring it back from its last generation"
@@ -37,9 +38,9 @@ def rebuild_from(found: dict[str, list[Any]]) -> dict[str, int]:
                 counts["refused"] += 1
                 continue
             believed[content["generation"]["id"]] = content
+    _count_on_from(max((content["job"]["number"] for content in believed.values()), default=0))
     for content in sorted(believed.values(), key=lambda c: (c["job"]["number"], c["generation"]["number"])):
         _make_generation(content, counts)
-    _go_on_counting()
     return counts
 
 
@@ -49,8 +50,12 @@ def _make_job(told: dict[str, Any], counts: dict[str, int]) -> Job:
         return job
     owner = ensure_user(told["owner"])
     values = {name: told[name] for name in JOB_FIELDS}
+    words = HELD_WORDS
+    if Job.objects.filter(number=told["number"]).exists():  # somebody submitted before the record was made anew
+        values["number"] = next_job_number()
+        words = f"it was job {told['number']}; {HELD_WORDS}"
     job = Job.objects.create(id=told["id"], owner=owner, state="held", waiting_because=HELD_WORDS, **values)
-    record_event("job.rebuilt", HELD_WORDS, new="held", **job.event_refs())
+    record_event("job.rebuilt", words, new="held", **job.event_refs())
     counts["jobs"] += 1
     return job
 
@@ -85,9 +90,9 @@ def _make_snapshots(generation: Generation, pods: list[dict[str, Any]]) -> None:
     )  # fmt: skip
 
 
-def _go_on_counting() -> None:
-    highest = Job.objects.aggregate(n=Max("number"))["n"]
+def _count_on_from(told: int) -> None:
+    """The next number is above all that are known and all that are told."""
+    highest = max(Job.objects.aggregate(n=Max("number"))["n"] or 0, told)
     if highest:
         with connection.cursor() as cursor:
             cursor.execute("SELECT setval('jobs_job_number', GREATEST(%s, nextval('jobs_job_number')))", [highest])
-

@@ -57,6 +57,11 @@ class Lab:
         return self.front / "login.json"
 
     @property
+    def record_lost_mark(self) -> Path:
+        """There while a lost database still has to be made anew from the nodes' certificates."""
+        return self.front / "record-lost"
+
+    @property
     def cgroup(self) -> str:
         """Name of the lab's cgroup in every hierarchy."""
         return "clusteros-" + hashlib.sha256(str(self.directory).encode()).hexdigest()[:8]

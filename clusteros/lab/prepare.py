@@ -73,20 +73,33 @@ def _start_all(lab: Lab, nodes: list[str]) -> None:
         _start(supervisor, name)
 
 
+def _mark_as_new(lab: Lab) -> None:
+    """On disk before anybody is known in the database: whoever is ended from here on goes on from these marks."""
+    lab.login_file.unlink(missing_ok=True)
+    if any((lab.node_state(name) / "certificates").exists() for name in lab.node_names()):
+        lab.record_lost_mark.touch()
+
+
+def _rebuild_record(lab: Lab, nodes: list[str]) -> None:
+    print(_manage("rebuild_record", "--nodes", str(len(nodes))))
+    lab.record_lost_mark.unlink()
+
+
 def main() -> None:
     """Prepare the database and start the rest; a database that was lost is made anew from what the nodes keep."""
     lab = Lab(Path(sys.argv[1]))
     _wait_for_postgres(lab)
     embedded.ensure_database(lab.front / "postgres")
     _manage("migrate", "--no-input", "-v", "0")
-    new = _is_new(lab)
-    if new or not lab.login_file.exists():  # a lab that starts again keeps its users and tokens
+    if _is_new(lab):
+        _mark_as_new(lab)
+    if not lab.login_file.exists():  # a lab that starts again keeps its users and tokens
         _write_private(lab.login_file, json.dumps(json.loads(_manage("bootstrap", "--json")), indent=1))
     _invite(lab, json.loads(lab.login_file.read_text())["join_token"])
     nodes = [name for name in lab.node_names() if lab.node_state(name).exists()]
     _start_all(lab, nodes)
-    if new and any((lab.node_state(name) / "certificates").exists() for name in nodes):
-        print(_manage("rebuild_record", "--nodes", str(len(nodes))))
+    if lab.record_lost_mark.exists():
+        _rebuild_record(lab, nodes)
 
 
 if __name__ == "__main__":

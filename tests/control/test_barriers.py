@@ -15,11 +15,12 @@ from checkpoints.clock.passes import repeat_verdicts
 from checkpoints.models import Generation, Resume, Snapshot
 from checkpoints.services import take_generation
 from checkpoints.services.rebuilding import rebuild_from
+from clusteros.accounts.services import ensure_user
 from clusteros.core.models import Event
 from jobs.models import Job, LogChunk, Pod, Run
-from jobs.services import release_job
+from jobs.services import release_job, submit_job
 from nodes.models import Command
-from tests.control.cluster import Nodes, digest_of
+from tests.control.cluster import Nodes, digest_of, request
 
 
 @pytest.fixture
@@ -122,6 +123,21 @@ def test_the_record_is_made_anew_from_certificates_and_the_job_comes_back(nodes:
     nodes.finish(Resume.objects.get(job=again))
     again.refresh_from_db()
     assert (again.state, again.epoch) == ("running", 2)
+
+
+@pytest.mark.django_db
+def test_a_job_made_anew_whose_number_was_given_again_gets_another(nodes: Nodes) -> None:
+    job = nodes.run_job(interval_s=60)
+    certificate = Generation.objects.get(pk=nodes.generation(job).pk).certificate
+    forget_everything()
+    owner = ensure_user("bob")
+    meanwhile = submit_job(owner, request())
+    Job.objects.filter(pk=meanwhile.pk).update(number=job.number)
+    assert rebuild_from({"node1": [certificate]})["jobs"] == 1
+    again = Job.objects.get(pk=job.pk)
+    assert again.number not in (job.number, meanwhile.number)
+    assert f"it was job {job.number}" in Event.objects.get(kind="job.rebuilt").words
+    assert submit_job(owner, request()).number > again.number
 
 
 @pytest.mark.django_db

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import threading
+import time
+import xmlrpc.client
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -63,6 +67,29 @@ def kill_pids(pids: list[int]) -> int:
 def kill_program(lab: Lab, name: str) -> None:
     """kill -9 of a front-end process."""
     supervise.control(lab.socket).signalProcess(name, "KILL")
+
+
+@contextlib.contextmanager
+def killing_again_and_again(lab: Lab, name: str, *, while_there: Path, times: int = 2) -> Iterator[list[float]]:
+    """kill -9 of a front-end process, `times` times a second apart, each while a file is there; yields the instants of the kills."""
+    killed: list[float] = []
+    over = threading.Event()
+
+    def kill() -> None:
+        while len(killed) < times and not over.wait(0.05):
+            with contextlib.suppress(OSError, xmlrpc.client.Fault):
+                if while_there.exists():
+                    kill_program(lab, name)
+                    killed.append(time.monotonic())
+                    over.wait(1)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    try:
+        yield killed
+    finally:
+        over.set()
+        thread.join()
 
 
 def kill_node_services(lab: Lab) -> None:

@@ -189,7 +189,9 @@ def test_a_lost_database_is_made_anew_from_what_the_nodes_keep(
     numbers = [job.take()["number"], job.take()["number"]]
     lifecycle.down(lab)
     shutil.rmtree(lab.front / "postgres")
-    lifecycle.up(lab, port=8190)
+    with faults.killing_again_and_again(lab, "prepare", while_there=lab.record_lost_mark) as killed:
+        lifecycle.up(lab, port=8190)
+        wait_for("two deaths in the middle of it", lambda: len(killed) >= 2, 60)
     with Cluster(lifecycle.url_of(lab), lifecycle.read_login(lab)["admin"]["token"]) as anew:
         job.cluster = anew
         wait_for("the job held", lambda: job.get()["state"] == "held", 60)
@@ -198,3 +200,4 @@ def test_a_lost_database_is_made_anew_from_what_the_nodes_keep(
         wait_for("its images", lambda: anew.rollback(job.id, numbers[0], dry_run=True)["possible"], 30)
         anew.rollback(job.id, numbers[0])
         assert job.checksum() == right
+        assert not lab.record_lost_mark.exists()

@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 import httpx
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from checkpoints.models import Replica, Snapshot
 from checkpoints.services.rebuilding import rebuild_from
@@ -40,6 +40,8 @@ class Command(BaseCommand):
         counts = rebuild_from(found)
         _wait_for_replicas()
         self.stdout.write(json.dumps({"nodes": sorted(found), **counts}))
+        if len(found) < options["nodes"]:
+            raise CommandError(f"{len(found)} of {options['nodes']} nodes were asked: run it again when the others are up")
 
 
 def _wait_for_nodes(wanted: int, deadline: float) -> None:
