@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Every victim in every mode: `matrix.py` runs all cells and writes docs/coverage-matrix.md, `matrix.py --sample SECONDS [--seed N]` a seeded choice
-of them, `matrix.py VICTIM…` the rows of these, `--mode NAME` one column. TAP; victims and cells are counted at the end. With `--record FILE` cells
-that are in the file are not run again, so that a run which was cut short can go on.
+of them, `matrix.py VICTIM…` the rows of these, `--mode NAME` one column; `--jobs N` cells side by side. TAP; victims and cells are counted at the end.
+With `--record FILE` cells that are in the file are not run again, so that a run which was cut short can go on: with the same seed and engine only.
 
 A cell is whole when the victim verifies itself in the end, refused when the engine names what the victim's source declares for that mode
 (`MATRIX: <mode> refused <words>`), and differs when the victim is whole or notices just what it declares (`MATRIX: <mode> differs <words>`); everything
@@ -11,22 +11,25 @@ that answer with what went wrong, or nothing. Nothing is left behind."""
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import platform
 import random
 import re
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import matrix_elsewhere
 import matrix_killed
 from matrix_user import rootless
-from pod_lab import HERE, Lab, finish, native, ok
+from pod_lab import HERE, NATIVE, Lab, finish, last, native, ok
 from t_victims import BUILD, Trial, whole_life
 
 GENERATIONS = 5
@@ -83,6 +86,7 @@ class Cell:
     victim: str
     mode: str
     result: str = ""  # whole, refused or what went wrong
+    took_s: float = 0
 
     @property
     def good(self) -> bool:
@@ -104,11 +108,20 @@ def judge(why: str, kind: str, words: str) -> str:
     return why or "whole"
 
 
-def run_cell(cell: Cell, place: Path, seed: int) -> None:
-    with Lab() as lab:
-        trial = Trial(lab, place / cell.victim)
-        why = MODES[cell.mode][1](trial, random.Random(f"{seed} {cell.victim} {cell.mode}"))
+def run_cell(cell: Cell, place: Path, seed: int, end: float) -> Cell | None:
+    """In a process of its own; nothing if the time is over."""
+    if time.monotonic() > end:
+        return None
+    begun, why = time.monotonic(), "it has no end"
+    try:
+        with Lab() as lab:
+            trial = Trial(lab, place / cell.victim)
+            why = MODES[cell.mode][1](trial, random.Random(f"{seed} {cell.victim} {cell.mode}"))
+    except (OSError, subprocess.SubprocessError, ValueError) as error:
+        why = repr(error)
     cell.result = judge(why, *declared(cell.victim, cell.mode))
+    cell.took_s = round(time.monotonic() - begun, 1)
+    return cell
 
 
 def sentence(cell: Cell) -> str:
@@ -119,34 +132,52 @@ def all_victims() -> list[str]:
     return [p.stem for p in sorted((HERE / "victims").glob("*.c"))]
 
 
-def recorded(record: Path | None) -> dict[tuple[str, str], Cell]:
-    if record is None or not record.exists():
-        return {}
-    cells = [Cell(**json.loads(line)) for line in record.read_text().splitlines()]
-    return {(cell.victim, cell.mode): cell for cell in cells}
+def recorded(record: Path | None, head: dict[str, object]) -> list[Cell]:
+    """Cells of an earlier run of this seed and this engine; the file is begun if it is not there."""
+    if record is None:
+        return []
+    if not record.exists():
+        record.write_text(json.dumps(head) + "\n")
+    first, *lines = record.read_text().splitlines()
+    if json.loads(first) != head:
+        sys.exit(f"{record} was made by {first}, this is {json.dumps(head)}")
+    return [Cell(**json.loads(line)) for line in lines]
 
 
-def run_cells(cells: list[Cell], seed: int, seconds: float, record: Path | None) -> list[Cell]:
-    """The cells in order, as many as can be started within the time."""
-    end, place = time.monotonic() + seconds, Path(f"/var/tmp/clusteros-matrix-{os.getpid()}")  # /tmp is another one inside a pod
-    place.mkdir(mode=0o755)
-    done, before = [], recorded(record)
+def run_cells(cells: list[Cell], choice: argparse.Namespace, before: list[Cell]) -> list[Cell]:
+    """As many of the cells as can be started within the time, in the order in which they end."""
+    end, place = time.monotonic() + (choice.sample or float("inf")), Path(f"/var/tmp/clusteros-matrix-{os.getpid()}")  # /tmp is another one inside a pod
+    known = {(cell.victim, cell.mode) for cell in before}
+    done = [cell for cell in before if report(cell)]
     try:
-        for wanted in cells:
-            if time.monotonic() > end:
-                break
-            cell = before.get((wanted.victim, wanted.mode), wanted)
-            if cell is wanted:
-                shutil.copy(BUILD / cell.victim, place)
-                run_cell(cell, place, seed)
-                if record:
-                    with record.open("a") as out:
-                        out.write(json.dumps(asdict(cell)) + "\n")
-            done.append(cell)
-            ok(cell.good, sentence(cell), cell.result)
+        with ProcessPoolExecutor(choice.jobs) as pool:
+            copy_victims(place, {cell.victim for cell in cells})
+            wanted = [cell for cell in cells if (cell.victim, cell.mode) not in known]
+            for ended in as_completed([pool.submit(run_cell, cell, place, choice.seed, end) for cell in wanted]):
+                cell = ended.result()
+                if cell and report(cell):
+                    done.append(cell)
+                    note(choice.record, cell)
     finally:
         shutil.rmtree(place, ignore_errors=True)
     return done
+
+
+def copy_victims(place: Path, names: set[str]) -> None:
+    place.mkdir(mode=0o755)
+    for name in names:
+        shutil.copy(BUILD / name, place)
+
+
+def report(cell: Cell) -> Cell:
+    ok(cell.good, sentence(cell), cell.result)
+    return cell
+
+
+def note(record: Path | None, cell: Cell) -> None:
+    if record:
+        with record.open("a") as out:
+            out.write(json.dumps(asdict(cell)) + "\n")
 
 
 def mark(cell: Cell | None) -> str:
@@ -155,14 +186,15 @@ def mark(cell: Cell | None) -> str:
     return cell.result if cell.good else "FAILED"
 
 
-def write_result(cells: list[Cell], seed: int) -> None:
+def write_result(cells: list[Cell], head: dict[str, object]) -> None:
     found = {(c.victim, c.mode): c for c in cells}
     rows = [f"| `{v}` | " + " | ".join(mark(found.get((v, m))) for m in MODES) + " |" for v in all_victims()]
     words = [f"- **{name}**: {text}" for name, (text, _) in MODES.items()]
     lines = [
         "# The matrix: every victim in every mode",
         "",
-        f"Written by `native/tests/matrix.py` (`make check-all`) on Linux {platform.release()}, {platform.machine()}, seed {seed}: {counts(cells)}.",
+        f"Written by `native/tests/matrix.py` (`make check-all`) on Linux {platform.release()}, {platform.machine()},",
+        f"seed {head['seed']}, engine {head['engine']}: {counts(cells)}.",
         "A victim is a program that checks itself before and after (`native/tests/victims/`); *whole* means that it verified in the end,",
         "*refused* that the engine named what it cannot capture in that mode, as the victim's source declares, *differs* that the victim noticed",
         "what its source declares for that mode (and [coverage.md](coverage.md) tells).",
@@ -182,27 +214,30 @@ def counts(cells: list[Cell]) -> str:
     return f"{victims} victims, {len(cells)} cells: {kinds}, {sum(not c.good for c in cells)} failed"
 
 
+def engine() -> str:
+    version = last(native("version"))["version"]
+    return f"{version} ({NATIVE.name}, SHA-256 {hashlib.sha256(NATIVE.read_bytes()).hexdigest()[:16]})"
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("victims", nargs="*")
     parser.add_argument("--mode", choices=sorted(MODES), action="append")
     parser.add_argument("--sample", type=float, metavar="SECONDS")
     parser.add_argument("--seed", type=int, default=int(time.time()))
+    parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--record", type=Path, metavar="FILE")
-    parser.add_argument("--write", action="store_true", help="docs/coverage-matrix.md from the record alone; nothing is run")
     choice = parser.parse_args()
-    if choice.write:
-        write_result(list(recorded(choice.record).values()), choice.seed)
-        return 0
-    cells = [Cell(v, m) for v in choice.victims or all_victims() for m in choice.mode or MODES]
+    cells = [Cell(v, m) for m in choice.mode or MODES for v in choice.victims or all_victims()]
     if choice.sample:
         cells = [c for c in cells if c.mode != "once"]  # t_victims.py runs those
         random.Random(choice.seed).shuffle(cells)
-    print(f"# seed {choice.seed}, engine {native('version').stdout.decode().strip()}", flush=True)
-    done = run_cells(cells, choice.seed, choice.sample or float("inf"), choice.record)
+    head: dict[str, object] = {"seed": choice.seed, "engine": engine()}
+    print(f"# {json.dumps(head)}", flush=True)
+    done = run_cells(cells, choice, recorded(choice.record, head))
     print(f"# {counts(done)}", flush=True)
     if not (choice.sample or choice.victims or choice.mode):
-        write_result(done, choice.seed)
+        write_result(done, head)
     return finish()
 
 
