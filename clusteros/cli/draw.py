@@ -35,9 +35,12 @@ def table(*columns: str) -> Table:
     return made
 
 
-def draw_jobs(jobs: Sequence[Any]) -> None:
+NO_JOBS = "No jobs. Submit one:  clusteros submit -- hostname"
+
+
+def draw_jobs(jobs: Sequence[Any], none: str = NO_JOBS) -> None:
     if not jobs:
-        out.print("No jobs. Submit one:  clusteros submit -- hostname")
+        out.print(none)
         return
     rows = table(">JOB", "NAME", "STATE", "SHAPE", "OWNER", "SUBMITTED", "")
     for job in jobs:

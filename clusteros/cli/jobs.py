@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +17,7 @@ from clusteros.words import parse_size, parse_span, size_words
 
 EXEC_TIMEOUT_S = 60
 LIVE = "queued,held,starting,running,suspended,restoring"
+NOTHING_LIVE = "Nothing runs or waits. What has ended:  clusteros ps --all"
 
 
 def _size(text: str) -> int:
@@ -134,7 +136,8 @@ def ps(
     """List jobs: what runs and what waits, and why."""
     with cluster() as door:
         found = list(door.jobs(state=state or (None if everything else LIVE), name=name, array=array, limit=limit))
-    show(found, as_json, draw.draw_jobs)
+        hidden = not (found or state or everything) and any(door.jobs(name=name, array=array, limit=1))
+    show(found, as_json, partial(draw.draw_jobs, none=NOTHING_LIVE if hidden else draw.NO_JOBS))
 
 
 def show_job(job: JobArgument, as_json: JsonFlag = False) -> None:

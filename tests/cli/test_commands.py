@@ -97,6 +97,7 @@ def test_ps_says_why_a_job_waits_and_hides_what_has_ended(run_as: RunAs, demo: U
     assert "clusteros submit" in run("ps").stdout
     ended = Story(nodes, demo, name="ended").start()
     cancel_job(ended)
+    assert "clusteros ps --all" in run("ps").stdout
     Story(nodes, demo, name="running").start()
     run("submit", "--name", "waiting", "--cores", "4", "--pods", "3", "--", "x")
     nodes.tick()
