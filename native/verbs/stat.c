@@ -2,11 +2,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include "../kernel/cgroup.h"
 #include "../pod/state.h"
 #include "simple.h"
 #include "verbs.h"
+
+#define SETTLE_TRIES 100
+#define SETTLE_NAP_US 10000
 
 static const char *state_of(const struct pod *pod)
 {
@@ -41,12 +45,29 @@ static void exit_lines(const struct pod *pod, struct buf *b)
         buf_addf(b, ",\"exit_status\":%d,\"signal\":0,\"reason\":%s", WEXITSTATUS(status), reason);
 }
 
+/* podinit has gone and POD/state does not say how it ended: its keeper is about to write that down, or went after it had. What was read before that
+ * was seen is not the last word. */
+static int settled_load(const char *dir, struct pod *pod, struct err *e)
+{
+    bool last_look = false;
+    for (int tries = 0;; tries++) {
+        if (pod_state_load(dir, pod, e) < 0)
+            return -1;
+        if (last_look || strcmp(pod->phase, "ended") == 0 || pod_init_alive(pod))
+            return 0;
+        last_look = !keeper_alive(pod->dirfd) || tries == SETTLE_TRIES;
+        pod_close(pod);
+        if (!last_look)
+            usleep(SETTLE_NAP_US);
+    }
+}
+
 static int run(int argc, char **argv, struct err *e)
 {
     const char *dir;
     struct pod pod;
     AUTO_BUF struct buf b = {0};
-    if (options_pod(argc, argv, "native stat --pod POD", &dir, e) < 0 || pod_state_load(dir, &pod, e) < 0)
+    if (options_pod(argc, argv, "native stat --pod POD", &dir, e) < 0 || settled_load(dir, &pod, e) < 0)
         return -1;
     buf_addf(&b, "\"state\":\"%s\"", state_of(&pod));
     exit_lines(&pod, &b);
