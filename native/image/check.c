@@ -99,6 +99,16 @@ static int fd_check(const struct fd *f, const struct checks *c, struct err *e)
     return ids_has(&c->files, f->file) ? 0 : bad(e, "a descriptor of a file that is not there", f->file);
 }
 
+static int message_check(const struct unix_message *m, const struct checks *c, struct err *e)
+{
+    if (m->rights_count > RIGHTS_MAX)
+        return bad(e, "a message with too many descriptors", m->rights_count);
+    for (size_t i = 0; i < m->rights_count; i++)
+        if (!ids_has(&c->files, m->rights[i].file))
+            return bad(e, "a message with a file that is not there", m->rights[i].file);
+    return 0;
+}
+
 static int none_check(const void *x, const struct checks *c, struct err *e)
 {
     (void)x, (void)c, (void)e;
@@ -109,7 +119,8 @@ static int none_check(const void *x, const struct checks *c, struct err *e)
     static int name##_visit(const struct name *in, const struct checks *c, struct err *e) \
     { \
         if (_Generic(in, const struct extent *: extent_check, const struct vma *: vma_check, \
-                     const struct mm *: mm_check, const struct fd *: fd_check, default: none_check)(in, c, e)) \
+                     const struct mm *: mm_check, const struct fd *: fd_check, \
+                     const struct unix_message *: message_check, default: none_check)(in, c, e)) \
             return -1;
 #define END(name) \
         return 0; \

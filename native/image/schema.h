@@ -3,9 +3,10 @@
 #pragma once
 #include "../base/base.h"
 
-#define IMAGE_FORMAT 2ul
+#define IMAGE_FORMAT 3ul
 #define IMAGE_ITEMS_MAX (1ul << 24)
 #define DIGEST_BYTES 32
+#define RIGHTS_MAX 253 /* descriptors in a message of a Unix socket (SCM_MAX_FD) */
 
 struct digest {
     uint8_t bytes[DIGEST_BYTES];

@@ -209,19 +209,42 @@ static int connections_make(struct making *m, struct err *e)
 }
 
 /* ---- queues */
+static struct cmsghdr *control_add(struct msghdr *header, int type, size_t bytes)
+{
+    struct cmsghdr *c = (struct cmsghdr *)(void *)((uint8_t *)header->msg_control + header->msg_controllen);
+    *c = (struct cmsghdr){.cmsg_len = CMSG_LEN(bytes), .cmsg_level = SOL_SOCKET, .cmsg_type = type};
+    header->msg_controllen += CMSG_SPACE(bytes);
+    return c;
+}
+
+static int rights_add(const struct making *m, struct msghdr *header, const struct unix_message *message, struct err *e)
+{
+    if (message->rights_count > RIGHTS_MAX)
+        return err_set(e, E_BAD_IMAGE, "a message with %zu descriptors", message->rights_count);
+    if (!message->rights_count)
+        return 0;
+    struct cmsghdr *c = control_add(header, SCM_RIGHTS, message->rights_count * sizeof(int));
+    for (size_t i = 0; i < message->rights_count; i++) {
+        size_t index;
+        if (file_index(m->r, message->rights[i].file, &index, e) < 0)
+            return -1;
+        if (m->r->file_fds[index] < 0)
+            return err_set(e, E_BAD_IMAGE, "a message with file %lu, which is made later", message->rights[i].file);
+        memcpy(CMSG_DATA(c) + i * sizeof(int), &m->r->file_fds[index], sizeof(int));
+    }
+    return 0;
+}
+
 static int message_send(const struct making *m, int fd, const struct unix_message *message, const struct unix_socket *to, struct err *e)
 {
-    union {
-        struct cmsghdr head;
-        char room[CMSG_SPACE(sizeof(struct ucred))];
-    } control = {0};
+    _Alignas(struct cmsghdr) uint8_t control[CMSG_SPACE(sizeof(struct ucred)) + CMSG_SPACE(RIGHTS_MAX * sizeof(int))] = {0};
     struct sockaddr_un address;
     AUTO_CLOSE int held = -1;
     const struct pod_facts *pod = &m->r->pod->facts; /* an ordinary user's pod knows no other */
     struct maker maker = {message->pid, (uid_t)(pod->uid ? pod->uid : message->uid), (gid_t)(pod->uid ? pod->gid : message->gid)};
-    struct ucred creds = {.pid = getpid(), .uid = maker.uid, .gid = maker.gid};
+    struct ucred creds = {.pid = getpid(), .uid = maker.uid, .gid = maker.gid}, *sent = NULL;
     struct iovec part = {message->data.data, message->data.len};
-    struct msghdr header = {.msg_iov = &part, .msg_iovlen = 1};
+    struct msghdr header = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = control};
     if (to && to->name.len) {
         size_t len;
         if (name_reach(to, &address, &len, &held, e) < 0)
@@ -230,13 +253,12 @@ static int message_send(const struct making *m, int fd, const struct unix_messag
         header.msg_namelen = (socklen_t)len;
     }
     if (message->has_creds) {
-        header.msg_control = &control;
-        header.msg_controllen = sizeof control;
-        control.head = (struct cmsghdr){.cmsg_len = CMSG_LEN(sizeof creds), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_CREDENTIALS};
-        memcpy(CMSG_DATA(&control.head), &creds, sizeof creds);
+        sent = (struct ucred *)(void *)CMSG_DATA(control_add(&header, SCM_CREDENTIALS, sizeof creds));
+        memcpy(sent, &creds, sizeof creds);
     }
-    ssize_t n = message->has_creds ? maker_send(&maker, fd, &header, (struct ucred *)(void *)CMSG_DATA(&control.head))
-                                   : sendmsg(fd, &header, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (rights_add(m, &header, message, e) < 0)
+        return -1;
+    ssize_t n = sent ? maker_send(&maker, fd, &header, sent) : sendmsg(fd, &header, MSG_DONTWAIT | MSG_NOSIGNAL);
     if (n < 0)
         return err_errno(e, "%zu bytes into a Unix socket", message->data.len);
     return (size_t)n == message->data.len ? 0 : err_set(e, E_OS, "%zd of %zu bytes fitted into a Unix socket", n, message->data.len);

@@ -7,6 +7,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#ifndef SCM_PIDFD
+#define SCM_PIDFD 4
+#endif
 #define CONTROL_BYTES 4096u
 #define FIRST_BUFFER_BYTES (128u * 1024)
 
@@ -24,30 +27,44 @@ static int peek_off_set(int fd, int value, struct err *e)
     return setsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, &value, sizeof value) < 0 ? err_errno(e, "SO_PEEK_OFF") : 0;
 }
 
-/* Descriptors that peeking gave to us are closed at once. */
-static size_t rights_close(const struct cmsghdr *c)
+static void rights_close(struct peeked *m)
 {
-    size_t count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-    for (size_t i = 0; i < count; i++) {
-        int fd;
-        memcpy(&fd, CMSG_DATA(c) + i * sizeof fd, sizeof fd);
-        close(fd);
-    }
-    return count;
+    for (size_t i = 0; i < m->rights_count; i++)
+        close(m->rights[i]);
+    m->rights_count = 0;
 }
 
-static int control_parse(const struct peeking *p, struct msghdr *header, struct peeked *m, struct err *e)
+/* Peeking gives us duplicates of the descriptors. */
+static void rights_take(const struct cmsghdr *c, struct peeked *m)
 {
-    size_t rights = 0;
+    size_t count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    for (size_t i = 0; i < count && m->rights_count < RIGHTS_MAX; i++)
+        memcpy(&m->rights[m->rights_count++], CMSG_DATA(c) + i * sizeof(int), sizeof(int));
+}
+
+/* With SO_PASSPIDFD every message brings one more, made for whoever looks. */
+static void pidfd_close(const struct cmsghdr *c)
+{
+    int fd;
+    memcpy(&fd, CMSG_DATA(c), sizeof fd);
+    if (fd >= 0)
+        close(fd);
+}
+
+static void control_parse(struct msghdr *header, struct peeked *m)
+{
     for (struct cmsghdr *c = CMSG_FIRSTHDR(header); c; c = CMSG_NXTHDR(header, c)) {
-        if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS)
-            rights += rights_close(c);
-        if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_CREDENTIALS) {
+        if (c->cmsg_level != SOL_SOCKET)
+            continue;
+        if (c->cmsg_type == SCM_RIGHTS)
+            rights_take(c, m);
+        if (c->cmsg_type == SCM_PIDFD)
+            pidfd_close(c);
+        if (c->cmsg_type == SCM_CREDENTIALS) {
             memcpy(&m->creds, CMSG_DATA(c), sizeof m->creds);
             m->has_creds = true;
         }
     }
-    return rights ? source_busy(p->v, p->src, e, "a Unix socket with %zu descriptors on their way (SCM_RIGHTS)", rights) : 0;
 }
 
 static int sender_find(const struct peeking *p, struct peeked *m, int at, struct err *e)
@@ -56,31 +73,84 @@ static int sender_find(const struct peeking *p, struct peeked *m, int at, struct
     return peek_off_set(p->src->fd, p->offset, e);
 }
 
+/* The first `room` bytes of what lies at `offset` of the queue; *none: nothing does. */
+static ssize_t look_at(const struct peeking *p, int offset, size_t room, struct peeked *m, struct sockaddr_storage *from, bool *none, struct err *e)
+{
+    _Alignas(struct cmsghdr) uint8_t control[CONTROL_BYTES];
+    struct iovec place = {p->room.data, room};
+    struct msghdr header = {.msg_name = from, .msg_namelen = sizeof *from, .msg_iov = &place, .msg_iovlen = 1,
+                            .msg_control = control, .msg_controllen = sizeof control};
+    *none = false;
+    m->rights_count = 0;
+    m->has_creds = false;
+    if (peek_off_set(p->src->fd, offset, e) < 0)
+        return -1;
+    ssize_t n = recvmsg(p->src->fd, &header, MSG_PEEK | MSG_DONTWAIT | MSG_CMSG_CLOEXEC | (p->stream ? 0 : MSG_TRUNC));
+    *none = n < 0 && errno == EAGAIN;
+    if (n < 0)
+        return *none ? 0 : err_errno(e, "messages of a socket");
+    control_parse(&header, m);
+    m->data = p->room.data;
+    m->len = (size_t)n;
+    m->from = from;
+    m->from_len = header.msg_namelen;
+    if (!(header.msg_flags & MSG_CTRUNC))
+        return n;
+    rights_close(m);
+    return err_set(e, E_UNSUPPORTED, "more descriptors on their way (SCM_RIGHTS) than the engine may open");
+}
+
+/* A look at a stream goes over what was sent without descriptors and ends behind the bytes that brought some: how many before those were sent without.
+ * Peeking shows descriptors too early, so it is what can be copied that tells: of pieces that do not fit whole before the end of our memory
+ * nothing is. */
+static ssize_t plain_bytes(const struct peeking *p, size_t len, struct err *e)
+{
+    struct iovec places[] = {{p->room.data, len - 1}, {NULL, 1}};
+    struct msghdr header = {.msg_iov = places, .msg_iovlen = 2};
+    if (peek_off_set(p->src->fd, p->offset, e) < 0)
+        return -1;
+    ssize_t n = recvmsg(p->src->fd, &header, MSG_PEEK | MSG_DONTWAIT);
+    return n < 0 && errno != EFAULT ? err_errno(e, "messages of a socket") : n < 0 ? 0 : n;
+}
+
+static ssize_t plain_first(const struct peeking *p, size_t len, struct peeked *m, struct sockaddr_storage *from, struct err *e)
+{
+    bool none;
+    rights_close(m);
+    ssize_t plain = plain_bytes(p, len, e);
+    if (plain < 0)
+        return -1;
+    ssize_t n = look_at(p, p->offset, plain ? (size_t)plain : len, m, from, &none, e);
+    if (n >= 0 && plain)
+        rights_close(m);
+    return n;
+}
+
+static void room_widen(struct peeking *p, size_t cap)
+{
+    p->room.data = xrealloc(p->room.data, 1, cap);
+    p->room.cap = cap;
+}
+
 /* 1: a message, 0: no more. */
 static int message_next(struct peeking *p, struct peeked *m, struct sockaddr_storage *from, struct err *e)
 {
-    for (;;) {
-        _Alignas(struct cmsghdr) uint8_t control[CONTROL_BYTES];
-        struct iovec place = {p->room.data, p->room.cap};
-        struct msghdr header = {.msg_name = from, .msg_namelen = sizeof *from, .msg_iov = &place, .msg_iovlen = 1,
-                                .msg_control = control, .msg_controllen = sizeof control};
-        ssize_t n = recvmsg(p->src->fd, &header, MSG_PEEK | MSG_DONTWAIT | MSG_CMSG_CLOEXEC | (p->stream ? 0 : MSG_TRUNC));
-        if (n < 0)
-            return errno == EAGAIN ? 0 : err_errno(e, "messages of a socket");
-        if (n == 0 && (p->stream || p->zero_ends))
-            return 0; /* the end of file behind the data */
-        *m = (struct peeked){.data = p->room.data, .len = (size_t)n, .from = from, .from_len = header.msg_namelen};
-        if (control_parse(p, &header, m, e) < 0)
-            return -1;
-        if ((size_t)n <= p->room.cap) {
-            p->offset += (int)n;
-            return m->has_creds && sender_find(p, m, p->offset - (int)n, e) < 0 ? -1 : 1;
-        }
-        p->room.data = xrealloc(p->room.data, 1, (size_t)n);
-        p->room.cap = (size_t)n;
-        if (peek_off_set(p->src->fd, p->offset, e) < 0)
-            return -1;
+    bool none;
+    ssize_t n = look_at(p, p->offset, p->room.cap, m, from, &none, e);
+    if (n > (ssize_t)p->room.cap) {
+        rights_close(m);
+        room_widen(p, (size_t)n);
+        n = look_at(p, p->offset, p->room.cap, m, from, &none, e);
     }
+    if (n < 0 || none || (n == 0 && (p->stream || p->zero_ends))) /* the end of file behind the data */
+        return n < 0 ? -1 : 0;
+    if (p->stream && m->rights_count && (n = plain_first(p, (size_t)n, m, from, e)) < 0)
+        return -1;
+    p->offset += (int)n;
+    if (!m->has_creds || sender_find(p, m, p->offset - (int)n, e) == 0)
+        return 1;
+    rights_close(m);
+    return -1;
 }
 
 static int peek_begin(const struct saving *v, const struct source *src, int *before, socklen_t *len, struct err *e)

@@ -11,7 +11,8 @@
 
 static int words_set(const struct saving *v, const struct source *src, struct err *e, enum code code, const char *words)
 {
-    return err_set(e, code, "process %d: descriptor %d: %s", v->s->victims[src->victim].inner_pid, src->number, words);
+    return err_set(e, code, "process %d: descriptor %d: %s%s", v->s->victims[src->victim].inner_pid, src->number,
+                   src->passed ? "a message that brings " : "", words);
 }
 
 int source_refuse(const struct saving *v, const struct source *src, struct err *e, const char *format, ...)
@@ -172,6 +173,8 @@ static int owner_save(struct saving *v, struct source *src, struct err *e)
         return source_refuse(v, src, e, "its owner (F_SETOWN_EX) is a thread, not a process");
     if (inside > INT32_MAX)
         return source_refuse(v, src, e, "its owner (F_SETOWN) has an impossible number");
+    if (src->passed)
+        return source_busy(v, src, e, "a descriptor with an owner (F_SETOWN)");
     src->file->owner_type = (uint64_t)owner.type;
     src->file->owner_pid = (int64_t)inside;
     return 0;
@@ -193,7 +196,7 @@ static int sources_save(struct saving *v, struct err *e)
 int files_save(struct snapshot *s, struct err *e)
 {
     static int (*const steps[])(struct saving *v, struct err *e) = {
-        scan_slots, scan_sources, groups_read, entries_make, tcp_check_orphans, sources_save, directories_save, pipes_finish, ptys_finish,
+        scan_slots, scan_sources, queues_look, groups_read, entries_make, tcp_check_orphans, sources_save, directories_save, pipes_finish, ptys_finish,
         locks_save,
     };
     struct saving v = {.s = s};

@@ -20,10 +20,13 @@ struct source {
     size_t victim;           /* where it was first found */
     int number;
     int fd;                  /* the engine's duplicate */
+    bool passed;             /* no process holds it: it lies in the queue of the socket that `victim` and `number` name */
     uint64_t kind;
     struct facts facts;
     struct socket_facts socket; /* of a socket */
     struct file *file;       /* its entry in the image (does not move) */
+    struct unix_message *queue; /* of a Unix socket, until it is saved */
+    size_t queue_count;
 };
 /* A multicast group that somebody in the pod's network is in. */
 struct joined_group {
@@ -46,9 +49,14 @@ struct saving {
 /* ---- files_scan.c */
 MUST_CHECK int scan_slots(struct saving *v, struct err *e);
 MUST_CHECK int scan_sources(struct saving *v, struct err *e);
+/* What src->fd is; process `pid` has it at that number. */
+MUST_CHECK int source_learn(const struct saving *v, struct source *src, pid_t pid, int number, struct err *e);
 void scan_free(struct saving *v);
 const struct slot *scan_find_slot(const struct saving *v, size_t victim, int number);
 struct source *scan_find_inode(const struct saving *v, uint64_t ino, uint64_t first_kind, uint64_t last_kind);
+
+/* ---- queues_save.c: before entries_make; adds the sources that only messages hold */
+MUST_CHECK int queues_look(struct saving *v, struct err *e);
 
 /* ---- one saver for each kind: fills src->file and the list of its kind */
 MUST_CHECK int file_save(struct saving *v, struct source *src, struct err *e);

@@ -131,15 +131,22 @@ static size_t *leaders_find(const struct saving *v)
     return leader;
 }
 
+int source_learn(const struct saving *v, struct source *src, pid_t pid, int number, struct err *e)
+{
+    char words[256];
+    if (facts_read(pid, number, &src->facts, e) != 0)
+        return err_wrap(e, "process %d: descriptor %d", v->s->victims[src->victim].inner_pid, src->number);
+    src->kind = facts_kind(&v->view, &src->facts, words);
+    return src->kind ? 0 : source_refuse(v, src, e, "%s", words);
+}
+
 static int source_open(struct saving *v, struct source *src, struct err *e)
 {
     const struct victim *victim = &v->s->victims[src->victim];
-    char words[256];
     src->fd = victim_getfd(victim, src->number, e);
-    if (src->fd < 0 || facts_read(victim->pid, src->number, &src->facts, e) != 0)
+    if (src->fd < 0)
         return err_wrap(e, "process %d: descriptor %d", victim->inner_pid, src->number);
-    src->kind = facts_kind(&v->view, &src->facts, words);
-    return src->kind ? 0 : source_refuse(v, src, e, "%s", words);
+    return source_learn(v, src, victim->pid, src->number, e);
 }
 
 /* One duplicate per description: raise our own limit as far as it goes. */
@@ -175,6 +182,9 @@ void scan_free(struct saving *v)
     for (size_t i = 0; i < v->sources_count; i++) {
         cleanup_close(&v->sources[i].fd);
         facts_free(&v->sources[i].facts);
+        for (size_t k = 0; k < v->sources[i].queue_count; k++)
+            unix_message_free(&v->sources[i].queue[k]);
+        free(v->sources[i].queue);
     }
     free(v->sources);
     free(v->slots);

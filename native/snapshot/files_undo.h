@@ -6,5 +6,5 @@
 #pragma once
 #include "../pod/pod.h"
 
-/* True if the line is one of these; it has then been undone as far as there was anything to undo. */
-bool files_undo_line(const struct pod *pod, const char *line);
+/* What these lines say, the last first, as far as there is anything to undo; other lines are left alone. */
+void files_undo(const struct pod *pod, char **lines, size_t count);

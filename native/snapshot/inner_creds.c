@@ -31,7 +31,7 @@ static pid_t peer_ask(const struct question *q)
 static pid_t sender_ask(const struct question *q)
 {
     char byte;
-    _Alignas(struct cmsghdr) uint8_t control[4096];
+    _Alignas(struct cmsghdr) uint8_t control[CMSG_SPACE(sizeof(struct ucred))]; /* no room for descriptors that come with it */
     struct iovec place = {&byte, 1};
     struct msghdr header = {.msg_iov = &place, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
     struct ucred creds = {0};

@@ -119,9 +119,7 @@ int undo_lines(const struct pod *pod, char **lines, size_t count, struct err *e)
 {
     if (!pod_init_alive(pod))
         return 0;
-    for (size_t k = count; k-- > 0;)
-        if (!files_undo_line(pod, lines[k]))
-            continue;
+    files_undo(pod, lines, count);
     if (has_line(lines, count, "lock") && netlock_clear(pod, e) < 0)
         return -1;
     if (pod_is_frozen(pod) && pod_thaw(pod, e) < 0)

@@ -1,5 +1,5 @@
-/* Unix sockets of all three types: names, peers (from sock_diag: no descriptor tells), queues, connections that wait to be
- * accepted, credentials of whoever made the other side. */
+/* Unix sockets of all three types: names, peers (from sock_diag: no descriptor tells), connections that wait to be
+ * accepted, credentials of whoever made the other side. Their queues were looked at before (queues_save.c). */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #include "../kernel/tcpstate.h" /* Unix sockets borrow the numbers of TCP's states */
-#include "files_messages.h"
+#include "files_save.h"
 #include "inner_creds.h"
 
 /* ---- names */
@@ -143,52 +143,6 @@ static void makers_save(const struct saving *v, const struct source *src, struct
     u->peer_gid = creds.gid;
 }
 
-/* ---- queue */
-struct collecting {
-    struct unix_socket *socket;
-};
-
-static int message_add(void *ctx, const struct peeked *m, struct err *e)
-{
-    struct unix_socket *u = ((struct collecting *)ctx)->socket;
-    struct unix_message *message = LIST_ADD(u, queue);
-    (void)e;
-    bytes_set(&message->data, m->data, m->len);
-    if (m->from_len > offsetof(struct sockaddr_un, sun_path))
-        bytes_set(&message->address, m->from, m->from_len);
-    if (m->has_creds) {
-        message->has_creds = 1;
-        message->pid = m->inner_pid;
-        message->uid = m->creds.uid;
-        message->gid = m->creds.gid;
-    }
-    return 0;
-}
-
-static size_t queue_bytes(const struct unix_socket *u)
-{
-    size_t total = 0;
-    for (size_t i = 0; i < u->queue_count; i++)
-        total += u->queue[i].data.len;
-    return total;
-}
-
-static int queue_save(const struct saving *v, const struct source *src, struct unix_socket *u, struct err *e)
-{
-    int waiting = 0;
-    bool stream = u->type == SOCK_STREAM;
-    struct collecting ctx = {u};
-    if (u->state == TCP_LISTEN || ioctl(src->fd, SIOCINQ, &waiting) < 0 || (stream && waiting == 0))
-        return 0;
-    if (stream && u->state == TCP_CLOSE)
-        return 0;
-    if (messages_peek(v, src, stream ? (size_t)waiting : 0, u->shutdown & TCP_SHUT_RECEIVE, message_add, &ctx, e) < 0)
-        return -1;
-    if (stream && queue_bytes(u) != (size_t)waiting)
-        return source_refuse(v, src, e, "a Unix socket with data that cannot be looked at (%zu of %d bytes)", queue_bytes(u), waiting);
-    return 0;
-}
-
 /* The one error that a Unix connection can have: its other side went away without reading all. */
 static int error_save(const struct saving *v, const struct source *src, struct unix_socket *u, struct err *e)
 {
@@ -224,5 +178,9 @@ int unix_save(struct saving *v, struct source *src, struct err *e)
     if (sockfilter_save(src->fd, &u->options, &u->options_count, e) < 0)
         return source_refuse(v, src, e, "%s", e->message);
     sockopts_save(src->fd, OPT_UNIX, &u->options, &u->options_count);
-    return queue_save(v, src, u, e);
+    u->queue = src->queue;
+    u->queue_count = src->queue_count;
+    src->queue = NULL;
+    src->queue_count = 0;
+    return 0;
 }

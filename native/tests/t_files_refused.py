@@ -22,7 +22,7 @@ COVERAGE: F_SETOWN_EX to a thread | refused | its owner (F_SETOWN_EX) is a threa
 COVERAGE: directory half read (waited for) | refused | a directory that is half read
 COVERAGE: corked UDP data (waited for) | refused | a UDP socket with data that was not sent yet (corked)
 COVERAGE: urgent data (waited for) | refused | a socket with urgent data that was not read yet
-COVERAGE: descriptors on their way, SCM_RIGHTS (waited for) | refused | descriptors on their way (SCM_RIGHTS)
+COVERAGE: epoll sets, inotify, pidfds, files of /proc and locked files on their way in a message (waited for) | refused | on its way (SCM_RIGHTS) that cannot be captured there
 COVERAGE: TCP connections not accepted (waited for) | refused | a TCP connection that was not accepted yet
 COVERAGE: POSIX message queue with messages (waited for) | refused | messages that were not received
 COVERAGE: notices of a TCP socket's error queue (waited for) | refused | a TCP socket with notices in its error queue
@@ -126,9 +126,10 @@ a = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); a.bind(("127.0.0.1", 0)); 
 b.connect(a.getsockname()); b.send(b"one", 0x8000)
 def verify(): b.send(b"two"); assert a.recv(10) == b"onetwo" """, passing=True),
     Case("urgent", "a socket with urgent data that was not read yet", "l, c, s = joined(); c.send(b'!', socket.MSG_OOB)\ndef verify(): assert s.recv(1, socket.MSG_OOB) == b'!'", passing=True),
-    Case("rights", "descriptors on their way (SCM_RIGHTS)", """
-a, b = socket.socketpair(); r, w = os.pipe(); socket.send_fds(a, [b"x"], [w])
-def verify(): f = socket.recv_fds(b, 1, 1)[1][0]; os.write(f, b"y"); assert os.read(r, 1) == b"y" """, passing=True),
+    Case("rights", "on its way (SCM_RIGHTS) that cannot be captured there", """
+import select
+a, b = socket.socketpair(); r, w = os.pipe(); p = select.epoll(); p.register(r, select.EPOLLIN); socket.send_fds(a, [b"x"], [p.fileno()]); p.close()
+def verify(): p = select.epoll.fromfd(socket.recv_fds(b, 1, 1)[1][0]); os.write(w, b"y"); assert p.poll(1) == [(r, 1)]""", passing=True),
     Case("accept", "a TCP connection that was not accepted yet", "l = listener(); c = socket.create_connection(l.getsockname()); c.sendall(b'x')\ndef verify(): assert l.accept()[0].recv(1) == b'x'", passing=True),
     Case("queue", "messages that were not received", """
 q = syscall(240, b"q", 0o102, 0o600, None); syscall(242, q, b"hello", 5, 0, None); room = ctypes.create_string_buffer(8192)

@@ -13,6 +13,19 @@
 #define CHANGES_MAX 4
 #define LOAD_TIMEOUT_S 20
 
+/* A descriptor on its way. */
+static void give(int to, int fd)
+{
+    union {
+        struct cmsghdr head;
+        char room[CMSG_SPACE(sizeof(int))];
+    } control = {.head = {.cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS}};
+    struct iovec part = {(char[]){"x"}, 1};
+    struct msghdr m = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+    memcpy(CMSG_DATA(&control.head), &fd, sizeof fd);
+    MUST(sendmsg(to, &m, 0) == 1);
+}
+
 static void setup(void)
 {
     int p[2], fd;
@@ -29,6 +42,7 @@ static void setup(void)
     MUST((fd = timerfd_create(CLOCK_MONOTONIC, 0)) >= 0 && timerfd_settime(fd, 0, &often, NULL) == 0);
     int set = epoll_create1(0);
     MUST(epoll_ctl(set, EPOLL_CTL_ADD, fd, &event) == 0 && socketpair(AF_UNIX, SOCK_DGRAM, 0, p) == 0 && send(p[0], "d", 1, 0) == 1);
+    give(p[0], fd);
     int l = socket(AF_UNIX, SOCK_STREAM, 0), c = socket(AF_UNIX, SOCK_STREAM, 0);
     MUST(bind(l, (void *)&name, sizeof name) == 0 && listen(l, 3) == 0 && connect(c, (void *)&name, sizeof name) == 0 && accept(l, NULL, NULL) >= 0);
     MUST(bind(socket(AF_UNIX, SOCK_DGRAM, 0), (void *)&abstract, sizeof abstract) == 0);

@@ -230,9 +230,46 @@ static void rights_setup(void)
     } control = {.head = {.cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS}};
     struct iovec part = {(char[]){"x"}, 1};
     struct msghdr m = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
-    int p[2], fd = 0;
+    int p[2], fd;
+    MUST(socketpair(AF_UNIX, SOCK_STREAM, 0, p) == 0 && write(p[1], "plain", 5) == 5 && (fd = memfd_create("way", 0)) >= 0 && write(fd, "mem", 3) == 3);
     memcpy(CMSG_DATA(&control.head), &fd, sizeof fd);
-    MUST(socketpair(AF_UNIX, SOCK_STREAM, 0, p) == 0 && sendmsg(3, &m, 0) == 1);
+    MUST(sendmsg(p[1], &m, 0) == 1 && write(p[1], "tail", 4) == 4 && close(fd) == 0);
+}
+
+static int bring(int from, const char *text, int *fd)
+{
+    char got[16] = "", control[CMSG_SPACE(sizeof(int))];
+    struct iovec part = {got, strlen(text)};
+    struct msghdr m = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+    if (!NEED(recvmsg(from, &m, MSG_DONTWAIT) == (ssize_t)strlen(text) && !strcmp(got, text)))
+        return -1;
+    struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+    if (c && c->cmsg_type == SCM_RIGHTS)
+        memcpy(fd, CMSG_DATA(c), sizeof *fd);
+    return c != NULL;
+}
+
+static bool rights_verify(int which)
+{
+    char got[4] = "";
+    int fd = -1;
+    (void)which;
+    return NEED(bring(3, "plain", &fd) == 0) && NEED(bring(3, "x", &fd) == 1) && NEED(bring(3, "tail", &fd) == 0) && NEED(pread(fd, got, 4, 0) == 3) &&
+           NEED(!strcmp(got, "mem"));
+}
+
+/* Which nobody could watch from a queue. */
+static void late_setup(void)
+{
+    struct iovec part = {(char[]){"x"}, 1};
+    union {
+        struct cmsghdr head;
+        char room[CMSG_SPACE(sizeof(int))];
+    } control = {.head = {.cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS}};
+    struct msghdr m = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+    int p[2], fd = (int)syscall(SYS_pidfd_open, getpid(), 0);
+    memcpy(CMSG_DATA(&control.head), &fd, sizeof fd);
+    MUST(socketpair(AF_UNIX, SOCK_STREAM, 0, p) == 0 && sendmsg(p[1], &m, 0) == 1 && close(fd) == 0);
 }
 
 static bool never(int which)
@@ -248,7 +285,8 @@ int main(void)
         {"named stream and seqpacket sockets", streams_setup, streams_verify, NULL},
         {"datagrams from the named, the nameless and the dead", datagrams_setup, datagrams_verify, NULL},
         {"queues that are full", full_setup, full_verify, NULL},
-        {"a descriptor on its way", rights_setup, never, "SCM_RIGHTS"},
+        {"a descriptor on its way, between bytes", rights_setup, rights_verify, NULL},
+        {"a pidfd on its way", late_setup, never, "SCM_RIGHTS"},
     };
     return cases_run(cases, ARRAY_LENGTH(cases));
 }
