@@ -4,7 +4,7 @@ of them, `matrix.py VICTIM…` the rows of these, `--mode NAME` one column; `--j
 With `--record FILE` cells that are in the file are not run again, so that a run which was cut short can go on: with the same seed and engine only.
 
 A cell is whole when the victim verifies itself in the end, refused when the engine names what the victim's source declares for that mode
-(`MATRIX: <mode> refused <words>`), and differs when the victim is whole or notices just what it declares (`MATRIX: <mode> differs <words>`); everything
+(`MATRIX: <mode> refused <words>`), and differs when the victim notices just what it declares (`MATRIX: <mode> differs <words>`); everything
 else is a failure. Modes are functions of a trial and a generator of random numbers
 that answer with what went wrong, or nothing. Nothing is left behind."""
 
@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import platform
 import random
 import re
@@ -29,7 +28,7 @@ from pathlib import Path
 import matrix_elsewhere
 import matrix_killed
 from matrix_user import rootless
-from pod_lab import HERE, NATIVE, Lab, finish, last, native, ok
+from pod_lab import HERE, NATIVE, Lab, finish, last, native, ok, scratch
 from t_victims import BUILD, Trial, whole_life
 
 GENERATIONS = 5
@@ -103,7 +102,7 @@ def declared(victim: str, mode: str) -> tuple[str, str]:
 def judge(why: str, kind: str, words: str) -> str:
     if kind == "refused":
         return "refused" if "UNSUPPORTED" in why and words in why else f"should be refused with '{words}': {why or 'it was not'}"
-    if kind == "differs" and (not why or words in why):
+    if kind == "differs" and why and words in why:
         return "differs"
     return why or "whole"
 
@@ -146,27 +145,18 @@ def recorded(record: Path | None, head: dict[str, object]) -> list[Cell]:
 
 def run_cells(cells: list[Cell], choice: argparse.Namespace, before: list[Cell]) -> list[Cell]:
     """As many of the cells as can be started within the time, in the order in which they end."""
-    end, place = time.monotonic() + (choice.sample or float("inf")), Path(f"/var/tmp/clusteros-matrix-{os.getpid()}")  # /tmp is another one inside a pod
+    end = time.monotonic() + (choice.sample or float("inf"))
     known = {(cell.victim, cell.mode) for cell in before}
-    done = [cell for cell in before if report(cell)]
-    try:
-        with ProcessPoolExecutor(choice.jobs) as pool:
-            copy_victims(place, {cell.victim for cell in cells})
-            wanted = [cell for cell in cells if (cell.victim, cell.mode) not in known]
-            for ended in as_completed([pool.submit(run_cell, cell, place, choice.seed, end) for cell in wanted]):
-                cell = ended.result()
-                if cell and report(cell):
-                    done.append(cell)
-                    note(choice.record, cell)
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
+    done = [report(cell) for cell in before]
+    wanted = [cell for cell in cells if (cell.victim, cell.mode) not in known]
+    with scratch("matrix") as place, ProcessPoolExecutor(choice.jobs) as pool:
+        for name in {cell.victim for cell in cells}:
+            shutil.copy(BUILD / name, place)
+        for ended in as_completed([pool.submit(run_cell, cell, place, choice.seed, end) for cell in wanted]):
+            if cell := ended.result():
+                done.append(report(cell))
+                note(choice.record, cell)
     return done
-
-
-def copy_victims(place: Path, names: set[str]) -> None:
-    place.mkdir(mode=0o755)
-    for name in names:
-        shutil.copy(BUILD / name, place)
 
 
 def report(cell: Cell) -> Cell:

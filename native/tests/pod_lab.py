@@ -8,7 +8,8 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,17 @@ def until(condition: Callable[[], object], seconds: float = 10.0) -> bool:
             return True
         time.sleep(0.02)
     return bool(condition())
+
+
+@contextmanager
+def scratch(name: str) -> Iterator[Path]:
+    """A directory for programs that pods start: /tmp is another one inside a pod."""
+    place = Path(tempfile.mkdtemp(prefix=f"clusteros-{name}-", dir="/var/tmp"))
+    place.chmod(0o755)
+    try:
+        yield place
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
 
 
 class Lab:

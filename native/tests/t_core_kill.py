@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from pod_lab import NATIVE, Lab, finish, last, native, ok, until
+from pod_lab import NATIVE, Lab, finish, last, native, ok, scratch, until
 
 VICTIMS = ("c_busy", "c_threads", "c_tree", "c_pages")
 
@@ -130,14 +130,9 @@ def main() -> int:
     seed = int(sys.argv[1]) if len(sys.argv) > 1 else int(time.time())
     rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 25
     print(f"# seed {seed}", flush=True)
-    place = Path(f"/var/tmp/clusteros-kill-{os.getpid()}")
-    place.mkdir(mode=0o755)
-    try:
-        with Lab() as lab:
-            for name in VICTIMS:
-                trial(lab, name, place, random.Random(f"{seed} {name}"), rounds)
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
+    with scratch("kill") as place, Lab() as lab:
+        for name in VICTIMS:
+            trial(lab, name, place, random.Random(f"{seed} {name}"), rounds)
     return finish()
 
 

@@ -4,16 +4,14 @@ status after a restore, a restore that is killed."""
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
-import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
-from pod_lab import HERE, NATIVE, Lab, finish, last, native, ok, until
+from matrix_killed import restore_killed
+from pod_lab import HERE, Lab, finish, last, native, ok, scratch, until
 from t_core_cut import Act
 from t_victims import Trial, whole_life
 
@@ -169,64 +167,23 @@ def ends_meanwhile(lab: Lab) -> None:
     ok(not wrong, "a pod that ends while it is captured is said to have ended", wrong)
 
 
-def restore_killed(lab: Lab, seed: int) -> None:
+def restores_killed(lab: Lab, seed: int) -> None:
     t = loop(lab, "killed")
     t.start()
     t.take(0, 1, "--then", "kill")
-    rng = random.Random(seed)
-    left = ""
-    for number in range(30):
-        pod = lab.pod(f"killed-again-{number}")
-        process = subprocess.Popen(
-            [str(NATIVE), "restore", "--image", str(t.image(1)), "--store", str(t.store), "--pod", str(pod)],
-            stdout=subprocess.DEVNULL,
-            stdin=subprocess.DEVNULL,
-        )
-        time.sleep(rng.uniform(0, 0.12))
-        act = [p for p in children(process.pid, pod) if rng.random() < 0.7] or [process.pid]
-        for pid in act[:1]:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
-        process.wait(30)
-
-        def settled(pod: Path = pod) -> bool:
-            answer = last(native("stat", "--pod", pod))
-            return answer.get("state") == "running" or answer.get("code") in ("NO_INPUT", "CONFLICT") or answer.get("state") == "ended"
-
-        if not until(settled, 20):
-            left += f" {number}: {last(native('stat', '--pod', pod))}"
-        native("kill", "--pod", pod)
-    ok(not left, f"a restore whose processes are killed at random instants (seed {seed}) is whole or leaves nothing", left)
-
-
-def children(pid: int, pod: Path) -> list[int]:
-    """Processes of the restore: those that carry its command line."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) != pid:
-            try:
-                words = (entry / "cmdline").read_bytes().split(b"\0")
-            except OSError:
-                continue
-            if b"restore" in words and str(pod).encode() in words:
-                found.append(int(entry.name))
-    return found
+    rng, why = random.Random(seed), ""
+    for number in range(1, 31):
+        why = why or restore_killed(t, rng, number)
+    ok(not why, f"a restore whose processes are killed at random instants (seed {seed}) is whole or leaves nothing", why)
 
 
 def main() -> int:
     seed = int(sys.argv[1]) if len(sys.argv) > 1 else int(time.time())
-    place = Path(f"/var/tmp/clusteros-more-{os.getpid()}")
-    place.mkdir(mode=0o755)
-    try:
-        with Lab() as lab:
-            programs(lab, place)
-            for part in (frozen, exit_status, aborts, refusals, ends_meanwhile):
-                part(lab)
-            restore_killed(lab, seed)
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
+    with scratch("more") as place, Lab() as lab:
+        programs(lab, place)
+        for part in (frozen, exit_status, aborts, refusals, ends_meanwhile):
+            part(lab)
+        restores_killed(lab, seed)
     return finish()
 
 

@@ -4,13 +4,12 @@ ever, what processes may forbid the engine."""
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import time
 from pathlib import Path
 
-from pod_lab import HERE, NATIVE, Lab, finish, last, native, ok
+from pod_lab import HERE, NATIVE, Lab, finish, last, native, ok, scratch
 from t_core_more import Script, state
 from t_victims import whole_life
 
@@ -129,16 +128,11 @@ def forbidden(lab: Lab) -> None:
 
 
 def main() -> int:
-    place = Path(f"/var/tmp/clusteros-proc-{os.getpid()}")
-    place.mkdir(mode=0o755)
-    try:
-        with Lab() as lab:
-            shells(lab, place)
-            many_threads(lab, place)
-            for part in (vforks, vfork_for_ever, forbidden):
-                part(lab)
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
+    with scratch("proc") as place, Lab() as lab:
+        shells(lab, place)
+        many_threads(lab, place)
+        for part in (vforks, vfork_for_ever, forbidden):
+            part(lab)
     return finish()
 
 

@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from pod_lab import NATIVE, Lab, finish, last, native, ok, until
+from pod_lab import NATIVE, Lab, finish, last, native, ok, scratch, until
 
 USER = ("--uid", 1000, "--gid", 1000)
 
@@ -115,27 +115,22 @@ def main() -> int:
     seed = int(sys.argv[1]) if len(sys.argv) > 1 else int(time.time())
     rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 10
     print(f"# seed {seed}")
-    place = Path(f"/var/tmp/clusteros-track-{os.getpid()}")
-    place.mkdir(mode=0o755)
-    try:
-        with Lab() as lab:
-            c = Chain(lab, random.Random(seed), place / "c_pages")
-            shutil.copy(NATIVE.parent / "victims" / "c_pages", place)
-            ok(c.start(), "the process starts")
-            why = chain(c, rounds)
-            ok(not why, f"{rounds} generations hold every page", why)
-            ok(c.kept > 0 and c.busy <= 2, f"and {c.kept} of them took pages over from the one before; {c.busy} tried again")
-            why = c.verify(c.pod, c.out)
-            ok(not why, "the process saw nothing of it", why)
-            c.kept = 0
-            c.pod, c.out, why = c.restore(c.parent or Path())
-            why = why or chain(c, rounds // 2)
-            extra = 0
-            while not why and c.kept == 0 and extra < rounds:  # by chance each of them was one that must be whole
-                why, extra = chain(c, 1), extra + 1
-            ok(not why and c.kept > 0, f"{rounds // 2 + extra} more of the pod that came back, {c.kept} with pages taken over", why)
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
+    with scratch("track") as place, Lab() as lab:
+        c = Chain(lab, random.Random(seed), place / "c_pages")
+        shutil.copy(NATIVE.parent / "victims" / "c_pages", place)
+        ok(c.start(), "the process starts")
+        why = chain(c, rounds)
+        ok(not why, f"{rounds} generations hold every page", why)
+        ok(c.kept > 0 and c.busy <= 2, f"and {c.kept} of them took pages over from the one before; {c.busy} tried again")
+        why = c.verify(c.pod, c.out)
+        ok(not why, "the process saw nothing of it", why)
+        c.kept = 0
+        c.pod, c.out, why = c.restore(c.parent or Path())
+        why = why or chain(c, rounds // 2)
+        extra = 0
+        while not why and c.kept == 0 and extra < rounds:  # by chance each of them was one that must be whole
+            why, extra = chain(c, 1), extra + 1
+        ok(not why and c.kept > 0, f"{rounds // 2 + extra} more of the pod that came back, {c.kept} with pages taken over", why)
     return finish()
 
 

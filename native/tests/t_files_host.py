@@ -15,7 +15,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pod_lab import Lab, finish, last, native, ok, until
+from pod_lab import Lab, finish, last, native, ok, scratch, until
 
 SOURCE = """
 import mmap, os, signal, sys, threading
@@ -114,28 +114,23 @@ def main() -> int:
         outside(Path(sys.argv[2]))
         return finish()
     mounted()
-    place = Path(f"/var/tmp/clusteros-host-{os.getpid()}")
-    place.mkdir(mode=0o755)
-    data = place / "data"
-    data.write_bytes(b"o" * 5 * 4096)
-    os.chown(data, 1000, 1000)
-    try:
-        with Lab() as lab:
-            out, image = lab.dir / "out", lab.dir / "image"
-            files = ("--stdout", out, "--stderr", out)
-            last(native("run", "--pod", lab.pod("one"), "--uid", 1000, "--gid", 1000, *files, "--", "/usr/bin/python3", "-c", SOURCE, data))
-            ok(until(lambda: "ready" in out.read_text()), "a job changes a file of the host that it has mapped", out.read_text())
-            answer = last(native("snapshot", "--pod", lab.pod("one"), "--image", image, "--store", lab.dir / "store"))
-            why = verified(lab, "one", out) if answer["event"] == "done" else answer
-            ok(not why, "it runs on after a snapshot", why)
-            for which, content in (("two", b"o" * 5 * 4096), ("three", b"another node's")):
-                data.write_bytes(content)
-                out.write_text("")
-                answer = last(native("restore", "--image", image, "--store", lab.dir / "store", "--pod", lab.pod(which), *files))
-                why = verified(lab, which, out) if answer["event"] == "done" else answer
-                ok(not why, f"mappings and paths show what they showed (the host has {content[:5]!r})", why)
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
+    with scratch("host") as place, Lab() as lab:
+        data = place / "data"
+        data.write_bytes(b"o" * 5 * 4096)
+        os.chown(data, 1000, 1000)
+        out, image = lab.dir / "out", lab.dir / "image"
+        files = ("--stdout", out, "--stderr", out)
+        last(native("run", "--pod", lab.pod("one"), "--uid", 1000, "--gid", 1000, *files, "--", "/usr/bin/python3", "-c", SOURCE, data))
+        ok(until(lambda: "ready" in out.read_text()), "a job changes a file of the host that it has mapped", out.read_text())
+        answer = last(native("snapshot", "--pod", lab.pod("one"), "--image", image, "--store", lab.dir / "store"))
+        why = verified(lab, "one", out) if answer["event"] == "done" else answer
+        ok(not why, "it runs on after a snapshot", why)
+        for which, content in (("two", b"o" * 5 * 4096), ("three", b"another node's")):
+            data.write_bytes(content)
+            out.write_text("")
+            answer = last(native("restore", "--image", image, "--store", lab.dir / "store", "--pod", lab.pod(which), *files))
+            why = verified(lab, which, out) if answer["event"] == "done" else answer
+            ok(not why, f"mappings and paths show what they showed (the host has {content[:5]!r})", why)
     return finish()
 
 

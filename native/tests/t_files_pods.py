@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pod_lab import HERE, NATIVE, TIMEOUT_S, Lab, finish, last, native, ok, until
+from pod_lab import HERE, NATIVE, TIMEOUT_S, Lab, finish, last, native, ok, scratch, until
 
 PODS = 3
 LAUNCH = {
@@ -208,20 +208,15 @@ def main() -> int:
         print("1..0 # SKIP needs root")
         return 1
     wanted = [kind for kind in sys.argv[1:] or list(LAUNCH) if kind in LAUNCH]
-    place = Path(f"/var/tmp/clusteros-pods-{os.getpid()}")
-    place.mkdir(mode=0o755)
-    try:
-        with Lab() as lab:
-            leaving(lab)
-            for kind in wanted:
-                compiler = f"mpicc.{kind}"
-                if not ok(shutil.which(compiler) is not None, f"{kind} is installed (apt: libopenmpi-dev, libmpich-dev)"):
-                    continue
-                program = place / f"ring.{kind}"
-                subprocess.run([compiler, "-O2", "-w", "-o", program, HERE / "core_mpi.c"], check=True)
-                whole_life(lab, kind, program)
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
+    with scratch("pods") as place, Lab() as lab:
+        leaving(lab)
+        for kind in wanted:
+            compiler = f"mpicc.{kind}"
+            if not ok(shutil.which(compiler) is not None, f"{kind} is installed (apt: libopenmpi-dev, libmpich-dev)"):
+                continue
+            program = place / f"ring.{kind}"
+            subprocess.run([compiler, "-O2", "-w", "-o", program, HERE / "core_mpi.c"], check=True)
+            whole_life(lab, kind, program)
     return finish()
 
 

@@ -15,7 +15,7 @@ import sys
 import time
 from pathlib import Path
 
-from pod_lab import NATIVE, Lab, finish, is_alive, last, native, ok, read_state
+from pod_lab import NATIVE, Lab, finish, is_alive, last, native, ok, read_state, scratch
 from t_victims import BUILD, Trial
 
 VICTIMS = ("c_tree", "f_files", "f_unix", "c_shared")
@@ -136,23 +136,18 @@ def main() -> int:
     seed = int(sys.argv[1]) if len(sys.argv) > 1 else int(time.time())
     seconds = float(sys.argv[2]) if len(sys.argv) > 2 else SECONDS
     print(f"# seed {seed}", flush=True)
-    place = Path(f"/var/tmp/clusteros-hostile-{os.getpid()}")
-    place.mkdir(mode=0o755)
-    try:
-        with Lab() as lab:
-            canary = Canary(place)
-            for name in VICTIMS:
-                shutil.copy(BUILD / name, place)
-                t = Trial(lab, place / name)
-                why = t.start() or t.snapshot(0, 1, "--then", "kill") or t.ended(0)
-                tried = 0
-                if not why:
-                    why, tried, _ = images(t, random.Random(f"{seed} {name}"), time.monotonic() + seconds / len(VICTIMS), canary)
-                ok(not why and tried > 0, f"{name}: {tried} changed images do nothing that their owner could not do, and are answered clearly", why)
-                why = why or t.restore(1, 1) or t.verify(1)
-                ok(not why, f"{name}: the unchanged one comes back", why)
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
+    with scratch("hostile") as place, Lab() as lab:
+        canary = Canary(place)
+        for name in VICTIMS:
+            shutil.copy(BUILD / name, place)
+            t = Trial(lab, place / name)
+            why = t.start() or t.snapshot(0, 1, "--then", "kill") or t.ended(0)
+            tried = 0
+            if not why:
+                why, tried, _ = images(t, random.Random(f"{seed} {name}"), time.monotonic() + seconds / len(VICTIMS), canary)
+            ok(not why and tried > 0, f"{name}: {tried} changed images do nothing that their owner could not do, and are answered clearly", why)
+            why = why or t.restore(1, 1) or t.verify(1)
+            ok(not why, f"{name}: the unchanged one comes back", why)
     return finish()
 
 

@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pod_lab import NATIVE, Lab, finish, last, native, ok
+from pod_lab import NATIVE, Lab, finish, last, native, ok, scratch
 from t_core_more import Script
 
 # COVERAGE: executables and libraries of which the new machine has another build | captured | kept by content: the pod gets its own at their paths
@@ -88,18 +88,13 @@ def main() -> int:
     if "CLUSTEROS_TEST_SPACE" not in os.environ:
         os.environ["CLUSTEROS_TEST_SPACE"] = "1"
         os.execvp("unshare", ["unshare", "--mount", sys.executable, __file__])
-    place = Path(f"/var/tmp/clusteros-libc-{os.getpid()}")
-    place.mkdir(mode=0o755)
-    try:
-        with Lab() as lab:
-            root = another_root(place)
-            try:
-                new_pods(lab, root)
-                comes_back(lab, place, root)
-            finally:
-                subprocess.run(["umount", "-l", root], check=False)
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
+    with scratch("libc") as place, Lab() as lab:
+        root = another_root(place)
+        try:
+            new_pods(lab, root)
+            comes_back(lab, place, root)
+        finally:
+            subprocess.run(["umount", "-l", root], check=False)
     return finish()
 
 

@@ -6,14 +6,13 @@ COVERAGE: MPI: first connections, windows and spawned processes after a restore 
 
 from __future__ import annotations
 
-import os
 import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-from pod_lab import HERE, Lab, finish, last, native, ok, until
+from pod_lab import HERE, Lab, finish, last, native, ok, scratch, until
 from t_core_cut import LAUNCH, PODS, Job, reorder
 from t_core_more import Script
 
@@ -76,16 +75,11 @@ def apart(lab: Lab, kind: str) -> None:
 
 
 def main() -> int:
-    place = Path(f"/var/tmp/clusteros-lazy-{os.getpid()}")
-    place.mkdir(mode=0o755)
-    try:
-        with Lab() as lab:
-            for kind in sys.argv[1:] or LAUNCH:
-                why = together(lab, kind, place)
-                ok(not why, f"{kind}: four ranks in one pod connect, open windows{' and spawn' if TOGETHER[kind][1] == 'spawn' else ''} only after a restore", why)
-                apart(lab, kind)
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
+    with scratch("lazy") as place, Lab() as lab:
+        for kind in sys.argv[1:] or LAUNCH:
+            why = together(lab, kind, place)
+            ok(not why, f"{kind}: four ranks in one pod connect, open windows{' and spawn' if TOGETHER[kind][1] == 'spawn' else ''} only after a restore", why)
+            apart(lab, kind)
     return finish()
 
 

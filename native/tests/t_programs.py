@@ -8,7 +8,6 @@ COVERAGE: program under gdb or strace | refused | it is traced by a debugger"""
 from __future__ import annotations
 
 import argparse
-import os
 import random
 import shlex
 import shutil
@@ -17,7 +16,7 @@ import sys
 import time
 from pathlib import Path
 
-from pod_lab import Lab, finish, last, native, ok, until
+from pod_lab import Lab, finish, last, native, ok, scratch, until
 from programs.catalogue import PROGRAMS, WORK, Program
 from t_core_cut import Act
 from t_victims import Trial
@@ -182,10 +181,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=int(time.time()))
     choice = parser.parse_args()
     print(f"# seed {choice.seed}", flush=True)
-    place = Path(f"/var/tmp/clusteros-programs-{os.getpid()}")
-    place.mkdir(mode=0o755)
     end = time.monotonic() + (SECONDS if not choice.all and not choice.names else float("inf"))
-    try:
+    with scratch("programs") as place:
         for program in choose(choice.names, choice.all, choice.seed):
             if time.monotonic() > end:
                 print(f"# not run: {program.name}: the time of a quick run is over", flush=True)
@@ -193,8 +190,6 @@ def main() -> int:
                 run(program, place, choice.seed)
         if not choice.names:
             debuggers(place)
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
     return finish()
 
 

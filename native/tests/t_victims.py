@@ -6,10 +6,9 @@ from __future__ import annotations
 
 import shutil
 import sys
-import tempfile
 from pathlib import Path
 
-from pod_lab import HERE, NATIVE, Lab, finish, last, native, ok, until
+from pod_lab import HERE, NATIVE, Lab, finish, last, native, ok, scratch, until
 
 BUILD = NATIVE.parent / "victims"
 USER = ("--uid", 1000, "--gid", 1000)
@@ -86,16 +85,11 @@ def whole_life(t: Trial) -> str:
 def main() -> int:
     wanted = sys.argv[1:]
     programs = [BUILD / p.stem for p in sorted((HERE / "victims").glob("*.c")) if not wanted or p.stem in wanted]
-    place = Path(tempfile.mkdtemp(prefix="clusteros-victims-", dir="/var/tmp"))  # /tmp is another one inside a pod
-    place.chmod(0o755)
-    try:
-        with Lab() as lab:
-            for program in programs:
-                shutil.copy(program, place)
-                why = whole_life(Trial(lab, place / program.name))
-                ok(not why, f"{program.name} runs on after a snapshot and comes back twice", why)
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
+    with scratch("victims") as place, Lab() as lab:
+        for program in programs:
+            shutil.copy(program, place)
+            why = whole_life(Trial(lab, place / program.name))
+            ok(not why, f"{program.name} runs on after a snapshot and comes back twice", why)
     return finish()
 
 

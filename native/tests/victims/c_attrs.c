@@ -144,9 +144,7 @@ int main(void)
         usleep(1000);
     struct sched_param none = {0};
     MUST(sched_setscheduler(0, SCHED_IDLE, &none) == 0);
-    victim_ready();
-    while (!asked)
-        usleep(20000);
+    victim_wait();
     ending = 2;
     MUST(pthread_join(thread, NULL) == 0 && sched_getscheduler(0) == SCHED_IDLE);
     MUST(!has_numa || (policy_of(area, &node) == MPOL_BIND && node == 1 && policy_of(NULL, &node) == MPOL_DEFAULT));

@@ -95,9 +95,7 @@ int main(void)
             child(who);
     for (int who = 1; who <= CHILDREN; who++)
         MUST(read(told[0], &status, 1) == 1);
-    victim_ready();
-    while (!asked)
-        usleep(20000);
+    victim_wait();
     check(0);
     for (int who = 1; who <= CHILDREN; who++)
         MUST(kill(children[who], SIGUSR1) == 0 && waitpid(children[who], &status, 0) == children[who] && WIFEXITED(status) && WEXITSTATUS(status) == 0);

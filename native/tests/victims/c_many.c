@@ -43,9 +43,7 @@ int main(int argc, char **argv)
         pthread_cond_wait(&changed, &mutex);
     pthread_mutex_unlock(&mutex);
     pthread_sigmask(SIG_UNBLOCK, &ask, NULL);
-    victim_ready();
-    while (!asked)
-        usleep(20000);
+    victim_wait();
     pthread_mutex_lock(&mutex);
     done = 1;
     pthread_cond_broadcast(&changed);

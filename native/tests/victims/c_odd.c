@@ -72,9 +72,7 @@ int main(void)
     MUST(syscall(SYS_ioprio_set, 1, 0, 2 << 13 | 6) == 0 && personality(0x0040000) >= 0);
     void *brk = sbrk(10000);
     memset(brk, 'b', 10000);
-    victim_ready();
-    while (!asked)
-        usleep(20000);
+    victim_wait();
     char name[32], cwd[64];
     int parent_death = 0;
     struct rlimit now;

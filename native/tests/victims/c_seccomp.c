@@ -74,9 +74,7 @@ int main(void)
     MUST(pthread_create(&b, NULL, strict, NULL) == 0);
     wait_for(&there, 3);
     check(0);
-    victim_ready();
-    while (!asked)
-        usleep(20000);
+    victim_wait();
     check(0);
     ending = 1;
     MUST(pthread_join(b, NULL) == 0);

@@ -116,9 +116,7 @@ int main(void)
     for (int k = 0; k < 6; k++)
         pthread_create(&threads[k], NULL, bodies[k], NULL);
     usleep(50000);
-    victim_ready();
-    while (!asked)
-        usleep(20000);
+    victim_wait();
     ending = 1;
     pthread_mutex_lock(&mutex);
     pthread_cond_broadcast(&cond);

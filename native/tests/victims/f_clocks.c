@@ -169,9 +169,7 @@ int main(void)
     MUST(pipe(ready) == 0);
     pid_t pid = stranger(ready[1]);
     MUST(read(ready[0], &c, 1) == 1);
-    victim_ready();
-    while (!asked)
-        usleep(1000);
+    victim_wait();
     timers_check();
     sets_check();
     MUST(write(500, "x", 1) == 1 && waitpid(pid, &status, 0) == pid && status == 0);

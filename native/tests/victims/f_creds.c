@@ -88,10 +88,5 @@ static void check(void)
 
 int main(void)
 {
-    set_up();
-    victim_ready();
-    while (!asked)
-        usleep(1000);
-    check();
-    return victim_ok();
+    return victim_main(set_up, check);
 }

@@ -54,9 +54,7 @@ int main(void)
         MUST(read(300, text, 1) == 1 && read(3, text, 3) == 3 && !memcmp(text, "456", 3));
         _exit(0);
     }
-    victim_ready();
-    while (!asked)
-        usleep(1000);
+    victim_wait();
     char text[8];
     int status;
     MUST(lseek(3, 0, SEEK_SET) == 0 && read(3, text, 4) == 4 && write(301, "x", 1) == 1);

@@ -44,9 +44,7 @@ int main(void)
     watches[2] = inotify_add_watch(instance, "/tmp/watched/one", IN_ATTRIB | IN_ONESHOT);
     watches[3] = inotify_add_watch(instance, "/tmp/watched", IN_CREATE | IN_ONLYDIR);
     MUST(watches[0] == 1 && watches[1] == 3 && watches[2] == 4 && watches[3] == 5);
-    victim_ready();
-    while (!asked)
-        usleep(1000);
+    victim_wait();
     snprintf(new, sizeof new, "%s/new", place);
     make(new);
     expect(watches[0], IN_CREATE);

@@ -59,9 +59,7 @@ int main(void)
     signal(SIGIO, ring);
     MUST(socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0 && fcntl(pair[0], F_SETOWN, getpid()) == 0);
     MUST(fcntl(pair[0], F_SETFL, O_ASYNC) == 0);
-    victim_ready();
-    while (!asked)
-        usleep(1000);
+    victim_wait();
     MUST(recv(a, text, 64, MSG_DONTWAIT) == 8 && recv(a, text, 64, MSG_DONTWAIT) == 7 && send(b, "more", 4, 0) == 4 && recv(a, text, 64, 0) == 4);
     struct {
         struct nlmsghdr head;

@@ -50,9 +50,7 @@ int main(void)
         say(nameless2, "from the child");
         _exit(0);
     }
-    victim_ready();
-    while (!asked)
-        usleep(1000);
+    victim_wait();
     MUST(mq_getattr(reader, &attr) == 0 && attr.mq_maxmsg == 5 && attr.mq_msgsize == 100 && attr.mq_flags == O_NONBLOCK && attr.mq_curmsgs == 0);
     MUST(fstat(named, &st) == 0 && (st.st_mode & 0777) == 0640 && st.st_uid == getuid() && st.st_nlink == 1);
     say(named, "hello");

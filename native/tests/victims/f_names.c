@@ -107,9 +107,7 @@ static void whole(const char *where, int told)
         signal(SIGUSR1, victim_ask);
         MUST(write(told, "x", 1) == 1 && close(told) == 0);
     } else
-        victim_ready();
-    while (!asked)
-        usleep(1000);
+        victim_wait();
     removed_check();
     check();
     close(turn[1]);

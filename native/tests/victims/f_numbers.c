@@ -25,9 +25,7 @@ int main(void)
     for (int k = 0; k < MANY; k++)
         MUST(dup3(k % 2 ? file : null, number(k, last), k % 3 ? O_CLOEXEC : 0) == number(k, last));
     MUST(dup(file) < last && dup2(file, last + 1) < 0 && errno == EBADF);
-    victim_ready();
-    while (!asked)
-        usleep(1000);
+    victim_wait();
     for (int k = 0; k < MANY; k++) {
         MUST(fstat(number(k, last), &a) == 0 && fstat(k % 2 ? file : null, &b) == 0 && a.st_ino == b.st_ino);
         MUST(fcntl(number(k, last), F_GETFD) == (k % 3 ? FD_CLOEXEC : 0));

@@ -143,9 +143,7 @@ int main(void)
             options_get(which, k, before[which][k].bytes, &before[which][k].len);
     }
     MUST(getsockopt(pair[0], SOL_SOCKET, SO_GET_FILTER, NULL, &filter) == 0);
-    victim_ready();
-    while (!asked)
-        usleep(1000);
+    victim_wait();
     compare();
     MUST(getsockopt(pair[0], SOL_SOCKET, SO_GET_FILTER, NULL, &filter_now) == 0 && filter_now == filter);
     set(pair[0], IPPROTO_TCP, TCP_CORK, 0);

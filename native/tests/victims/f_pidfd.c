@@ -52,9 +52,7 @@ int main(void)
             pause();
         _exit(!is_ended(lives) && is_ended(gone_fd) && syscall(SYS_pidfd_send_signal, lives, SIGKILL, NULL, 0) == 0 ? 9 : 1);
     }
-    victim_ready();
-    while (!asked)
-        usleep(20000);
+    victim_wait();
     MUST(!is_ended(lives) && is_ended(zombie_fd) && is_ended(gone_fd) && !is_ended(own) && !is_ended(first));
     MUST(fcntl(lives, F_GETFL) & O_NONBLOCK && !(fcntl(own, F_GETFL) & O_NONBLOCK) && fcntl(own, F_GETFD) == FD_CLOEXEC);
     MUST(syscall(SYS_pidfd_send_signal, gone_fd, 0, NULL, 0) < 0 && errno == ESRCH && syscall(SYS_pidfd_send_signal, own, 0, NULL, 0) == 0);

@@ -57,9 +57,7 @@ int main(void)
     uint64_t waiting = sent - got;
     printf("# %lu bytes wait\n", waiting);
     MUST(waiting > 1 << 20);
-    victim_ready();
-    while (!asked)
-        usleep(1000);
+    victim_wait();
     MUST(shutdown(writer, SHUT_WR) == 0);
     while (take(reader, 0) != 0)
         continue;

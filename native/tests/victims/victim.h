@@ -31,9 +31,22 @@ static __attribute__((unused)) void victim_ready(void)
     puts("ready");
     fflush(stdout);
 }
+static __attribute__((unused)) void victim_wait(void)
+{
+    victim_ready();
+    while (!asked)
+        usleep(1000);
+}
 static __attribute__((unused)) int victim_ok(void)
 {
     puts("OK");
     fflush(stdout);
     return 0;
+}
+static __attribute__((unused)) int victim_main(void (*before)(void), void (*after)(void))
+{
+    before();
+    victim_wait();
+    after();
+    return victim_ok();
 }
