@@ -35,6 +35,7 @@ struct victim {
     struct proc_maps maps;   /* as stopped; empty: to be read when needed */
     bool flags_given;        /* the flags in maps were read before the stop (snapshot/map_flags.h) */
     bool expendable;         /* a process being restored: dies with the engine anyway */
+    bool settled;            /* what is said here of its threads and maps is of the present stop */
 };
 
 /* Called before something is done to a victim that must be undone if the engine dies (snapshot/stop.c journals it). */

@@ -25,6 +25,8 @@
 #define STOP_AT_ONCE_NS 2000000ul /* whoever takes longer may be waiting for a child that we have stopped */
 #define STOP_TRIES 4
 #define LOOKS_MAX 1000
+#define VDSO_TRIES 200
+#define VDSO_NAP_NS 10000
 
 static void victim_free(struct victim *v)
 {
@@ -346,12 +348,51 @@ static int tree_settle(struct victim *victims, size_t count, struct err *e)
 {
     for (size_t k = 0; k < count; k++) {
         struct victim *v = &victims[k];
+        if (v->settled)
+            continue;
         if (v->thread_count && v->threads[0].tid != v->pid)
             return err_set(e, E_UNSUPPORTED, "process %d: its first thread has ended and others run on", v->inner_pid);
+        proc_maps_free(&v->maps);
         if (threads_settle(v, e) < 0 || (v->thread_count && proc_maps_read(v->pid, false, &v->maps, e) < 0))
             return err_wrap(e, "process %d", v->inner_pid);
+        v->settled = true;
     }
     return 0;
+}
+
+static bool is_in_vdso(const struct victim *v, const struct victim_thread *t)
+{
+    bool in_call = (int64_t)t->regs.orig_rax >= 0;
+    for (size_t k = 0; k < v->maps.count && !in_call && !t->group_stopped; k++)
+        if (strcmp(v->maps.items[k].path, "[vdso]") == 0)
+            return t->regs.rip - v->maps.items[k].start < v->maps.items[k].end - v->maps.items[k].start;
+    return false;
+}
+
+/* There a thread puts the time together from the machine's clock and the pod's offset to it. If it came back between the two, its clock
+ * would jump: so it runs on for a moment. 0: nobody is there; 1: stop them again. */
+static int vdso_leave(struct victim *victims, size_t count, struct err *e)
+{
+    bool ran = false;
+    for (size_t k = 0; k < count; k++)
+        for (size_t t = 0; t < victims[k].thread_count; t++) {
+            struct victim_thread *thread = &victims[k].threads[t];
+            if (!is_in_vdso(&victims[k], thread))
+                continue;
+            if (trace_resume(thread->tid, 0, e) < 0)
+                return -1;
+            thread->stopped = victims[k].settled = false;
+            ran = true;
+        }
+    if (!ran)
+        return 0;
+    struct timespec moment = {0, VDSO_NAP_NS};
+    nanosleep(&moment, NULL);
+    for (size_t k = 0; k < count; k++)
+        for (size_t t = 0; t < victims[k].thread_count; t++)
+            if (!victims[k].threads[t].stopped && trace_interrupt(victims[k].threads[t].tid, e) < 0)
+                return -1;
+    return 1;
 }
 
 /* Threads that never stopped are let go when this process ends, or taken by a later stop: interrupt leaves no trace. Those that stand go
@@ -372,14 +413,28 @@ static void let_go(struct victim *victims, size_t count)
     }
 }
 
+/* 0 stopped and settled, nobody in the vDSO; 2 as above. */
+static int tree_stop_outside(const struct pod *pod, struct victim **victims, size_t *count, pid_t *stuck, struct err *e)
+{
+    for (int tries = 0; tries < VDSO_TRIES; tries++) {
+        int got = tree_try_stop(pod, victims, count, stuck, e);
+        if (got)
+            return got;
+        int left = tree_settle(*victims, *count, e) < 0 ? -1 : vdso_leave(*victims, *count, e);
+        if (left <= 0)
+            return left;
+    }
+    return err_set(e, E_BUSY, "a process does nothing but read the time");
+}
+
 int tree_stop(const struct pod *pod, struct victim **victims, size_t *count, struct err *e)
 {
     pid_t stuck = 0;
     for (int tries = 0; tries < STOP_TRIES; tries++) {
         *victims = NULL;
         *count = 0;
-        int got = tree_try_stop(pod, victims, count, &stuck, e);
-        if (got == 0 && tree_settle(*victims, *count, e) == 0)
+        int got = tree_stop_outside(pod, victims, count, &stuck, e);
+        if (got == 0)
             return 0;
         let_go(*victims, *count);
         victims_free(*victims, *count);

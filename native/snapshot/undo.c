@@ -122,7 +122,7 @@ int undo_lines(const struct pod *pod, char **lines, size_t count, struct err *e)
     files_undo(pod, lines, count);
     if (has_line(lines, count, "lock") && netlock_clear(pod, e) < 0)
         return -1;
-    if (pod_is_frozen(pod) && pod_thaw(pod, e) < 0)
+    if ((has_line(lines, count, "freeze") || pod_is_frozen(pod)) && pod_thaw(pod, e) < 0) /* a freeze may be under way yet */
         return -1;
     netlock_rest();
     if (injections_undo(lines, count, e) < 0)

@@ -11,12 +11,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pod_lab import HERE, NATIVE, Lab, finish, last, native, ok, until
+from pod_lab import HERE, NATIVE, Lab, finish, last, native, ok, scratch, until
+from t_victims import Trial
 
 PROGRAM = NATIVE.parent / "image_core"
 NT_PRSTATUS, NT_AUXV, NT_FILE, NT_FPREGSET = 1, 6, 0x46494C45, 2
 PT_LOAD, PT_NOTE, ET_CORE = 1, 4, 4
 RIP_OFFSET = 112 + 16 * 8
+AT_SYSINFO_EHDR, VDSO_BYTES = 33, 0x2000
+SNAPSHOTS = 6
 
 
 class Core:
@@ -104,8 +107,32 @@ def refused(image: Path, lab: Lab, pid: str) -> None:
     ok(empty["event"] == "failed", "what is no image is refused", empty)
 
 
+def place_in_vdso(core: Core) -> int:
+    """How far behind the vDSO's start the leader stands; negative or large outside of it."""
+    auxv = core.of(NT_AUXV)[0]
+    entries = dict(struct.iter_unpack("<QQ", auxv[: len(auxv) // 16 * 16]))
+    (rip,) = struct.unpack_from("<Q", core.of(NT_PRSTATUS)[0], RIP_OFFSET)
+    return int(rip - entries[AT_SYSINFO_EHDR])
+
+
+def readers_of_time(lab: Lab) -> None:
+    """In the vDSO the machine's clock and the pod's offset are put together: a restore between the two would make the clock jump."""
+    with scratch("time") as place:
+        shutil.copy(NATIVE.parent / "victims" / "c_single", place)
+        t = Trial(lab, place / "c_single")
+        why, inside = t.start(), []
+        for number in range(1, SNAPSHOTS + 1):
+            path = lab.dir / f"time-{number}"
+            why = why or t.snapshot(0, number)
+            made = last(native("image-core", "--image", t.image(number), "--store", t.store, "--pid", "2", "--out", path))
+            inside += [at for at in [place_in_vdso(Core(path)) if path.exists() else str(made)] if isinstance(at, str) or 0 <= at < VDSO_BYTES]
+        why = why or t.verify(0)
+    ok(not why and not inside, f"who reads the time without end is not captured while it does ({SNAPSHOTS} snapshots)", (why, inside))
+
+
 def main() -> int:
     with Lab() as lab:
+        readers_of_time(lab)
         image, words = captured(lab)
         listed = last(native("image-core", "--image", image))
         mine = [p for p in listed.get("processes", []) if p["pid"] == int(words[0])]

@@ -1,10 +1,12 @@
 /* Calls that wait with a limit counted from their start, 4 s: 1.5 s are over at `ready`. After a restore each waits for what was left: who begins anew
- * waits more than 5.5 s in all. Nobody may wait less. */
+ * waits more than 5.5 s in all, and however long all were stopped. Nobody may wait less. */
 /* Others wait with limits that no kernel gives out: they must not hear of the snapshot at all (EINTR). */
 /* COVERAGE: nanosleep, clock_nanosleep, poll, select, pselect, ppoll, relative futex wait under way | captured | the time that is left
  * COVERAGE: time left of a wait after the pod was frozen, where the program did not ask for it | differs | at least what was left, at most the whole limit
  * COVERAGE: epoll_wait, sigtimedwait, semtimedop, calls on sockets with SO_RCVTIMEO under way | differs | begun anew with their whole limit
- * COVERAGE: wait under way while an engine is killed in the pause | differs | it may begin anew with its whole limit */
+ * COVERAGE: wait under way while an engine is killed in the pause | differs | it may begin anew with its whole limit
+ * MATRIX: killed-steps differs a wait of the wrong length
+ * MATRIX: killed-random differs a wait of the wrong length */
 #include <errno.h>
 #include <linux/futex.h>
 #include <poll.h>
@@ -20,6 +22,7 @@
 
 #define LIMIT_S 4
 #define SLACK_S 1.2
+#define GAP_S 0.05 /* who does not run for that long is being stopped, brought back or starved: waits may end that much later */
 
 static int ends[2];
 static pthread_barrier_t began;
@@ -115,7 +118,18 @@ static void *quiet(void *number)
 {
     return (void *)(intptr_t)quiets[(size_t)number]();
 }
-static double took[WAITS];
+static double took[WAITS], gaps;
+static volatile int watching = 1;
+
+static void *watch(void *unused)
+{
+    for (double before = now(), after; watching; before = after) {
+        usleep(5000);
+        after = now();
+        gaps += after - before > GAP_S ? after - before : 0;
+    }
+    return unused;
+}
 
 static void *waiter(void *number)
 {
@@ -129,7 +143,7 @@ static void *waiter(void *number)
 
 int main(void)
 {
-    pthread_t threads[WAITS], others[QUIETS];
+    pthread_t threads[WAITS], others[QUIETS], watcher;
     sigset_t blocked;
     sigemptyset(&blocked);
     sigaddset(&blocked, SIGUSR1);
@@ -143,6 +157,7 @@ int main(void)
     for (size_t k = 0; k < QUIETS; k++)
         MUST(pthread_create(&others[k], NULL, quiet, (void *)k) == 0);
     struct timespec while_they_wait = {1, 500000000};
+    MUST(pthread_create(&watcher, NULL, watch, NULL) == 0);
     MUST(pipe(ends) == 0 && pthread_barrier_init(&began, NULL, WAITS + 1) == 0);
     for (size_t k = 0; k < WAITS; k++)
         MUST(pthread_create(&threads[k], NULL, waiter, (void *)k) == 0);
@@ -153,9 +168,11 @@ int main(void)
     victim_ready();
     for (size_t k = 0; k < WAITS; k++)
         pthread_join(threads[k], NULL);
+    watching = 0;
+    pthread_join(watcher, NULL);
     for (size_t k = 0; k < WAITS; k++)
-        if (took[k] < LIMIT_S - 0.02 || took[k] > LIMIT_S + SLACK_S) {
-            printf("wait %zu took %.3f s\n", k, took[k]);
+        if (took[k] < LIMIT_S - 0.02 || took[k] > LIMIT_S + SLACK_S + gaps) {
+            printf("wait %zu took %.3f s, with gaps of %.3f s\n", k, took[k], gaps);
             fail("a wait of the wrong length");
         }
     while (!asked)
