@@ -47,6 +47,12 @@ int call_add(struct call_list *l, const uint64_t call[7], struct err *e)
     return 0;
 }
 
+int call_room(struct call_list *l, size_t calls, size_t data, struct err *e)
+{
+    bool fits = l->count + calls + 8 <= calls_max(l) && l->v->scratch && l->data_used + data <= l->v->data_len;
+    return fits ? 0 : call_flush(l, e);
+}
+
 int call_data(struct call_list *l, const void *data, size_t len, uint64_t *address, struct err *e)
 {
     size_t room = (len + 15) & ~15ul;

@@ -76,15 +76,6 @@ static int victim_take(struct restore *r, size_t index, const struct newborn *al
     return 0;
 }
 
-static int victim_fill(struct restore *r, size_t index, struct err *e)
-{
-    const struct task *t = &r->image->tasks[index];
-    struct victim *v = &r->victims[index];
-    if (vdso_place(r, v, t, e) < 0 || vmas_load(r, v, t, e) < 0 || locks_load_remote(r, v, t, e) < 0 ||
-        memory_load(r, v, t, e) < 0 || vmas_seal(v, t, e) < 0 || task_load(r, v, t, e) < 0 || threads_make(v, t, e) < 0)
-        return err_wrap(e, "process %lu", t->pid);
-    return 0;
-}
 
 struct crowd {
     struct restore *r;
@@ -92,12 +83,30 @@ struct crowd {
     size_t count;
 };
 
-static int process_inject(void *ctx, size_t k, struct err *e)
+static int process_map(void *ctx, size_t k, struct err *e)
 {
     struct crowd *c = ctx;
-    if (c->r->image->tasks[k].state == TASK_ZOMBIE)
+    const struct task *t = &c->r->image->tasks[k];
+    struct victim *v = &c->r->victims[k];
+    if (t->state == TASK_ZOMBIE)
         return 0;
-    return victim_take(c->r, k, c->newborns, c->count, e) < 0 ? -1 : victim_fill(c->r, k, e);
+    if (victim_take(c->r, k, c->newborns, c->count, e) < 0)
+        return -1;
+    if (vmas_load(c->r, v, t, e) < 0 || locks_load_remote(c->r, v, t, e) < 0 || memory_clear(c->r, v, t, e) < 0)
+        return err_wrap(e, "process %lu", t->pid);
+    return 0;
+}
+
+static int process_set(void *ctx, size_t k, struct err *e)
+{
+    struct restore *r = ctx;
+    const struct task *t = &r->image->tasks[k];
+    struct victim *v = &r->victims[k];
+    if (!v->thread_count)
+        return 0;
+    if (vmas_seal(v, t, e) < 0 || task_load(r, v, t, e) < 0 || threads_make(v, t, e) < 0)
+        return err_wrap(e, "process %lu", t->pid);
+    return 0;
 }
 
 /* ---- threads: some of each process side by side, and the first of each when the others have given up their rights */
@@ -145,7 +154,10 @@ int inject_all(struct restore *r, struct err *e)
     AUTO_FREE struct newborn *newborns = newborns_read(pids, count);
     struct crowd crowd = {r, newborns, count};
     r->victims = xcalloc(r->image->tasks_count, sizeof *r->victims);
-    return fibers_run(r->image->tasks_count, process_inject, &crowd, e) < 0 ? -1 : threads_load(r, e);
+    if (fibers_run(r->image->tasks_count, process_map, &crowd, e) < 0 || memory_load(r, e) < 0 ||
+        fibers_run(r->image->tasks_count, process_set, r, e) < 0)
+        return -1;
+    return threads_load(r, e);
 }
 
 static int victim_finish(void *ctx, size_t index, struct err *e)
@@ -192,6 +204,5 @@ int release_all(struct restore *r, struct err *e)
     for (size_t k = 0; k < r->image->tasks_count; k++)
         if (r->victims[k].thread_count && victim_let_go(r, k, e) < 0)
             return -1;
-    netlock_rest();
-    return 0;
+    return 0; /* what netlock_clear leaves to be done is done when this process ends, and nobody waits for it */
 }

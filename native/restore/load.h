@@ -38,10 +38,10 @@ pid_t helper_spawn(const struct restore *r, int exit_signal);
 /* ---- outside (inject.c and what it calls) */
 MUST_CHECK int inject_all(struct restore *r, struct err *e);
 MUST_CHECK int release_all(struct restore *r, struct err *e);
-MUST_CHECK int vmas_load(struct restore *r, struct victim *v, const struct task *task, struct err *e);
+MUST_CHECK int vmas_load(struct restore *r, struct victim *v, const struct task *task, struct err *e); /* the engine's go, its own come */
 MUST_CHECK int vmas_seal(struct victim *v, const struct task *task, struct err *e); /* when nothing of them changes any more */
-MUST_CHECK int vdso_place(struct restore *r, struct victim *v, const struct task *task, struct err *e);
-MUST_CHECK int memory_load(struct restore *r, struct victim *v, const struct task *task, struct err *e);
+MUST_CHECK int memory_clear(struct restore *r, struct victim *v, const struct task *task, struct err *e);
+MUST_CHECK int memory_load(struct restore *r, struct err *e); /* of all processes, when all are mapped */
 MUST_CHECK int task_load(struct restore *r, struct victim *v, const struct task *task, struct err *e);
 MUST_CHECK int threads_make(struct victim *v, const struct task *task, struct err *e);
 /* What a thread told the kernel of itself; its rights go, those of the first thread after all others'. At most calls_max calls in a batch. */
@@ -71,3 +71,5 @@ MUST_CHECK int call_data(struct call_list *l, const void *data, size_t len, uint
 /* openat(2) of a path inside the pod, without magic links of /proc (see kernel/inside.h); the data of earlier calls may be gone afterwards. */
 MUST_CHECK int call_open(struct call_list *l, const char *path, int flags, struct err *e);
 MUST_CHECK int call_flush(struct call_list *l, struct err *e);
+/* Flush unless there is room for so many calls more with so much data: then none of that data can be overwritten before it is used. */
+MUST_CHECK int call_room(struct call_list *l, size_t calls, size_t data, struct err *e);

@@ -1,4 +1,6 @@
-/* Contents of private pages, written from outside by the store's threads. Mirrors snapshot/memory_save.c. */
+/* Contents of private pages, written from outside by the store's threads: of all processes at once, when each has its mappings. Mirrors
+ * snapshot/memory_save.c. */
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -11,28 +13,52 @@
 #define MADV_DONTNEED_LOCKED 24
 #endif
 
-struct target {
-    const struct restore *r;
+struct place { /* of a piece of content */
     size_t task;
+    uint64_t at;
+};
+struct part { /* of all that is wanted: one process's */
+    struct extent *wanted;
+    size_t count;
+};
+struct target { /* one piece */
+    const struct restore *r;
     struct victim *v;
     const struct mm *mm;
+    size_t task;
 };
+struct whole {
+    const struct restore *r;
+    struct place *places;
+};
+
+/* The first mapping that ends behind the address. */
+static size_t vma_from(const struct mm *mm, uint64_t at)
+{
+    size_t low = 0, high = mm->vmas_count;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (mm->vmas[middle].end <= at)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
 
 /* Fresh anonymous memory is zero already; a page of a mapped file that the process had zeroed is not. */
 static bool is_fresh_zero(const struct mm *mm, uint64_t at, size_t len)
 {
-    for (size_t k = 0; k < mm->vmas_count; k++) {
-        const struct vma *v = &mm->vmas[k];
-        if (v->start < at + len && v->end > at && (v->kind == VMA_FILE || v->kind == VMA_MEMOBJ))
+    for (size_t k = vma_from(mm, at); k < mm->vmas_count && mm->vmas[k].start < at + len; k++)
+        if (mm->vmas[k].kind == VMA_FILE || mm->vmas[k].kind == VMA_MEMOBJ)
             return false;
-    }
     return true;
 }
 
 static bool is_kept(const struct target *t, uint64_t at, size_t len)
 {
-    for (size_t k = 0; k < t->mm->vmas_count; k++)
-        if (t->mm->vmas[k].start < at + len && t->mm->vmas[k].end > at && share_of(t->r, t->task, &t->mm->vmas[k]))
+    for (size_t k = vma_from(t->mm, at); k < t->mm->vmas_count && t->mm->vmas[k].start < at + len; k++)
+        if (share_of(t->r, t->task, &t->mm->vmas[k]))
             return true;
     return false;
 }
@@ -62,16 +88,20 @@ static int pages_differing_write(const struct target *t, uint64_t at, const uint
     return 0;
 }
 
-static int memory_sink(void *ctx, uint64_t at, const void *data, size_t len, struct err *e)
+/* Called from several threads at once. */
+static int memory_sink(void *ctx, uint64_t number, const void *data, size_t len, struct err *e)
 {
     static const uint8_t zeros[CHUNK_MAX];
-    const struct target *t = ctx;
-    bool kept = is_kept(t, at, len);
-    if (!data && !kept && is_fresh_zero(t->mm, at, len))
+    const struct whole *w = ctx;
+    const struct place *place = &w->places[number];
+    const struct task *task = &w->r->image->tasks[place->task];
+    const struct target t = {w->r, &w->r->victims[place->task], &task->mm, place->task};
+    bool kept = is_kept(&t, place->at, len);
+    if (!data && !kept && is_fresh_zero(t.mm, place->at, len))
         return 0;
-    if (kept)
-        return pages_differing_write(t, at, data ? data : zeros, len, e);
-    return pages_write(t, at, data ? data : zeros, len, e);
+    if ((kept ? pages_differing_write : pages_write)(&t, place->at, data ? data : zeros, len, e) == 0)
+        return 0;
+    return err_wrap(e, "process %lu", task->pid);
 }
 
 /* Pages that a relative had and this process has not. */
@@ -85,14 +115,51 @@ static int ranges_drop(struct victim *v, const struct range *gone, size_t count,
     return call_flush(l, e);
 }
 
-int memory_load(struct restore *r, struct victim *v, const struct task *task, struct err *e)
+int memory_clear(struct restore *r, struct victim *v, const struct task *task, struct err *e)
 {
-    struct target target = {r, (size_t)(task - r->image->tasks), v, &task->mm};
     AUTO_FREE struct extent *wanted = NULL;
     AUTO_FREE struct range *gone = NULL;
     size_t wanted_count = 0, gone_count = 0;
-    share_split(r, target.task, &wanted, &wanted_count, &gone, &gone_count);
-    if (ranges_drop(v, gone, gone_count, e) < 0 || store_get_ranges(r->store, wanted, wanted_count, memory_sink, &target, e) < 0)
-        return err_wrap(e, "contents of its memory");
-    return 0;
+    share_split(r, (size_t)(task - r->image->tasks), &wanted, &wanted_count, &gone, &gone_count);
+    return ranges_drop(v, gone, gone_count, e);
+}
+
+static struct part *parts_find(const struct restore *r, size_t *count)
+{
+    struct part *parts = xcalloc(r->image->tasks_count + 1, sizeof *parts);
+    *count = 0;
+    for (size_t k = 0; k < r->image->tasks_count; k++) {
+        AUTO_FREE struct range *gone = NULL;
+        size_t gone_count = 0;
+        if (r->victims[k].thread_count)
+            share_split(r, k, &parts[k].wanted, &parts[k].count, &gone, &gone_count);
+        *count += parts[k].count;
+    }
+    return parts;
+}
+
+/* One list of all; each piece says by its number where it belongs. A chunk that several processes have is read once. */
+static struct extent *parts_join(const struct restore *r, struct part *parts, size_t count, struct place *places)
+{
+    struct extent *all = xcalloc(count + 1, sizeof *all);
+    size_t number = 0;
+    for (size_t k = 0; k < r->image->tasks_count; k++) {
+        for (size_t n = 0; n < parts[k].count; n++, number++) {
+            places[number] = (struct place){k, parts[k].wanted[n].at};
+            all[number] = parts[k].wanted[n];
+            all[number].at = number;
+        }
+        free(parts[k].wanted);
+    }
+    return all;
+}
+
+int memory_load(struct restore *r, struct err *e)
+{
+    size_t count;
+    AUTO_FREE struct part *parts = parts_find(r, &count);
+    AUTO_FREE struct place *places = xcalloc(count + 1, sizeof *places);
+    AUTO_FREE struct extent *all = parts_join(r, parts, count, places);
+    struct whole whole = {r, places};
+    return store_get_ranges(r->store, all, count, memory_sink, &whole, e) < 0 ? err_wrap(e, "contents of memory") : 0;
 }

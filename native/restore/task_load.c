@@ -37,12 +37,13 @@ static int mm_load(struct call_list *l, const struct restore *r, const struct mm
                          mm->start_stack, mm->arg_start, mm->arg_end, mm->env_start, mm->env_end, 0,
                          (uint32_t)mm->auxv.len, (uint32_t)free_fd};
     if (CALL(l, e, SYS_setfsuid, r->image->pod.uid, 0, 0, 0, 0, 0) < 0 || open_as(l, mm->exe, O_RDONLY, free_fd, e) < 0 ||
-        CALL(l, e, SYS_setfsuid, 0, 0, 0, 0, 0, 0) < 0 || call_flush(l, e) < 0 || call_data(l, mm->auxv.data, mm->auxv.len, &auxv, e) < 0)
+        CALL(l, e, SYS_setfsuid, 0, 0, 0, 0, 0, 0) < 0 || call_room(l, 4, mm->auxv.len + sizeof map + 64, e) < 0 ||
+        call_data(l, mm->auxv.data, mm->auxv.len, &auxv, e) < 0)
         return -1;
     map.auxv = mm->auxv.len ? auxv : 0;
     if (call_data(l, &map, sizeof map, &map_at, e) < 0 || CALL(l, e, SYS_prctl, PR_SET_MM, PR_SET_MM_MAP, map_at, sizeof map, 0, 0) < 0)
         return -1;
-    return CALL(l, e, SYS_close, free_fd, 0, 0, 0, 0, 0) < 0 ? -1 : call_flush(l, e);
+    return CALL(l, e, SYS_close, free_fd, 0, 0, 0, 0, 0);
 }
 
 static int sigactions_load(struct call_list *l, const struct task *t, struct err *e)
@@ -56,12 +57,12 @@ static int sigactions_load(struct call_list *l, const struct task *t, struct err
         actions[a->signal].handler = a->handler, actions[a->signal].flags = a->flags;
         actions[a->signal].restorer = a->restorer, actions[a->signal].mask = a->mask;
     }
-    if (call_flush(l, e) < 0 || call_data(l, actions, sizeof actions, &at, e) < 0)
+    if (call_room(l, 64, sizeof actions + 16, e) < 0 || call_data(l, actions, sizeof actions, &at, e) < 0)
         return -1;
     for (uint64_t g = 1; g <= 64; g++)
         if (g != 9 && g != 19 && CALL(l, e, SYS_rt_sigaction, g, at + g * sizeof actions[0], 0, 8, 0, 0) < 0)
             return -1;
-    return call_flush(l, e);
+    return 0;
 }
 
 static uint64_t lowest_free(const struct task *t, const struct restore *r, uint64_t from)
@@ -168,7 +169,7 @@ int task_load(struct restore *r, struct victim *v, const struct task *task, stru
     *l = (struct call_list){.v = v, .what = "set up the process"};
     oom_load(v, task);
     if (core_load(v, task, e) < 0 || mm_load(l, r, &task->mm, lowest_free(task, r, 0), e) < 0 || directories_load(l, r, task, e) < 0 || memobjs_close(l, r, e) < 0 ||
-        sigactions_load(l, task, e) < 0 || oddities_load(l, task, e) < 0 || call_flush(l, e) < 0)
+        sigactions_load(l, task, e) < 0 || oddities_load(l, task, e) < 0)
         return -1;
     return limits_load(l, task, e) < 0 ? -1 : call_flush(l, e);
 }

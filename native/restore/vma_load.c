@@ -125,21 +125,18 @@ static int specials_back(struct call_list *l, const struct proc_maps *now, const
     return 0;
 }
 
-int vdso_place(struct restore *r, struct victim *v, const struct task *task, struct err *e)
+static int own_replace(struct call_list *l, const struct restore *r, const struct task *task, struct err *e)
 {
-    const struct mm *mm = &task->mm;
     PROC_MAPS struct proc_maps now = {0};
-    AUTO_FREE struct call_list *l = xcalloc(1, sizeof *l);
-    uint64_t gap;
-    *l = (struct call_list){.v = v, .what = "clear the address space"};
-    if (proc_maps_read(v->pid, false, &now, e) < 0 || gap_find(&now, mm, &gap, e) < 0)
+    uint64_t gap, gap_data;
+    if (proc_maps_read(l->v->pid, false, &now, e) < 0 || gap_find(&now, &task->mm, &gap, e) < 0)
         return -1;
-    v->scratch_wish = gap;
-    if (rseq_forget(l, e) < 0 || own_away(l, r, task, &now, gap + TEMPORARY_AT, e) < 0 || call_flush(l, e) < 0)
+    l->v->scratch_wish = gap;
+    if (remote_put(l->v, 0, &(char){0}, 1, &gap_data, e) < 0) /* the work area, while the vDSO is where it was */
         return -1;
-    if (specials_back(l, &now, mm, gap + TEMPORARY_AT, e) < 0)
+    if (rseq_forget(l, e) < 0 || own_away(l, r, task, &now, gap + TEMPORARY_AT, e) < 0)
         return -1;
-    return call_flush(l, e);
+    return specials_back(l, &now, &task->mm, gap + TEMPORARY_AT, e);
 }
 
 /* ---- the image's mappings */
@@ -303,6 +300,8 @@ int vmas_load(struct restore *r, struct victim *v, const struct task *task, stru
     AUTO_FREE struct call_list *l = xcalloc(1, sizeof *l);
     uint64_t free_fd = lowest_free_fd(r, task);
     *l = (struct call_list){.v = v, .what = "map its memory"};
+    if (own_replace(l, r, task, e) < 0)
+        return -1;
     if (rights(l, r->image->pod.uid, r->image->pod.gid, e) < 0)
         return -1;
     for (size_t k = 0; k < task->mm.vmas_count; k++)
