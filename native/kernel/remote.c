@@ -108,8 +108,9 @@ static int gap_find(struct victim *v, uint64_t *address, struct err *e)
 }
 
 /* Told: stopped at the place where the tracer is told. Other stops are resumed; signals among them are kept. */
-static int told_wait(struct victim *v, struct victim_thread *t, uint64_t told, struct err *e)
+int remote_code_await(struct victim *v, size_t thread, uint64_t told, struct err *e)
 {
+    struct victim_thread *t = &v->threads[thread];
     for (;;) {
         int status;
         struct user_regs_struct r;
@@ -131,16 +132,20 @@ static int told_wait(struct victim *v, struct victim_thread *t, uint64_t told, s
     }
 }
 
-/* Run code that has been written already, from `regs`; gives the registers at the end. */
-static int code_run(struct victim *v, size_t thread, uint64_t told, struct user_regs_struct *regs, struct err *e)
+int remote_code_start(struct victim *v, size_t thread, struct user_regs_struct *regs, struct err *e)
 {
     struct victim_thread *t = &v->threads[thread];
     regs->orig_rax = (uint64_t)-1;
     regs->eflags &= ~0x100ull;
     uint64_t mask = ~(1ul << (v->notify_signal - 1));
-    if (trace_regs_set(t->tid, regs, e) < 0 || trace_mask_set(t->tid, mask, e) < 0 || trace_resume(t->tid, 0, e) < 0)
+    if (trace_regs_set(t->tid, regs, e) < 0 || trace_mask_set(t->tid, mask, e) < 0)
         return -1;
-    return told_wait(v, t, told, e);
+    return trace_resume(t->tid, 0, e);
+}
+
+static int code_run(struct victim *v, size_t thread, uint64_t told, struct user_regs_struct *regs, struct err *e)
+{
+    return remote_code_start(v, thread, regs, e) < 0 ? -1 : remote_code_await(v, thread, told, e);
 }
 
 static int thread_put_back(struct victim *v, size_t thread, struct user_regs_struct *last, struct err *e)
@@ -323,8 +328,9 @@ int remote_undo(struct victim *v, uint64_t tail, uint64_t tail_len, uint64_t scr
 }
 
 /* The event of the clone, the child's first stop, then on to the end. A failing clone tells at once. */
-static int clone_events(struct victim *v, struct victim_thread *t, uint64_t told, pid_t *child, struct err *e)
+static int clone_events(struct victim *v, size_t thread, uint64_t told, pid_t *child, struct err *e)
 {
+    struct victim_thread *t = &v->threads[thread];
     int status;
     unsigned long id;
     if (trace_wait(t->tid, 0, &status, e) < 0)
@@ -346,7 +352,7 @@ static int clone_events(struct victim *v, struct victim_thread *t, uint64_t told
         return err_set(e, E_CONFLICT, "a child of process %d ended", v->inner_pid);
     if (trace_resume(t->tid, 0, e) < 0)
         return -1;
-    return told_wait(v, t, told, e);
+    return remote_code_await(v, thread, told, e);
 }
 
 int remote_clone(struct victim *v, size_t thread, uint64_t args_address, uint64_t args_len, pid_t *child, int64_t *ret, struct err *e)
@@ -362,7 +368,7 @@ int remote_clone(struct victim *v, size_t thread, uint64_t args_address, uint64_
     r.orig_rax = (uint64_t)-1;
     uint64_t mask = ~(1ul << (v->notify_signal - 1));
     if (code_write(v, thread, &c, e) < 0 || trace_regs_set(t->tid, &r, e) < 0 || trace_mask_set(t->tid, mask, e) < 0 ||
-        trace_resume(t->tid, 0, e) < 0 || clone_events(v, t, c.told, child, e) < 0 || thread_put_back(v, thread, &r, e) < 0)
+        trace_resume(t->tid, 0, e) < 0 || clone_events(v, thread, c.told, child, e) < 0 || thread_put_back(v, thread, &r, e) < 0)
         return err_wrap(e, "clone in process %d", v->inner_pid);
     *ret = (int64_t)r.rbx;
     return 0;

@@ -67,6 +67,16 @@ MUST_CHECK int remote_one(struct victim *v, size_t thread, int64_t *ret, uint64_
  * be there. While lanes are in use the victim itself runs no calls. */
 struct victim remote_lane(const struct victim *v, size_t lane);
 #define REMOTE_LANE_CALLS 128
+/* Small batches in many threads of an expendable process at one time: each has a slot of the scratch area for its table and its data. They
+ * run together and are waited for together; the threads are left where they stop, with all signals blocked but the notifying one. */
+#define REMOTE_CROWD_MAX 32ul
+#define REMOTE_CROWD_CALLS 48ul
+struct remote_job {
+    size_t thread, slot, count;
+    struct remote_call *calls;
+};
+struct victim remote_slot(const struct victim *v, size_t slot); /* its free part is the slot's */
+MUST_CHECK int remote_crowd(struct victim *v, const struct remote_job *jobs, size_t count, struct err *e);
 /* Copy data into the victim's scratch area at `offset` of its data part; returns the remote address. CHECKs the bounds. */
 MUST_CHECK int remote_put(struct victim *v, size_t offset, const void *data, size_t len, uint64_t *address, struct err *e);
 /* Take the scratch area and the code in the vDSO's tail out again; registers and masks are as stopped. */

@@ -103,6 +103,20 @@ void code_batch(struct snippet *c, const struct victim *v, size_t thread, uint64
     emit_escape(c, v, thread, scratch, scratch + CODE_FLAGS);
 }
 
+void code_crowd(struct snippet *c, const struct victim *v, uint64_t scratch)
+{
+    emit_literals(c, v, 0, scratch);
+    buf_add(&c->bytes, remote_table_code, (size_t)(remote_table_code_end - remote_table_code));
+    emit_mov(c, RAX, SYS_tgkill);
+    emit_mov(c, RDI, (uint64_t)v->inner_pid);
+    emit(c, "\x4c\x89\xe6", 3); /* mov %r12,%rsi */
+    emit_mov(c, RDX, (uint64_t)v->notify_signal);
+    emit(c, "\x0f\x05", 2);
+    c->told = c->at + c->bytes.len;
+    emit_mov(c, RAX, SYS_exit_group); /* nobody is there to be told */
+    emit(c, "\x31\xff\x0f\x05", 4);
+}
+
 void code_one(struct snippet *c, const struct victim *v, size_t thread, uint64_t at)
 {
     emit_literals(c, v, thread, at);

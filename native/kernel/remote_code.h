@@ -12,6 +12,8 @@ enum {
     /* a lane is a small area of the same shape */
     CODE_LANE_BYTES = REMOTE_SCRATCH_BYTES / REMOTE_LANES,
     CODE_LANE_DATA = CODE_TABLE + REMOTE_LANE_CALLS * (int)sizeof(struct remote_call),
+    CODE_SLOT_BYTES = 7680, /* behind CODE_TABLE */
+    CODE_SLOT_DATA = REMOTE_CROWD_CALLS * (int)sizeof(struct remote_call),
 };
 
 struct snippet {
@@ -24,9 +26,14 @@ void snippet_free(struct snippet *c);
 
 /* A table of calls: r15 table, r14 count, r13 stop on error. */
 void code_batch(struct snippet *c, const struct victim *v, size_t thread, uint64_t scratch);
+/* The same for any thread of a process that ends with its tracer: r12 its number. */
+void code_crowd(struct snippet *c, const struct victim *v, uint64_t scratch);
 /* The call that stands in the registers; its result is in rbx when the tracer is told. */
 void code_one(struct snippet *c, const struct victim *v, size_t thread, uint64_t at);
 /* A clone3 whose child ends at once if it ever runs here. */
 void code_clone(struct snippet *c, const struct victim *v, size_t thread, uint64_t scratch);
+/* Run code that has been written, from `regs` with all signals blocked but the notifying one; wait until it tells (remote.c). */
+MUST_CHECK int remote_code_start(struct victim *v, size_t thread, struct user_regs_struct *regs, struct err *e);
+MUST_CHECK int remote_code_await(struct victim *v, size_t thread, uint64_t told, struct err *e);
 /* Where the thread continues: as the kernel would make it when it restarts the interrupted call. */
 void code_resume_point(const struct user_regs_struct *stopped, struct user_regs_struct *out);

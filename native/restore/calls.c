@@ -7,13 +7,8 @@
 
 #include "load.h"
 
-int call_flush(struct call_list *l, struct err *e)
+static int results_check(struct call_list *l, struct err *e)
 {
-    size_t done = 0;
-    if (l->count == 0)
-        return 0;
-    if (remote_batch(l->v, l->thread, l->calls, l->count, false, &done, e) < 0)
-        return err_wrap(e, "%s", l->what);
     for (size_t k = 0; k < l->count; k++) {
         int64_t ret = l->calls[k].ret;
         bool failed = ret < 0 && ret > -4096;
@@ -29,9 +24,35 @@ int call_flush(struct call_list *l, struct err *e)
     return 0;
 }
 
+int call_flush(struct call_list *l, struct err *e)
+{
+    size_t done = 0;
+    if (l->count == 0)
+        return 0;
+    if (l->crowd)
+        return calls_flush_crowd(l->v, l, 1, e);
+    if (remote_batch(l->v, l->thread, l->calls, l->count, false, &done, e) < 0)
+        return err_wrap(e, "%s", l->what);
+    return results_check(l, e);
+}
+
+int calls_flush_crowd(struct victim *v, struct call_list *lists, size_t count, struct err *e)
+{
+    struct remote_job jobs[REMOTE_CROWD_MAX] = {0};
+    CHECK(count <= REMOTE_CROWD_MAX);
+    for (size_t k = 0; k < count; k++)
+        jobs[k] = (struct remote_job){lists[k].thread, lists[k].slot, lists[k].count, lists[k].calls};
+    if (remote_crowd(v, jobs, count, e) < 0)
+        return -1;
+    for (size_t k = 0; k < count; k++)
+        if (results_check(&lists[k], e) < 0)
+            return err_wrap(e, "thread %d", v->threads[lists[k].thread].inner_tid);
+    return 0;
+}
+
 static size_t calls_max(const struct call_list *l)
 {
-    return l->calls_max ? l->calls_max : REMOTE_BATCH_MAX;
+    return l->crowd ? REMOTE_CROWD_CALLS : REMOTE_BATCH_MAX;
 }
 
 int call_add(struct call_list *l, const uint64_t call[7], struct err *e)

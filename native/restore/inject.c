@@ -104,45 +104,9 @@ static int process_set(void *ctx, size_t k, struct err *e)
     struct victim *v = &r->victims[k];
     if (!v->thread_count)
         return 0;
-    if (vmas_seal(v, t, e) < 0 || task_load(r, v, t, e) < 0 || threads_make(v, t, e) < 0)
+    if (vmas_seal(v, t, e) < 0 || task_load(r, v, t, e) < 0 || threads_make(v, t, e) < 0 || threads_load(r, v, t, e) < 0)
         return err_wrap(e, "process %lu", t->pid);
     return 0;
-}
-
-/* ---- threads: some of each process side by side, and the first of each when the others have given up their rights */
-struct lane {
-    struct restore *r;
-    size_t process, number;
-};
-
-static int lane_load(void *ctx, size_t i, struct err *e)
-{
-    const struct lane *l = (struct lane *)ctx + i;
-    const struct task *t = &l->r->image->tasks[l->process];
-    struct victim v = remote_lane(&l->r->victims[l->process], l->number);
-    for (size_t k = l->number + 1; k < t->threads_count; k += REMOTE_LANES)
-        if (thread_load(l->r, &v, k, t, REMOTE_LANE_CALLS, e) < 0)
-            return err_wrap(e, "process %lu", t->pid);
-    return 0;
-}
-
-static int leader_load(void *ctx, size_t k, struct err *e)
-{
-    struct restore *r = ctx;
-    const struct task *t = &r->image->tasks[k];
-    if (!r->victims[k].thread_count || thread_load(r, &r->victims[k], 0, t, REMOTE_BATCH_MAX, e) == 0)
-        return 0;
-    return err_wrap(e, "process %lu", t->pid);
-}
-
-static int threads_load(struct restore *r, struct err *e)
-{
-    size_t count = 0;
-    AUTO_FREE struct lane *lanes = xcalloc(r->image->tasks_count * REMOTE_LANES + 1, sizeof *lanes);
-    for (size_t k = 0; k < r->image->tasks_count; k++)
-        for (size_t n = 0; n < REMOTE_LANES && n + 1 < r->victims[k].thread_count; n++)
-            lanes[count++] = (struct lane){r, k, n};
-    return fibers_run(count, lane_load, lanes, e) < 0 ? -1 : fibers_run(r->image->tasks_count, leader_load, r, e);
 }
 
 int inject_all(struct restore *r, struct err *e)
@@ -154,10 +118,9 @@ int inject_all(struct restore *r, struct err *e)
     AUTO_FREE struct newborn *newborns = newborns_read(pids, count);
     struct crowd crowd = {r, newborns, count};
     r->victims = xcalloc(r->image->tasks_count, sizeof *r->victims);
-    if (fibers_run(r->image->tasks_count, process_map, &crowd, e) < 0 || memory_load(r, e) < 0 ||
-        fibers_run(r->image->tasks_count, process_set, r, e) < 0)
+    if (fibers_run(r->image->tasks_count, process_map, &crowd, e) < 0 || memory_load(r, e) < 0)
         return -1;
-    return threads_load(r, e);
+    return fibers_run(r->image->tasks_count, process_set, r, e);
 }
 
 static int victim_finish(void *ctx, size_t index, struct err *e)

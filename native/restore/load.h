@@ -44,9 +44,9 @@ MUST_CHECK int memory_clear(struct restore *r, struct victim *v, const struct ta
 MUST_CHECK int memory_load(struct restore *r, struct err *e); /* of all processes, when all are mapped */
 MUST_CHECK int task_load(struct restore *r, struct victim *v, const struct task *task, struct err *e);
 MUST_CHECK int threads_make(struct victim *v, const struct task *task, struct err *e);
-/* What a thread told the kernel of itself; its rights go, those of the first thread after all others'. At most calls_max calls in a batch. */
-MUST_CHECK int thread_load(struct restore *r, struct victim *v, size_t index, const struct task *task, size_t calls_max, struct err *e);
-#define RESTORE_TRACED (PTRACE_O_EXITKILL | PTRACE_O_TRACECLONE)
+/* What the threads told the kernel of themselves; their rights go, those of the first after all others'. */
+MUST_CHECK int threads_load(struct restore *r, struct victim *v, const struct task *task, struct err *e);
+#define RESTORE_TRACED PTRACE_O_EXITKILL
 /* After all other calls in its threads. */
 MUST_CHECK int seccomp_load(struct victim *v, const struct task *task, struct err *e);
 /* A wait that was going on; `regs` are what the thread's registers shall be at the end (sleep_load.c). */
@@ -62,7 +62,8 @@ struct call_list {
     int64_t wanted[REMOTE_BATCH_MAX]; /* -1: any result that is no error */
     size_t count, data_used;
     const char *what;
-    size_t calls_max;                 /* in one batch; 0: REMOTE_BATCH_MAX */
+    bool crowd;                       /* v is a slot, `slot` its number: see remote_crowd */
+    size_t slot;
 };
 MUST_CHECK int call_add(struct call_list *l, const uint64_t call[7], struct err *e);
 #define CALL(l, e, ...) call_add(l, (const uint64_t[7]){__VA_ARGS__}, e)
@@ -71,5 +72,6 @@ MUST_CHECK int call_data(struct call_list *l, const void *data, size_t len, uint
 /* openat(2) of a path inside the pod, without magic links of /proc (see kernel/inside.h); the data of earlier calls may be gone afterwards. */
 MUST_CHECK int call_open(struct call_list *l, const char *path, int flags, struct err *e);
 MUST_CHECK int call_flush(struct call_list *l, struct err *e);
+MUST_CHECK int calls_flush_crowd(struct victim *v, struct call_list *lists, size_t count, struct err *e); /* of different slots, together */
 /* Flush unless there is room for so many calls more with so much data: then none of that data can be overwritten before it is used. */
 MUST_CHECK int call_room(struct call_list *l, size_t calls, size_t data, struct err *e);

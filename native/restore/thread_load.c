@@ -10,9 +10,11 @@
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "../kernel/namespaces.h"
+#include "../kernel/procfs.h"
 #include "../kernel/trace.h"
 #include "load.h"
 
@@ -26,25 +28,87 @@ struct kernel_sched_attr {
     uint64_t runtime, deadline, period;
 };
 
-static int thread_make(struct victim *v, uint64_t tid, struct err *e)
+/* ---- making them: by calls of the first thread, many at one stop. Each is born traced and stands before its first instruction; its stack pointer,
+ * which it never uses there, says which it is. */
+#define BIRTHS_AT_ONCE 128
+#define BIRTH_STACK_BYTES 16ul
+
+/* Threads have it from the first. */
+static int bounding_drop(struct call_list *l, struct err *e)
 {
-    int32_t wanted = (int32_t)tid;
-    uint64_t at, tid_at;
-    int64_t ret;
-    pid_t child;
-    struct clone_args args = {
-        .flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM, .set_tid_size = 1};
-    if (remote_put(v, 512, &wanted, sizeof wanted, &tid_at, e) < 0)
+    for (uint64_t c = 0; c <= LAST_CAPABILITY; c++) {
+        if (CALL(l, e, SYS_prctl, PR_CAPBSET_DROP, c, 0, 0, 0, 0) < 0)
+            return -1;
+        l->may_fail[l->count - 1] = true; /* a number that this kernel does not know */
+    }
+    return 0;
+}
+
+struct birth_call {
+    struct clone_args args;
+    int32_t tid, unused;
+};
+
+static int births_call(struct call_list *l, const struct task *task, size_t first, size_t count, struct err *e)
+{
+    struct birth_call births[BIRTHS_AT_ONCE] = {0};
+    uint64_t at = l->v->data; /* where an empty list's data comes to lie */
+    CHECK(l->count == 0 && l->data_used == 0);
+    for (size_t k = 0; k < count; k++) {
+        births[k].tid = (int32_t)task->threads[first + k].tid;
+        births[k].args = (struct clone_args){
+            .flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM | CLONE_PTRACE,
+            .stack = (first + k) * BIRTH_STACK_BYTES, .stack_size = BIRTH_STACK_BYTES,
+            .set_tid = at + k * sizeof births[0] + offsetof(struct birth_call, tid), .set_tid_size = 1};
+    }
+    if (call_data(l, births, count * sizeof births[0], &at, e) < 0)
         return -1;
-    args.set_tid = tid_at;
-    if (remote_put(v, 0, &args, sizeof args, &at, e) < 0 || remote_clone(v, 0, at, sizeof args, &child, &ret, e) < 0)
-        return err_wrap(e, "make thread %lu", tid);
-    if (ret != (int64_t)tid)
-        return err_set(e, E_OS, "make thread %lu: %s", tid, ret < 0 ? strerror((int)-ret) : "it got another number");
-    v->threads = xrealloc(v->threads, v->thread_count + 1, sizeof *v->threads);
-    struct victim_thread *t = &v->threads[v->thread_count++];
-    *t = (struct victim_thread){.tid = child, .inner_tid = (pid_t)tid, .sigmask = ~0ul, .stopped = true};
-    return trace_regs_get(child, &t->regs, e);
+    CHECK(births[0].args.set_tid == at + offsetof(struct birth_call, tid));
+    for (size_t k = 0; k < count; k++) {
+        if (CALL(l, e, SYS_clone3, at + k * sizeof births[0], sizeof births[0].args, 0, 0, 0, 0) < 0)
+            return -1;
+        l->wanted[l->count - 1] = births[k].tid;
+    }
+    return call_flush(l, e);
+}
+
+static int newborn_take(struct victim *v, const struct task *task, pid_t tid, struct err *e)
+{
+    struct user_regs_struct regs;
+    int status;
+    if (trace_wait(tid, 0, &status, e) < 0)
+        return -1;
+    if (!WIFSTOPPED(status) || status >> 16 != PTRACE_EVENT_STOP)
+        return err_set(e, E_CONFLICT, "a new thread of process %d ended", v->inner_pid);
+    if (trace_regs_get(tid, &regs, e) < 0)
+        return -1;
+    size_t index = regs.rsp / BIRTH_STACK_BYTES - 1;
+    if (index < 1 || index >= task->threads_count || v->threads[index].tid)
+        return err_set(e, E_CONFLICT, "process %d has a thread that nobody made", v->inner_pid);
+    v->threads[index] = (struct victim_thread){.tid = tid, .inner_tid = (pid_t)task->threads[index].tid, .regs = regs, .sigmask = ~0ul, .stopped = true};
+    v->thread_count++;
+    return 0;
+}
+
+int threads_make(struct victim *v, const struct task *task, struct err *e)
+{
+    size_t count = task->threads_count;
+    PID_LIST struct pid_list tids = {0};
+    AUTO_FREE struct call_list *l = xcalloc(1, sizeof *l);
+    *l = (struct call_list){.v = v, .what = "make threads"};
+    if (bounding_drop(l, e) < 0 || call_flush(l, e) < 0)
+        return -1;
+    for (size_t first = 1; first < count; first += BIRTHS_AT_ONCE)
+        if (births_call(l, task, first, count - first < BIRTHS_AT_ONCE ? count - first : BIRTHS_AT_ONCE, e) < 0)
+            return -1;
+    if (proc_threads(v->pid, &tids, e) < 0)
+        return -1;
+    v->threads = xrealloc(v->threads, count, sizeof *v->threads);
+    memset(v->threads + 1, 0, (count - 1) * sizeof *v->threads);
+    for (size_t k = 0; k < tids.count; k++)
+        if (tids.items[k] != v->pid && newborn_take(v, task, tids.items[k], e) < 0)
+            return -1;
+    return v->thread_count == count ? 0 : err_set(e, E_CONFLICT, "process %d has %zu of its %zu threads", v->inner_pid, v->thread_count, count);
 }
 
 /* ---- from outside */
@@ -110,11 +174,6 @@ static int rights_load(struct call_list *l, const struct restore *r, const struc
     struct __user_cap_data_struct none[2] = {{0}};
     uint64_t header_at, none_at, groups_at, uid = r->image->pod.uid, gid = r->image->pod.gid;
     uint32_t group = (uint32_t)gid;
-    for (uint64_t c = 0; c <= LAST_CAPABILITY; c++) {
-        if (CALL(l, e, SYS_prctl, PR_CAPBSET_DROP, c, 0, 0, 0, 0) < 0)
-            return -1;
-        l->may_fail[l->count - 1] = true; /* a number that this kernel does not know */
-    }
     if (call_data(l, &header, sizeof header, &header_at, e) < 0 || call_data(l, none, sizeof none, &none_at, e) < 0 ||
         call_data(l, &group, sizeof group, &groups_at, e) < 0)
         return -1;
@@ -147,24 +206,38 @@ static int pending_load(struct call_list *l, const struct task *task, const stru
     return 0;
 }
 
-int thread_load(struct restore *r, struct victim *v, size_t index, const struct task *task, size_t calls_max, struct err *e)
+static int thread_load(struct call_list *l, const struct restore *r, const struct task *task, size_t index, struct err *e)
 {
     const struct thread *t = &task->threads[index];
-    AUTO_FREE struct call_list *l = xcalloc(1, sizeof *l);
-    *l = (struct call_list){.v = v, .thread = index, .what = "set up a thread", .calls_max = calls_max};
-    if (sched_load(v->threads[index].tid, &t->sched, e) < 0 || kernel_pointers(l, t, e) < 0 || habits(l, t, e) < 0 || rights_load(l, r, t, e) < 0 ||
-        pending_load(l, task, t, &t->pending, false, e) < 0 || (index == 0 && pending_load(l, task, t, &task->pending, true, e) < 0) ||
-        (index == 0 && CALL(l, e, SYS_prctl, PR_SET_DUMPABLE, task->mm.dumpable & 1, 0, 0, 0, 0) < 0) || call_flush(l, e) < 0)
+    if (sched_load(l->v->threads[index].tid, &t->sched, e) < 0 || kernel_pointers(l, t, e) < 0 || habits(l, t, e) < 0 || rights_load(l, r, t, e) < 0 ||
+        pending_load(l, task, t, &t->pending, false, e) < 0 || (index == 0 && pending_load(l, task, t, &task->pending, true, e) < 0))
         return err_wrap(e, "thread %lu", t->tid);
-    return 0;
+    return index == 0 ? CALL(l, e, SYS_prctl, PR_SET_DUMPABLE, task->mm.dumpable & 1, 0, 0, 0, 0) : 0;
 }
 
-int threads_make(struct victim *v, const struct task *task, struct err *e)
+/* Some threads together. */
+static int crowd_load(struct restore *r, struct victim *v, const struct task *task, size_t first, size_t count, struct err *e)
 {
-    for (size_t k = 1; k < task->threads_count; k++)
-        if (thread_make(v, task->threads[k].tid, e) < 0)
+    AUTO_FREE struct call_list *lists = xcalloc(count, sizeof *lists);
+    AUTO_FREE struct victim *slots = xcalloc(count, sizeof *slots);
+    for (size_t k = 0; k < count; k++) {
+        slots[k] = remote_slot(v, k);
+        lists[k].v = &slots[k], lists[k].thread = first + k, lists[k].crowd = true, lists[k].slot = k, lists[k].what = "set up a thread";
+        if (thread_load(&lists[k], r, task, first + k, e) < 0)
             return -1;
-    return 0;
+    }
+    return calls_flush_crowd(v, lists, count, e);
+}
+
+int threads_load(struct restore *r, struct victim *v, const struct task *task, struct err *e)
+{
+    size_t count = v->thread_count;
+    for (size_t first = 1; first < count; first += REMOTE_CROWD_MAX)
+        if (crowd_load(r, v, task, first, count - first < REMOTE_CROWD_MAX ? count - first : REMOTE_CROWD_MAX, e) < 0)
+            return -1;
+    AUTO_FREE struct call_list *l = xcalloc(1, sizeof *l);
+    *l = (struct call_list){.v = v, .what = "set up a thread"};
+    return thread_load(l, r, task, 0, e) < 0 ? -1 : call_flush(l, e);
 }
 
 int thread_last(struct victim *v, size_t index, const struct thread *t, const struct user_regs_struct *regs, struct err *e)
