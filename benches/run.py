@@ -137,7 +137,7 @@ def main() -> None:
     parser.add_argument("--job", action="store_true", help="the MPI job of the demonstration instead (some minutes)")
     parser.add_argument("--full", action="store_true", help="4 GiB instead of 256 MiB")
     parser.add_argument("--only", nargs="*", default=[], choices=sorted(limits.CASES), help="some rows of the table")
-    parser.add_argument("--plot", type=Path, default=REPOSITORY / "benches" / "pause.svg")
+    parser.add_argument("--plot", type=Path, default=REPOSITORY / "var" / "pause.svg", help="the committed one is benches/pause.svg")
     arguments = parser.parse_args()
     if not arguments.job:
         sizes = limits.Sizes(4096 if arguments.full else arguments.mebibytes, arguments.repeats)

@@ -41,8 +41,8 @@ int main(int argc, char **argv)
     output_event("captured", "\"pause_ms\":%.1f", 12.5);
     output_event("progress", "\"bytes\":%lu,\"of\":%lu", 1048576ul, 2097152ul);
     output_event("progress", "\"bytes\":%lu,\"of\":%lu", 1048577ul, 2097152ul); /* too soon: not written */
-    output_event("done", "\"digest\":\"%064x\",\"bytes\":%lu,\"bytes_new\":%lu,\"pause_ms\":%.1f,\"took_ms\":%.2f,"
-                 "\"log_marks\":{\"stdout\":%d,\"stderr\":%d}", 255, 2097152ul, 4096ul, 12.5, 100.25, 17, 0);
+    output_event("done", "\"digest\":\"%064x\",\"bytes\":%lu,\"bytes_new\":%lu,\"bytes_kept\":%lu,\"pause_ms\":%.1f,\"took_ms\":%.2f,"
+                 "\"log_marks\":{\"stdout\":%d,\"stderr\":%d}", 255, 2097152ul, 4096ul, 65536ul, 12.5, 100.25, 17, 0);
     return 0;
 }
 """
