@@ -42,8 +42,11 @@ static int bulk_work(struct bulk *b, size_t count, int (*piece)(void *, size_t, 
     int result = 0;
     for (size_t i = 0; b->alone && i < count && result == 0; i++)
         result = piece(b, 0, i, e);
-    if (!b->alone)
+    if (!b->alone) {
+        belt_crew_begin(b->store);
         result = crew_work(count, piece, b, e);
+        belt_crew_end(b->store);
+    }
     for (size_t i = 0; i < CREW_MAX; i++)
         if (b->rooms[i])
             scratch_give(b->store, b->rooms[i]);

@@ -63,10 +63,16 @@ static int chunk_get(struct store *s, struct scratch *room, const struct digest 
     bool temporary = false;
     pthread_mutex_lock(&s->mutex);
     int result = place_open(s, digest, &p, &fd, &temporary, e);
+    bool uncommitted = !result && s->part.fd >= 0 && p.pack == s->part.pack;
+    if (uncommitted)
+        result = part_read(s, p.offset, room->stored, p.stored, e);
     pthread_mutex_unlock(&s->mutex);
     if (result)
         return -1;
-    result = p.raw == len ? chunk_read(&p, fd, room, data, e) : err_set(e, E_BAD_IMAGE, "it has %u bytes, not %zu", p.raw, len);
+    if (p.raw != len)
+        result = err_set(e, E_BAD_IMAGE, "it has %u bytes, not %zu", p.raw, len);
+    else
+        result = uncommitted ? chunk_unpack(&p, room->stored, data, e) : chunk_read(&p, fd, room, data, e);
     if (temporary)
         close(fd);
     return result;

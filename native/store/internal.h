@@ -10,6 +10,8 @@
 
 #define PACK_NAME_BYTES 48
 #define PACK_OPEN_MAX 512     /* beyond: opened for each read */
+#define BELT_BLOCK_BYTES (2ul << 20)
+#define BELT_SLOTS 8u
 
 struct pack {
     char name[PACK_NAME_BYTES]; /* "….pack" */
@@ -18,8 +20,18 @@ struct pack {
     char *damage;               /* what is wrong with it, or NULL */
 };
 struct scratch;
+struct belt {                   /* blocks of the pack being written on their way to the disk: belt.c */
+    int fd;                     /* bypasses the page cache where the file system can */
+    uint8_t *ring;              /* BELT_SLOTS blocks; block b in slot b % BELT_SLOTS */
+    uint32_t filled[BELT_SLOTS];
+    uint64_t written;           /* blocks on disk: the first ones */
+    bool running, closing, writing;
+    size_t crews;               /* at work: while there is one, a thread writes */
+    pthread_t thread;
+    pthread_cond_t wake;
+};
 struct part {                   /* the pack that this process writes; fd -1: none */
-    int fd;
+    int fd;                     /* for whoever reads back */
     char name[PACK_NAME_BYTES]; /* "….part" */
     uint64_t bytes;
     uint32_t pack;              /* its number in the catalog */
@@ -40,6 +52,7 @@ struct store {
     struct pack *packs;
     size_t pack_count, open_count;
     struct part part;
+    struct belt belt;
     struct err failure;         /* code not 0: the part is lost, why */
     struct scratch *scratch;    /* free ones */
     struct later later;
@@ -65,7 +78,22 @@ MUST_CHECK int session_exclusive(int lockfd, uint64_t wait_ms, struct err *e); /
 
 /* ---- part.c: the pack being written. Mutex held on entry and exit of each. */
 MUST_CHECK int part_reserve(struct store *s, uint32_t stored, uint64_t *offset, struct err *e);
+MUST_CHECK int part_read(struct store *s, uint64_t offset, void *out, size_t len, struct err *e);
 void part_discard(struct store *s);
+
+/* ---- belt.c: bytes of the pack being written, put at the offsets that part_reserve gave, go to the disk in blocks.
+ * A failure of that is the session's: s->failure. Mutex held on entry and exit, but for belt_put: there it must not be held. */
+MUST_CHECK int belt_begin(struct store *s, const char *name, struct err *e);
+bool belt_has_room(const struct store *s, uint64_t end);          /* for bytes up to `end` */
+void belt_put(struct store *s, uint64_t offset, const void *data, size_t len);
+void belt_note(struct store *s, uint64_t offset, size_t len);     /* these bytes were put: blocks that are full now go out */
+void belt_wait(struct store *s);                                  /* until every full block is out, or it failed */
+void belt_crew_begin(struct store *s);                            /* many threads put from now on; mutex not held, nor by the end: */
+void belt_crew_end(struct store *s);                              /* no thread is left, which setns wants */
+MUST_CHECK int belt_tail(struct store *s, uint64_t end, const void *tail, size_t len, struct err *e); /* the rest up to `end`, then `tail`; fsync */
+const uint8_t *belt_block(const struct store *s, uint64_t block); /* NULL: it is on disk */
+void belt_end(struct store *s);
+void belt_free(struct store *s);
 
 /* ---- get.c: the place of a chunk, NULL if it is not there; waits for one being written. Mutex held. */
 struct place *place_wait(struct store *s, const struct digest *digest);

@@ -27,7 +27,7 @@ static int place_reserve(struct store *s, const struct digest *digest, const str
     return 0;
 }
 
-static void place_settle(struct store *s, const struct digest *digest, bool reserved, const struct err *failure)
+static void place_settle(struct store *s, const struct digest *digest, const struct err *failure)
 {
     struct place *p = index_find(&s->index, digest);
     if (failure) {
@@ -38,7 +38,6 @@ static void place_settle(struct store *s, const struct digest *digest, bool rese
         *(uint32_t *)list_add((void **)&s->part.places, &s->part.place_count, sizeof(uint32_t)) =
             (uint32_t)(p - s->index.places);
     }
-    s->part.in_flight -= reserved;
     pthread_cond_broadcast(&s->progress);
 }
 
@@ -46,14 +45,15 @@ static int chunk_append(struct store *s, const struct digest *digest, const stru
 {
     uint64_t offset = 0;
     pthread_mutex_lock(&s->mutex);
-    bool reserved = !s->failure.code && !place_reserve(s, digest, c, &offset, e);
-    if (s->failure.code)
-        *e = s->failure;
-    int fd = s->part.fd;
-    pthread_mutex_unlock(&s->mutex);
-    int result = reserved ? store_io_write(fd, c->data, c->stored, offset, e) : -1;
-    pthread_mutex_lock(&s->mutex);
-    place_settle(s, digest, reserved, result ? e : NULL);
+    int result = place_reserve(s, digest, c, &offset, e);
+    if (!result) {
+        pthread_mutex_unlock(&s->mutex);
+        belt_put(s, offset, c->data, c->stored);
+        pthread_mutex_lock(&s->mutex);
+        belt_note(s, offset, c->stored);
+        s->part.in_flight--;
+    }
+    place_settle(s, digest, result ? e : NULL);
     pthread_mutex_unlock(&s->mutex);
     return result;
 }

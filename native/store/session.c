@@ -62,9 +62,10 @@ int store_open(const char *dir, bool create, struct store **out, struct err *e)
     struct store *s = xcalloc(1, sizeof *s);
     s->dir = xstrdup(dir);
     crew_prepare();
-    s->dirfd = s->packsfd = s->lockfd = s->part.fd = -1;
+    s->dirfd = s->packsfd = s->lockfd = s->part.fd = s->belt.fd = -1;
     pthread_mutex_init(&s->mutex, NULL);
     pthread_cond_init(&s->progress, NULL);
+    pthread_cond_init(&s->belt.wake, NULL);
     if (!folders_open(s, create, e) && !(create ? session_begin(s, e) : catalog_load(s, e))) {
         *out = s;
         return 0;
@@ -79,7 +80,10 @@ void store_close(struct store *s)
     if (!s)
         return;
     store_later_end(s);
+    pthread_mutex_lock(&s->mutex);
     part_discard(s);
+    pthread_mutex_unlock(&s->mutex);
+    belt_free(s);
     catalog_free(s);
     scratch_free(s);
     cleanup_close(&s->packsfd);
