@@ -19,7 +19,7 @@ NATIVE = REPOSITORY / "native" / "build" / "native"
 def compile_program(name: str, directory: Path) -> Path:
     """Compile benches/NAME.c; the path of the program."""
     program = directory / name
-    command = ["gcc", "-O2", "-o", str(program), str(REPOSITORY / "benches" / f"{name}.c"), "-lm", "-lpthread"]
+    command = ["gcc", "-O2", "-Wall", "-Wextra", "-o", str(program), str(REPOSITORY / "benches" / f"{name}.c"), "-lm", "-lpthread"]
     subprocess.run(command, check=True)
     return program
 

@@ -6,6 +6,7 @@ Figures of CRIU 4.2 and DMTCP are those of a machine like this one; sizes that d
 from __future__ import annotations
 
 import resource
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -15,7 +16,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benches.engine import Pod, median, running
+from benches import store
+from benches.cost import measure_cost
+from benches.engine import Pod, compile_program, median, running
 
 FEW, MORE, ALL, HOT, REST = (signal.SIGRTMIN + k for k in range(5))
 
@@ -123,6 +126,48 @@ def content(base: Path, program: Path, sizes: Sizes) -> list[Row]:
     return rows
 
 
+def new_store(pod: Pod) -> Pod:
+    """What the last image left is not met again."""
+    shutil.rmtree(pod.store, ignore_errors=True)
+    return pod
+
+
+def writing(base: Path, program: Path, sizes: Sizes) -> list[Row]:
+    """A full image until it is durable, beside the slower of: 60 % of what the processors do in memory, 90 % of what the disk takes."""
+    rows = []
+    mebibytes = max(sizes.mebibytes, 512)
+    bench = store.compile_bench(base)
+    for kind, words in (("pages", "random"), ("floats", "float64"), ("sparse", "zero-rich")):
+        whole, direct = store.measure_limits(bench, kind, mebibytes, base)
+        with running(base, program, kind, mebibytes) as pod:
+            taken = [new_store(pod).snapshot() for _ in range(sizes.repeats)]
+        best = min(taken, key=lambda one: one["took_ms"])
+        cores, disk = (mebibytes << 20) / 1e6 / whole / 0.6, best["bytes_new"] / 1e6 / direct / 0.9
+        which = f"60 % of {whole:.1f} GB/s in memory" if cores > disk else f"90 % of the disk's {direct:.1f} GB/s"
+        rows.append(
+            Row(
+                f"writing {mebibytes} MiB of {words} memory, durable ({which})",
+                best["took_ms"],
+                max(cores, disk),
+                "ms",
+                "CRIU 940 (1 GiB, never fsyncs)",
+            )
+        )
+    return rows
+
+
+def equal_pages(base: Path, program: Path, sizes: Sizes) -> list[Row]:
+    with running(base, program, "ranks", 6, 32) as pod:
+        taken = pod.snapshot("--then", "kill")
+    return [Row("six ranks with the same 32 MiB, of one's size", taken["bytes_new"] / (32 << 20), 1.1, "")]
+
+
+def cost(base: Path, program: Path, sizes: Sizes) -> list[Row]:
+    others = {"open and close": "DMTCP 6.6", "fork and wait": "DMTCP 8.7", "malloc": "DMTCP 2.5", "pipe": "DMTCP 1.5"}
+    measured = measure_cost(base, compile_program("cost", base))
+    return [Row(f"time of {kind} in a pod, of that outside", value, 1.01, "", others.get(kind, "")) for kind, value in measured.items()]
+
+
 def restores(base: Path, program: Path, sizes: Sizes) -> list[Row]:
     with running(base, program, "pages", sizes.mebibytes) as pod:
         pod.snapshot("--then", "kill")
@@ -157,7 +202,8 @@ def memory(base: Path, program: Path, sizes: Sizes) -> list[Row]:
 
 
 CASES: dict[str, Case] = {
-    "pauses": pauses, "changed": changed, "lost_work": lost_work, "content": content, "restores": restores, "many": many, "memory": memory,
+    "pauses": pauses, "changed": changed, "lost_work": lost_work, "content": content,
+    "writing": writing, "equal_pages": equal_pages, "cost": cost, "restores": restores, "many": many, "memory": memory,
 }  # fmt: skip
 
 

@@ -1,5 +1,5 @@
 /* The store beside what limits it, on one kind of content: prints one JSON object. store.py compiles and runs it.
- *   store KIND MEBIBYTES DIRECTORY      KIND: random, floats, sparse */
+ *   store KIND MEBIBYTES DIRECTORY [limits]     KIND: fill.h; limits: only those of writing an image */
 #include <fcntl.h>
 #include <math.h>
 #include <stdlib.h>
@@ -8,35 +8,15 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "fill.h"
 #include "store/crew.h"
+#include "store/internal.h"
 #include "store/sha256.h"
 #include "store/store.h"
 #include "vendor/lz4/lz4.h"
 
 static uint8_t *memory, *copy;
 static size_t len;
-
-static uint64_t next(uint64_t *state)
-{
-    uint64_t z = *state += 0x9e3779b97f4a7c15ul;
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ul;
-    return z ^ z >> 31;
-}
-
-/* random: nothing to gain; floats: a smooth field of doubles with noise; sparse: half of the pages zero, text in the rest */
-static void memory_fill(const char *kind)
-{
-    uint64_t state = 1;
-    for (size_t i = 0; i < len; i += 8) {
-        uint64_t word = next(&state);
-        double field = sin((double)i * 1e-6) * 300 + (double)(word >> 40) * 1e-9;
-        if (strcmp(kind, "floats") == 0)
-            memcpy(&word, &field, 8);
-        if (strcmp(kind, "sparse") == 0)
-            word = i / PAGE_BYTES % 2 ? 0 : word & 0x0f0f000000000f0ful;
-        memcpy(memory + i, &word, 8);
-    }
-}
 
 static double now_s(void)
 {
@@ -95,14 +75,30 @@ static double limit(int (*piece)(void *, size_t, size_t, struct err *))
     return rate(begin);
 }
 
+/* Copy, digest and compressor on one piece: what writing an image must do, and no disk. */
+static int all_of_piece(void *ctx, size_t worker, size_t i, struct err *e)
+{
+    static struct packed out[CREW_MAX];
+    static uint8_t room[CREW_MAX][CHUNK_MAX];
+    struct digest d;
+    (void)ctx, (void)e;
+    memcpy(room[worker], memory + i * CHUNK_MAX, CHUNK_MAX);
+    if (all_zero(room[worker], CHUNK_MAX))
+        return 0;
+    sha256_of(room[worker], CHUNK_MAX, &d);
+    chunk_pack(&out[worker], room[worker], CHUNK_MAX);
+    return 0;
+}
+
 /* dd's way: the same bytes to a new file, then fsync. */
-static double file_rate(const char *dir)
+static double file_rate(const char *dir, int flags)
 {
     struct err e = {0};
     AUTO_FREE char *path = xasprintf("%s/plain", dir);
-    AUTO_CLOSE int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    AUTO_CLOSE int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | flags, 0600);
     double begin = now_s();
-    must(io_write_all(fd, memory, len, &e), &e);
+    for (size_t at = 0; at < len; at += 4 << 20)
+        must(io_pwrite_all(fd, memory + at, len - at < 4 << 20 ? len - at : 4 << 20, at, &e), &e);
     if (fsync(fd))
         exit(1);
     double result = rate(begin);
@@ -113,16 +109,21 @@ static double file_rate(const char *dir)
 int main(int argc, char **argv)
 {
     struct err e = {0};
-    if (argc != 4)
+    if (argc != 4 && argc != 5)
         return 64;
     len = strtoul(argv[2], NULL, 10) << 20;
     memory = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
     copy = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
     if (memory == MAP_FAILED || copy == MAP_FAILED)
         return 71;
-    memory_fill(argv[1]);
+    fill_words((uint64_t *)(void *)memory, len / 8, argv[1]);
     crew_prepare();
-    double copied = limit(copy_piece), hashed = limit(hash_piece), squeezed = limit(squeeze_piece), written = file_rate(argv[3]);
+    double whole = limit(all_of_piece), direct = file_rate(argv[3], O_DIRECT);
+    if (argc == 5) { /* the limits alone */
+        printf("{\"whole\":%.3f,\"direct\":%.3f}\n", whole, direct);
+        return 0;
+    }
+    double copied = limit(copy_piece), hashed = limit(hash_piece), squeezed = limit(squeeze_piece), written = file_rate(argv[3], 0);
     struct store *s = NULL;
     struct extent *x = NULL, *again = NULL;
     size_t count = 0, again_count = 0;
@@ -144,8 +145,8 @@ int main(int argc, char **argv)
     if (memcmp(memory, copy, len) && strcmp(argv[1], "sparse") != 0)
         return 70;
     store_close(s);
-    printf("{\"memcpy\":%.2f,\"sha256\":%.2f,\"lz4\":%.2f,\"file\":%.2f,\"put\":%.2f,\"commit_s\":%.2f,\"durable\":%.2f,"
+    printf("{\"whole\":%.2f,\"direct\":%.2f,\"memcpy\":%.2f,\"sha256\":%.2f,\"lz4\":%.2f,\"file\":%.2f,\"put\":%.2f,\"commit_s\":%.2f,\"durable\":%.2f,"
            "\"known\":%.2f,\"get\":%.2f,\"ratio\":%.2f,\"again_bytes\":%lu}\n",
-           copied, hashed, squeezed, written, put, commit_s, durable, known, got, (double)len / (double)(stored ? stored : 1), more);
+           whole, direct, copied, hashed, squeezed, written, put, commit_s, durable, known, got, (double)len / (double)(stored ? stored : 1), more);
     return 0;
 }

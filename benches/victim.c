@@ -1,9 +1,8 @@
-/* What is measured: `victim pages|huge|floats|sparse MEBIBYTES`, `victim processes COUNT MEBIBYTES`, `victim threads COUNT`, `victim sockets COUNT`.
+/* What is measured: `victim pages|huge|floats|sparse MEBIBYTES`, `victim processes COUNT MEBIBYTES`, `victim ranks COUNT MEBIBYTES` (all with the same content, each exec'ed by itself), `victim threads COUNT`, `victim sockets COUNT`.
  * Prints `ready`. A process with pages does on a signal: USR2 prints the milliseconds of a fork(), RTMIN writes one page in 100, RTMIN+1 one in 20,
  * RTMIN+2 and +3 write all and a sixteenth at full speed and print time and pages written, RTMIN+4 rest. */
 #include <arpa/inet.h>
 #include <errno.h>
-#include <math.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdint.h>
@@ -16,6 +15,8 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "fill.h"
 
 #define PAGE 4096ul
 #define HUGE (2ul << 20)
@@ -32,10 +33,7 @@ static double now_of(clockid_t clock)
 
 static uint64_t next(void)
 {
-    uint64_t z = seed += 0x9e3779b97f4a7c15ul;
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ul;
-    z = (z ^ z >> 27) * 0x94d049bb133111ebul;
-    return z ^ z >> 31;
+    return fill_next(&seed);
 }
 
 static void say(const char *words)
@@ -53,14 +51,7 @@ static _Noreturn void rest(void)
 
 static void fill(const char *kind)
 {
-    uint64_t words = pages * PAGE / 8, *at = (uint64_t *)(void *)memory;
-    for (uint64_t k = 0; k < words; k++) {
-        double field = sin((double)k * 1e-5) * 300 + (double)(next() >> 40) * 1e-9;
-        if (strcmp(kind, "floats") == 0)
-            memcpy(&at[k], &field, 8);
-        else if (strcmp(kind, "sparse") != 0 || (k * 8 / PAGE) % 20 == 0)
-            at[k] = next();
-    }
+    fill_from(&seed, (uint64_t *)(void *)memory, pages * PAGE / 8, kind);
 }
 
 static void fork_time(void)
@@ -154,6 +145,31 @@ static void processes(int count, uint64_t mebibytes)
     rest();
 }
 
+/* As a launcher starts them: addresses differ, contents are the same. */
+static void ranks(char **argv, int count)
+{
+    char *const child[] = {argv[0], "rank", argv[3], NULL};
+    for (int k = 0; k < count; k++)
+        if (fork() == 0) {
+            execv(child[0], child);
+            _exit(1);
+        }
+    for (int k = 0; k < count; k++)
+        wait(NULL); /* each ends when its child holds the content */
+    rest();
+}
+
+static void rank(uint64_t mebibytes)
+{
+    pages = (mebibytes << 20) / PAGE;
+    memory = malloc(pages * PAGE);
+    fill("same");
+    if (fork() != 0)
+        _exit(0);
+    for (;;)
+        pause();
+}
+
 static void *sleeper(void *unused)
 {
     for (;;)
@@ -200,6 +216,10 @@ int main(int argc, char **argv)
     int count = atoi(argv[2]);
     if (strcmp(argv[1], "processes") == 0 && argc == 4)
         processes(count, (uint64_t)atoi(argv[3]));
+    if (strcmp(argv[1], "ranks") == 0 && argc == 4)
+        ranks(argv, count);
+    if (strcmp(argv[1], "rank") == 0)
+        rank((uint64_t)count);
     if (strcmp(argv[1], "threads") == 0)
         threads(count);
     if (strcmp(argv[1], "sockets") == 0)

@@ -53,11 +53,23 @@ static int extent_order(const void *a, const void *b)
     return x->at < y->at ? -1 : x->at > y->at;
 }
 
+/* Ranks hold the same arrays at other addresses: what they have in common is the distance from the beginning of the mapping. */
+static uint64_t mapping_start(const struct mm *mm, uint64_t at)
+{
+    size_t first = 0;
+    for (size_t end = mm->vmas_count; end - first > 1;) {
+        size_t middle = first + (end - first) / 2;
+        *(mm->vmas[middle].start <= at ? &first : &end) = middle;
+    }
+    return mm->vmas_count && mm->vmas[first].start <= at ? mm->vmas[first].start : 0;
+}
+
 static int ranges_put(struct snapshot *s, const struct victim *v, struct mm *mm, const struct page_ranges *list, struct err *e)
 {
     AUTO_FREE struct store_range *ranges = xcalloc(list->count + 1, sizeof *ranges);
     for (size_t k = 0; k < list->count; k++) {
-        ranges[k] = (struct store_range){list->items[k].start, list->items[k].end - list->items[k].start};
+        uint64_t at = list->items[k].start;
+        ranges[k] = (struct store_range){at, list->items[k].end - at, mapping_start(mm, at)};
         s->image.raw_bytes += ranges[k].len;
     }
     return store_put_ranges(s->store, ranges, list->count, memory_source, (void *)(uintptr_t)v, &mm->extents, &mm->extents_count,

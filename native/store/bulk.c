@@ -85,7 +85,7 @@ static int piece_put(void *ctx, size_t worker, size_t i, struct err *e)
 static void range_cut(struct store_range r, struct extent **extents, size_t *count)
 {
     while (r.len) {
-        uint64_t len = CHUNK_MAX - r.at % CHUNK_MAX;
+        uint64_t len = CHUNK_MAX - (r.at - r.origin) % CHUNK_MAX;
         len = len < r.len ? len : r.len;
         *(struct extent *)list_add((void **)extents, count, sizeof **extents) = (struct extent){.at = r.at, .len = len};
         r.at += len;
@@ -122,7 +122,7 @@ int store_put_extents(struct store *s, uint64_t at, const void *data, size_t len
                       uint64_t *stored_bytes, struct err *e)
 {
     struct bulk b = {.store = s, .memory = data, .base = at};
-    struct store_range all = {at, len};
+    struct store_range all = {at, len, 0};
     return ranges_put(&b, &all, 1, extents, count, stored_bytes, e);
 }
 
@@ -156,7 +156,7 @@ static bool data_next(int fd, uint64_t at, uint64_t size, struct store_range *ou
     off_t end = begin < 0 ? -1 : lseek(fd, begin, SEEK_HOLE);
     uint64_t from = begin < 0 ? at : (uint64_t)begin, to = end < 0 ? size : (uint64_t)end;
     to = to < size ? to : size;
-    *out = (struct store_range){from, from < to ? to - from : 0};
+    *out = (struct store_range){from, from < to ? to - from : 0, 0};
     return from < to;
 }
 

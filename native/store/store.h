@@ -42,8 +42,9 @@ MUST_CHECK int store_gc(const char *dir, const char *images_dir, uint64_t min_ag
  * store_close throws away what was not committed. */
 
 /* Many pieces at once, on worker threads pinned to the processors of this process's affinity (they block all signals).
- * Content is cut where address or file offset is a multiple of CHUNK_MAX, so equal content meets again. */
-struct store_range { uint64_t at, len; };
+ * Content is cut where the distance from `origin` is a multiple of CHUNK_MAX, so equal content meets again: in the next image, and in the
+ * mapping of another process whose addresses differ. An origin is at or before `at`; 0 for offsets in files. */
+struct store_range { uint64_t at, len, origin; };
 /* Fill out[0..len) with the content at `at`. Called from several threads at once. */
 typedef int store_source(void *ctx, uint64_t at, void *out, size_t len, struct err *e);
 /* Take the content at `at`. Called from several threads at once; `data` is NULL for zeros. */

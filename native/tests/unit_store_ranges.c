@@ -34,7 +34,7 @@ static void ranges_are_cut_and_come_back(const char *dir)
     random_fill(memory, memory_len);
     memset(memory + CHUNK_MAX - 0x7000, 0, CHUNK_MAX);
     uint64_t base = 0x7000 + CHUNK_MAX, stored = 0;
-    struct store_range ranges[] = {{base, CHUNK_MAX}, {base + CHUNK_MAX, memory_len - CHUNK_MAX}};
+    struct store_range ranges[] = {{base, CHUNK_MAX, 0}, {base + CHUNK_MAX, memory_len - CHUNK_MAX, 0}};
     struct extent *x = NULL;
     size_t count = 0;
     bool put = !store_put_ranges(s, ranges, 2, memory_source, &base, &x, &count, &stored, &e);
@@ -157,7 +157,7 @@ static void copies_are_named_later(const char *dir)
     memset(data + 3 * CHUNK_MAX, 0, CHUNK_MAX);
     memcpy(was, data, BYTES);
     struct extent *x = NULL;
-    struct store_range ranges[] = {{0, BYTES}};
+    struct store_range ranges[] = {{0, BYTES, 0}};
     struct digest *digests[BYTES / CHUNK_MAX];
     uint64_t lens[BYTES / CHUNK_MAX], stored = 0;
     size_t count = 0, tokens = 0, named = 0, zeros = 0;
