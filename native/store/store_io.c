@@ -9,10 +9,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+static int fault_of(const char *operation)
+{
+    return store_io_fault ? store_io_fault(operation) : 0;
+}
+
 static bool faulty(const char *operation)
 {
-    int number = store_io_fault ? store_io_fault(operation) : 0;
-    errno = number ? number : errno;
+    int number = fault_of(operation);
+    errno = number ? abs(number) : errno;
     return number != 0;
 }
 
@@ -24,9 +29,11 @@ int store_io_create(int dirfd, const char *name, int *fd, struct err *e)
 
 int store_io_write(int fd, const void *data, size_t len, uint64_t offset, struct err *e)
 {
-    if (faulty("write"))
-        return err_errno(e, "write at %lu", offset);
-    return io_pwrite_all(fd, data, len, offset, e);
+    int number = fault_of("write");
+    if (number < 0 && io_pwrite_all(fd, data, len / 2 & ~(PAGE_BYTES - 1), offset, e))
+        return -1;
+    errno = abs(number);
+    return number ? err_errno(e, "write at %lu", offset) : io_pwrite_all(fd, data, len, offset, e);
 }
 
 int store_io_sync(int fd, const char *what, struct err *e)

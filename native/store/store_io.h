@@ -1,5 +1,6 @@
 /* Everything that store and images change on disk passes here: the order of these calls is what makes them durable,
- * and a test can fail each of them in turn (it defines store_io_fault: not 0 is the errno that the call then gives). */
+ * and a test can fail each of them in turn (it defines store_io_fault: not 0 is the
+ * errno that the call then gives; a negative one: after half of the bytes). */
 #pragma once
 #include "../base/base.h"
 

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -12,11 +13,16 @@
 #include "tests/tap.h"
 
 static long fault_at, fault_calls;
+static int fault_number = ENOSPC; /* of the errno that it gives; negative: after half of the bytes; 0: the process is killed instead */
 
 int store_io_fault(const char *operation)
 {
     (void)operation;
-    return ++fault_calls == fault_at ? ENOSPC : 0;
+    if (__atomic_add_fetch(&fault_calls, 1, __ATOMIC_RELAXED) != fault_at)
+        return 0;
+    if (!fault_number)
+        kill(getpid(), SIGKILL);
+    return fault_number;
 }
 
 static const char *base;
@@ -53,11 +59,12 @@ static inline void memory_fill(uint8_t *data, size_t len, uint64_t k)
     tap_state = before;
 }
 
+#ifndef MEMORY_BYTES
 #define MEMORY_BYTES (3 * CHUNK_MAX)
+#endif
 
-static inline void image_fill(struct image *image, struct store *s, uint64_t k)
+static inline int image_put(struct image *image, struct store *s, uint64_t k, struct err *e)
 {
-    struct err e = {0};
     AUTO_FREE uint8_t *data = xcalloc(MEMORY_BYTES, 1);
     memory_fill(data, MEMORY_BYTES, k);
     *image = (struct image){.format = IMAGE_FORMAT, .kernel = xstrdup("Linux"), .pod.hostname = xstrdup("pod-0")};
@@ -66,8 +73,14 @@ static inline void image_fill(struct image *image, struct store *s, uint64_t k)
     t->comm = xstrdup("victim");
     struct vma *v = LIST_ADD(&t->mm, vmas);
     *v = (struct vma){.start = 0x10000000, .end = 0x10000000 + MEMORY_BYTES, .kind = VMA_ANON};
-    if (store_put_extents(s, 0x10000000, data, MEMORY_BYTES, &t->mm.extents, &t->mm.extents_count, &image->new_bytes, &e) ||
-        store_commit(s, &e))
+    return store_put_extents(s, 0x10000000, data, MEMORY_BYTES, &t->mm.extents, &t->mm.extents_count, &image->new_bytes, e) ||
+           store_commit(s, e) ? -1 : 0;
+}
+
+static inline void image_fill(struct image *image, struct store *s, uint64_t k)
+{
+    struct err e = {0};
+    if (image_put(image, s, k, &e))
         abort();
 }
 
