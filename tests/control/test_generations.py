@@ -147,30 +147,27 @@ def test_reasons_follow_the_running_job(nodes: Nodes) -> None:
     assert (job.checkpointable, job.obstacles) == (True, [])
 
 
-def test_a_node_lost_while_storing_fails_the_generation(nodes: Nodes) -> None:
+def reason_without_node(nodes: Nodes, generation: Generation) -> str:
+    """Why it fails when the node of pod 2 is lost."""
     from nodes.services import get_node, lose_node
 
-    job = nodes.run_job()
-    generation = take_generation(job)
-    nodes.go(generation)
     lose_node(get_node(generation.snapshots.get(pod=2).node.name), "test")
     nodes.tick()
     generation.refresh_from_db()
     assert generation.state == "failed"
-    assert "lost" in generation.reason
+    return str(generation.reason)
+
+
+def test_a_node_lost_while_storing_fails_the_generation(nodes: Nodes) -> None:
+    generation = take_generation(nodes.run_job())
+    nodes.go(generation)
+    assert "lost" in reason_without_node(nodes, generation)
 
 
 def test_a_node_lost_with_the_only_copy_of_a_part_fails_the_generation(nodes: Nodes) -> None:
-    from nodes.services import get_node, lose_node
-
-    job = nodes.run_job()
-    generation = take_generation(job)
+    generation = take_generation(nodes.run_job())
     nodes.capture(generation, settle=False)
-    lose_node(get_node(generation.snapshots.get(pod=2).node.name), "test")
-    nodes.tick()
-    generation.refresh_from_db()
-    assert generation.state == "failed"
-    assert "before pod 2 was stored elsewhere" in generation.reason
+    assert "before pod 2 was stored elsewhere" in reason_without_node(nodes, generation)
 
 
 def test_the_next_generation_names_its_parent_and_its_base_images(nodes: Nodes) -> None:

@@ -42,6 +42,14 @@ def cut_off(lab: Lab, node: str) -> Iterator[None]:
         inside(lab, "ip", "link", "set", node, "up")
 
 
+def begun(submit: Submit, rounds: int = 300) -> tuple[str, RingJob]:
+    """What an undisturbed run computes, and a job that runs now and shall compute it too."""
+    right = submit(rounds).checksum()
+    job = submit(rounds)
+    job.wait_running()
+    return right, job
+
+
 def node_of(job: RingJob, pod: int) -> str:
     """Where a pod of the newest run is."""
     return str(next(p["node"] for p in job.run()["pods"] if p["index"] == pod))
@@ -55,9 +63,7 @@ def pod_states(job: RingJob) -> list[str]:
 def test_a_node_that_is_cut_off_freezes_its_pods_and_the_job_comes_back_elsewhere(
     lab: Lab, cluster: Cluster, submit: Submit
 ) -> None:
-    right = submit(300).checksum()
-    job = submit(300)
-    job.wait_running()
+    right, job = begun(submit)
     job.take()
     epoch, node = job.run()["epoch"], node_of(job, 1)
     with cut_off(lab, node):
@@ -72,9 +78,7 @@ def test_a_node_that_is_cut_off_freezes_its_pods_and_the_job_comes_back_elsewher
 
 
 def test_a_long_outage_of_the_front_end_costs_time_and_no_work(lab: Lab, cluster: Cluster, submit: Submit) -> None:
-    right = submit(300).checksum()
-    job = submit(300)
-    job.wait_running()
+    right, job = begun(submit)
     epoch, supervisor = job.run()["epoch"], supervise.control(lab.socket)
     for name in ("web", "scheduler", "control"):
         supervisor.stopProcess(name)
@@ -110,9 +114,7 @@ def packs(lab: Lab, node: str) -> list[Path]:
 
 
 def test_a_flipped_byte_is_found_and_another_replica_is_used(lab: Lab, submit: Submit, cluster: Cluster, seed: random.Random) -> None:
-    right = submit(300).checksum()
-    job = submit(300)
-    job.wait_running()
+    right, job = begun(submit)
     taken = job.take()
     node = node_of(job, 1)
     for pack in packs(lab, node)[:3]:
@@ -124,9 +126,7 @@ def test_a_flipped_byte_is_found_and_another_replica_is_used(lab: Lab, submit: S
 
 
 def test_a_full_disk_fails_the_generation_and_the_job_runs_on(lab: Lab, submit: Submit, cluster: Cluster) -> None:
-    right = submit(300).checksum()
-    job = submit(300)
-    job.wait_running()
+    right, job = begun(submit)
     epoch, node = job.run()["epoch"], node_of(job, 1)
     inside_node(lab, node, "mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", "/clusteros/store")
     try:
@@ -142,9 +142,7 @@ def test_a_full_disk_fails_the_generation_and_the_job_runs_on(lab: Lab, submit: 
 def test_a_node_that_dies_in_a_snapshot_fails_the_generation_and_the_job_comes_back(
     lab: Lab, submit: Submit, cluster: Cluster, seed: random.Random
 ) -> None:
-    right = submit(400).checksum()
-    job = submit(400)
-    job.wait_running()
+    right, job = begun(submit, 400)
     job.take()
     epoch, node = job.run()["epoch"], node_of(job, 2)
     number = cluster.checkpoint(job.id)["number"]
@@ -162,9 +160,7 @@ def test_a_node_that_dies_in_a_snapshot_fails_the_generation_and_the_job_comes_b
 
 
 def test_suspend_hold_and_drain_lose_nothing(lab: Lab, submit: Submit, cluster: Cluster) -> None:
-    right = submit(300).checksum()
-    job = submit(300)
-    job.wait_running()
+    right, job = begun(submit)
     cluster.suspend(job.id)
     wait_for("the job suspended", lambda: job.get()["state"] == "suspended", 30)
     wait_for("its pods suspended", lambda: set(pod_states(job)) <= {"suspended", "frozen"}, 30)
