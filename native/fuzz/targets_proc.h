@@ -144,6 +144,21 @@ static inline void fuzz_mounts(const uint8_t *data, size_t len)
     cgroups_free(&groups);
 }
 
+/* What the pod's mounts are called is the job's choice where it may mount. */
+static inline void fuzz_view(const uint8_t *data, size_t len)
+{
+    struct pod pod = {.dirfd = -1, .init_pid = getpid(), .tree_fds = {-1, -1, -1}};
+    struct view view;
+    struct err e = {0};
+    fuzz_begin(data, len);
+    int result = view_open(&pod, &view, &e);
+    fuzz_done(result, &e);
+    if (result < 0)
+        return;
+    CHECK(view.mounts_count <= len);
+    view_close(&view);
+}
+
 /* ---- sockets */
 static inline void fuzz_diag(const uint8_t *data, size_t len)
 {
