@@ -236,7 +236,7 @@ const struct doctor_probe doctor_probes[] = {
     {"set_tid", "giving processes their old pids back", "no restores", DOCTOR_NEEDED, probe_set_tid},
     {"pagemap_scan", "finding the pages that hold data", "no snapshots", DOCTOR_NEEDED, probe_scan},
     {"wp_async", "finding the pages that changed since the last generation", "every image is a full one", DOCTOR_WANTED, probe_dirty},
-    {"seccomp", "answering io_uring with ENOSYS", "jobs that use io_uring cannot be captured", DOCTOR_WANTED, probe_seccomp},
+    {"seccomp", "answering io_uring and AIO with ENOSYS", "jobs that use io_uring or AIO cannot be captured", DOCTOR_WANTED, probe_seccomp},
     {"freezer", "a control group with a freezer", "no suspension, no leases, no gang scheduling", DOCTOR_NEEDED, probe_freezer},
     {"limits", "control groups that limit memory and processes", "a job may take more memory than it asked for", DOCTOR_WANTED, probe_groups},
 };

@@ -82,7 +82,7 @@ bool pod_wants_frozen(const struct pod *pod);
 /* Every process (thread group) in the pod's pid namespace but podinit, pids as the engine sees them, ascending; free(*out). */
 MUST_CHECK int pod_pids(const struct pod *pod, pid_t **out, size_t *count, struct err *e);
 
-/* io_uring_setup, _enter and _register answer ENOSYS in this thread and in all that it starts: POD_IO_URING_FILTER_LENGTH classic BPF instructions, always the same
+/* io_uring_setup, _enter and _register, and io_setup (AIO), answer ENOSYS in this thread and in all that it starts: POD_IO_URING_FILTER_LENGTH classic BPF instructions, always the same
  * (pod/seccomp.c), so that they can be recognised. Sets no_new_privs only without CAP_SYS_ADMIN. Call before capabilities are dropped, in each restored task too. */
 extern const struct sock_filter pod_io_uring_filter[];
 extern const size_t pod_io_uring_filter_length;

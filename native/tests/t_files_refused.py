@@ -2,7 +2,7 @@
 """What cannot be captured is refused by its name and the program runs on unharmed: kernel objects of every kind that a job can get hold of and no
 image holds (`native check` names them while the job runs), and states that pass by themselves but do not pass here (exit 75).
 
-COVERAGE: AIO contexts (io_setup) | refused | asynchronous I/O (AIO)
+COVERAGE: AIO contexts, io_setup (only in pods that allow it) | refused | asynchronous I/O (AIO)
 COVERAGE: fanotify | refused | kernel object that cannot be captured: [fanotify]
 COVERAGE: io_uring (only in pods that allow it) | refused | kernel object that cannot be captured: [io_uring]
 COVERAGE: secret memory (memfd_secret) | refused | secret memory (memfd_secret)
@@ -81,7 +81,7 @@ class Case:
 
 
 CASES = [
-    Case("aio", "asynchronous I/O (AIO)", "c = ctypes.c_ulong(0); syscall(206, 4, ctypes.byref(c))\ndef verify(): syscall(207, c.value)"),
+    Case("aio", "asynchronous I/O (AIO)", "c = ctypes.c_ulong(0); syscall(206, 4, ctypes.byref(c))\ndef verify(): syscall(207, c.value)", options=("--io-uring", "allow")),
     Case("fanotify", "[fanotify]", "f = syscall(300, 0x200, 0)\ndef verify(): os.close(f)"),
     Case("uring", "[io_uring]", "f = syscall(425, 4, ctypes.create_string_buffer(120))\ndef verify(): os.close(f)", options=("--io-uring", "allow")),
     Case("secret", "secret memory (memfd_secret)", "f = syscall(447, 0)\ndef verify(): os.close(f)"),

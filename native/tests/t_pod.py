@@ -128,9 +128,9 @@ def identity(lab: Lab) -> None:
         out[8:],
     )
     uring = lab.exec(
-        "who", "python3", "-c", "import ctypes,os;l=ctypes.CDLL(None,use_errno=True);print(l.syscall(425,1,0),ctypes.get_errno())"
+        "who", "python3", "-c", "import ctypes,os;l=ctypes.CDLL(None,use_errno=True);print(l.syscall(425,1,0),ctypes.get_errno(),l.syscall(206,1,0),ctypes.get_errno())"
     )
-    ok(uring.stdout.split() == [b"-1", b"38"], "io_uring is answered with ENOSYS", uring)
+    ok(uring.stdout.split() == [b"-1", b"38"] * 2, "io_uring and AIO are answered with ENOSYS", uring)
     host_mounts = Path("/proc/self/mountinfo").read_text()
     ok(str(lab.dir) not in host_mounts, "no mount of the pod is seen outside")
     two = lab.stat("who")["command_pid"]

@@ -38,7 +38,7 @@ static int options_take(int argc, char **argv, struct pod_spec *spec, struct com
         {"stdout", 'd', &spec->stdout_path, false, "appended to (POD/log/stdout)"},
         {"stderr", 'd', &spec->stderr_path, false, "appended to (POD/log/stderr)"},
         {"env", 'd', &spec->env_file, false, "KEY=VALUE, each ended by a NUL byte: the whole environment"},
-        {"io-uring", 's', &io_uring, false, "enosys (default) or allow"},
+        {"io-uring", 's', &io_uring, false, "io_uring and AIO: enosys (default) or allow"},
     };
     if (options_parse(argc, argv, usage, options, ARRAY_LENGTH(options), &rest, e) < 0)
         return -1;
