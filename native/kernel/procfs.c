@@ -3,10 +3,16 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
+
+#ifndef PIDFD_THREAD
+#define PIDFD_THREAD O_EXCL /* Linux 6.9 */
+#endif
 
 #define STATUS_MAX (256ul * 1024)
 #define MAPS_MAX (512ul << 20)
@@ -280,6 +286,31 @@ int proc_threads(pid_t pid, struct pid_list *out, struct err *e)
         pid_list_add(out, others.items[k]);
     pid_list_free(&others);
     return 0;
+}
+
+static bool is_dead(pid_t pid, pid_t tid)
+{
+    struct proc_stat stat;
+    struct err gone;
+    return proc_stat_read(pid, tid, &stat, &gone) < 0 || stat.state == 'Z' || stat.state == 'X';
+}
+
+pid_t proc_living(pid_t pid)
+{
+    PID_LIST struct pid_list tids = {0};
+    struct err gone;
+    if (!is_dead(pid, pid) || proc_threads(pid, &tids, &gone) < 0)
+        return pid;
+    for (size_t k = 0; k < tids.count; k++)
+        if (tids.items[k] != pid && !is_dead(pid, tids.items[k]))
+            return tids.items[k];
+    return pid;
+}
+
+int proc_pidfd(pid_t pid)
+{
+    int fd = (int)syscall(SYS_pidfd_open, pid, 0);
+    return fd >= 0 ? fd : (int)syscall(SYS_pidfd_open, pid, PIDFD_THREAD);
 }
 
 static int children_of_thread(pid_t pid, pid_t tid, struct pid_list *out)

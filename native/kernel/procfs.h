@@ -56,6 +56,10 @@ void pid_list_free(struct pid_list *l);
 
 /* Threads of a process, leader first; empty when it is gone. */
 MUST_CHECK int proc_threads(pid_t pid, struct pid_list *out, struct err *e);
+/* Through whom a process can be looked at: its number, or a living thread's where its first thread has ended. */
+pid_t proc_living(pid_t pid);
+/* A pidfd of a process, or of a thread that stands for one; -1. */
+int proc_pidfd(pid_t pid);
 /* All descendants of `root` (without it), parents before children. */
 MUST_CHECK int proc_tree(pid_t root, struct pid_list *out, struct err *e);
 /* The target of /proc/PID/NAME, allocated. */

@@ -21,7 +21,8 @@ struct victim_thread {
     struct proc_status status; /* as stopped */
 };
 struct victim {
-    pid_t pid, inner_pid;    /* as the engine sees it; inside the pod */
+    pid_t pid, inner_pid;    /* as the engine sees it (a living thread's where the first has ended); inside the pod */
+    pid_t leader;            /* the process's number as others know it, as the engine sees it */
     int pidfd, memfd;        /* pidfd of the process; /proc/PID/mem O_RDWR; -1 for a zombie */
     struct victim_thread *threads; /* leader first; none for a zombie */
     size_t thread_count;

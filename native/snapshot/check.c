@@ -1,5 +1,6 @@
 /* See check.h. Descriptors are looked at by files_check, mappings again in vma_save (their flags need the pause). */
 #include "check.h"
+#include "files_facts.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -66,15 +67,16 @@ static void sharing_check(pid_t pid, pid_t other, uint64_t inner, struct refusal
             refuse(out, inner, -1, 0, "%s", table[k].words);
 }
 
-static void threads_check(pid_t pid, uint64_t inner, struct refusals *out)
+/* pid: a living thread. */
+static void threads_check(pid_t leader, pid_t pid, uint64_t inner, struct refusals *out)
 {
     PID_LIST struct pid_list tids = {0};
     struct err gone;
     if (proc_threads(pid, &tids, &gone) < 0)
         return;
-    if (tids.count && tids.items[0] != pid)
-        refuse(out, inner, -1, 0, "its first thread has ended and others run on");
     for (size_t k = 1; k < tids.count; k++) {
+        if (tids.items[k] == leader)
+            continue;
         if (syscall(SYS_kcmp, pid, tids.items[k], KCMP_FILES, 0, 0) > 0)
             refuse(out, inner, -1, 0, "one of its threads has descriptors of its own");
         if (syscall(SYS_kcmp, pid, tids.items[k], KCMP_FS, 0, 0) > 0)
@@ -134,7 +136,7 @@ static void kinship_check(const struct pod *pod, pid_t pid, struct proc_status *
     namespaces_check(pod, pid, inner, out); /* first: in its own it has every right */
     rights_check(pod, s, inner, out);
     sharing_check(pid, s->ppid, inner, out);
-    threads_check(pid, inner, out);
+    threads_check(s->tgid, pid, inner, out);
 }
 
 int stopped_check(const struct pod *pod, struct victim *v, struct err *e)
@@ -163,7 +165,7 @@ static void process_check(const struct pod *pod, pid_t pid, struct refusals *out
     struct err gone;
     if (proc_status_read(pid, pid, &s, &gone) < 0 || proc_stat_read(pid, pid, &stat, &gone) < 0 || s.state == 'Z' || s.state == 'X')
         return;
-    uint64_t inner = (uint64_t)s.inner_pid;
+    uint64_t inner = s.tgid == pid ? (uint64_t)s.inner_pid : pid_inside(s.tgid);
     if (s.tracer)
         refuse(out, inner, -1, 0, "it is traced by a debugger");
     if (!is_readable(pid))
@@ -183,6 +185,6 @@ int snapshot_check(const struct pod *pod, struct refusals *out, struct err *e)
     if (namespaces_join_user(pod->init_pid, e) < 0 || pod_pids(pod, &pids, &count, e) < 0)
         return -1;
     for (size_t k = 0; k < count; k++)
-        process_check(pod, pids[k], out);
+        process_check(pod, pids[k] = proc_living(pids[k]), out);
     return ipc_check(pod, pids, count, out, e) < 0 ? -1 : files_check(pod, pids, count, out, e);
 }

@@ -10,6 +10,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "../kernel/procfs.h"
 #include "files_facts.h"
 #include "socket_check.h"
 
@@ -17,7 +18,7 @@
 static int duplicate(const struct facts *f)
 {
     struct stat st;
-    AUTO_CLOSE int pidfd = (int)syscall(SYS_pidfd_open, f->pid, 0);
+    AUTO_CLOSE int pidfd = proc_pidfd(f->pid);
     int fd = pidfd < 0 ? -1 : (int)syscall(SYS_pidfd_getfd, pidfd, f->number, 0);
     if (fd >= 0 && fstat(fd, &st) == 0 && st.st_ino == f->st.st_ino)
         return fd;
@@ -86,7 +87,8 @@ static int process_check(const struct view *v, pid_t pid, struct refusals *out, 
     char path[64];
     snprintf(path, sizeof path, "/proc/%d/fd", pid);
     AUTO_DIR DIR *dir = opendir(path);
-    uint64_t inner = pid_inside(pid);
+    PROC_STATUS struct proc_status s = {0};
+    uint64_t inner = proc_status_read(pid, pid, &s, e) < 0 ? 0 : pid_inside(s.tgid);
     for (const struct dirent *d; dir && (d = readdir(dir));) {
         struct facts f;
         if (d->d_name[0] == '.')
@@ -109,7 +111,7 @@ int files_check(const struct pod *pod, const pid_t *pids, size_t count, struct r
         return -1;
     int result = 0;
     for (size_t i = 0; i < count && result == 0; i++)
-        result = process_check(&v, pids[i], out, e);
+        result = process_check(&v, proc_living(pids[i]), out, e);
     view_close(&v);
     return result;
 }

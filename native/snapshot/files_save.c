@@ -46,7 +46,7 @@ void source_warn(const struct saving *v, const struct source *src, const char *n
 uint64_t saving_inner_pid(const struct saving *v, pid_t pid)
 {
     for (size_t i = 0; i < v->s->victim_count; i++)
-        if (v->s->victims[i].pid == pid)
+        if (v->s->victims[i].leader == pid)
             return (uint64_t)v->s->victims[i].inner_pid;
     return pid == v->s->pod->init_pid ? 1 : 0;
 }

@@ -14,13 +14,15 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "../kernel/procfs.h"
+
 #define QUEUE_LOOK_BYTES (64u * 1024)
 #define QUEUE_LOOKS_MAX 65536u
 #define CONTROL_BYTES 4096u
 
 static int descriptor_take(pid_t pid, int number, uint64_t ino)
 {
-    AUTO_CLOSE int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+    AUTO_CLOSE int pidfd = proc_pidfd(pid);
     int fd = pidfd < 0 ? -1 : (int)syscall(SYS_pidfd_getfd, pidfd, number, 0);
     struct stat st;
     if (fd >= 0 && fstat(fd, &st) == 0 && S_ISSOCK(st.st_mode) && st.st_ino == ino)
@@ -53,7 +55,7 @@ static int socket_held(const struct pod *pod, pid_t pid, int number, uint64_t in
     if (fd >= 0 || pod_pids(pod, &pids, &count, &ignored) < 0)
         return fd;
     for (size_t i = 0; i < count && fd < 0; i++)
-        fd = process_search(pids[i], ino);
+        fd = process_search(proc_living(pids[i]), ino);
     return fd;
 }
 

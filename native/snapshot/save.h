@@ -10,6 +10,8 @@ MUST_CHECK int facts_save(struct snapshot *s, struct err *e);
 MUST_CHECK int tasks_save(struct snapshot *s, struct err *e);
 /* thread_save.c */
 MUST_CHECK int thread_save(struct victim *v, size_t index, struct thread *out, struct err *e);
+/* leader_save.c: first threads that have ended. Nothing that goes by the order of the victims' threads may come afterwards. */
+MUST_CHECK int leaders_save(struct snapshot *s, struct err *e);
 /* vma_save.c: the map of one process, without contents of private pages. */
 MUST_CHECK int vmas_save(struct snapshot *s, struct victim *v, struct task *out, struct err *e);
 /* memory_save.c: contents of private pages, appended to mm->extents in order. Through the process itself in the pause, or afterwards through

@@ -74,7 +74,7 @@ static void thread_forget(struct victim *v, struct victim_thread *t)
 static int threads_seize(struct victim *v, bool *fresh, struct err *e)
 {
     PID_LIST struct pid_list tids = {0};
-    if (proc_threads(v->pid, &tids, e) < 0)
+    if (proc_threads(v->leader, &tids, e) < 0)
         return -1;
     for (size_t k = 0; k < tids.count; k++) {
         if (thread_find(v, tids.items[k]))
@@ -220,9 +220,20 @@ static bool dispatches_itself(pid_t tid)
     return ptrace(PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG, tid, (void *)sizeof config, &config) == 0 && config.mode != 0;
 }
 
+/* Nothing can be asked of a first thread that has ended: another one stands for the process. */
+static int living_choose(struct victim *v, struct err *e)
+{
+    if (!v->thread_count || thread_find(v, v->pid))
+        return 0;
+    v->pid = v->threads[0].tid;
+    close(v->pidfd);
+    v->pidfd = proc_pidfd(v->pid);
+    return v->pidfd >= 0 ? 0 : err_errno(e, "open thread %d of process %d", v->pid, v->inner_pid);
+}
+
 static int threads_settle(struct victim *v, struct err *e)
 {
-    if (v->thread_count && memory_open(v, e) < 0)
+    if (living_choose(v, e) < 0 || (v->thread_count && memory_open(v, e) < 0))
         return -1;
     for (size_t k = 0; k < v->thread_count; k++) {
         struct victim_thread *t = &v->threads[k];
@@ -245,19 +256,20 @@ static int threads_settle(struct victim *v, struct err *e)
 
 static int victim_open(pid_t pid, struct victim *v, struct err *e)
 {
-    PROC_STATUS struct proc_status s = {0};
+    PROC_STATUS struct proc_status s = {0}, leader = {0};
     *v = (struct victim){.pid = pid, .pidfd = -1, .memfd = -1};
-    if (proc_status_read(pid, pid, &s, e) < 0)
+    if (proc_status_read(pid, pid, &s, e) < 0 || proc_status_read(s.tgid, s.tgid, &leader, e) < 0)
         return -1;
-    v->inner_pid = s.inner_pid;
-    v->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+    v->leader = s.tgid;
+    v->inner_pid = leader.inner_pid;
+    v->pidfd = proc_pidfd(pid);
     return v->pidfd >= 0 ? 0 : err_errno(e, "open process %d", v->inner_pid);
 }
 
 static struct victim *tree_find(struct victim *victims, size_t count, pid_t pid)
 {
     for (size_t k = 0; k < count; k++)
-        if (victims[k].pid == pid)
+        if (victims[k].leader == pid)
             return &victims[k];
     return NULL;
 }
@@ -286,7 +298,7 @@ static int look(const struct pod *pod, struct victim **victims, size_t *count, b
     for (size_t k = 0; k < *count;) {
         bool there = false;
         for (size_t p = 0; p < n; p++)
-            there |= pids[p] == (*victims)[k].pid;
+            there |= pids[p] == (*victims)[k].leader;
         if (there) {
             k++;
             continue;
@@ -350,8 +362,6 @@ static int tree_settle(struct victim *victims, size_t count, struct err *e)
         struct victim *v = &victims[k];
         if (v->settled)
             continue;
-        if (v->thread_count && v->threads[0].tid != v->pid)
-            return err_set(e, E_UNSUPPORTED, "process %d: its first thread has ended and others run on", v->inner_pid);
         proc_maps_free(&v->maps);
         if (threads_settle(v, e) < 0 || (v->thread_count && proc_maps_read(v->pid, false, &v->maps, e) < 0))
             return err_wrap(e, "process %d", v->inner_pid);

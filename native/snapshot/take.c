@@ -138,7 +138,7 @@ static int ask(struct take *t, struct err *e)
         return -1;
     buf_free(&t->waits);
     sleepers_describe(t->s.victims, t->s.image.tasks, t->s.victim_count, &t->waits);
-    return 0;
+    return leaders_save(&t->s, e);
 }
 
 static int cut(struct take *t, struct err *e)

@@ -35,7 +35,7 @@ static void order_add(struct snapshot *s, const struct victim *old, size_t count
     for (size_t k = 0; k < count; k++)
         if (parents[k] == parent) {
             s->victims[(*at)++] = old[k];
-            order_add(s, old, count, parents, old[k].pid, at);
+            order_add(s, old, count, parents, old[k].leader, at);
         }
 }
 
@@ -83,7 +83,7 @@ static int victims_sort(struct snapshot *s, struct err *e)
 static uint64_t inner_of(const struct snapshot *s, pid_t outer)
 {
     for (size_t k = 0; k < s->victim_count; k++)
-        if (s->victims[k].pid == outer)
+        if (s->victims[k].leader == outer)
             return (uint64_t)s->victims[k].inner_pid;
     return 1;
 }
@@ -119,9 +119,13 @@ static int identity_save(struct snapshot *s, const struct victim *v, struct task
     out->ppid = inner_of(s, status->ppid);
     out->pgid = (uint64_t)status->inner_pgid;
     out->sid = (uint64_t)status->inner_sid;
-    out->exit_signal = (uint64_t)stat->exit_signal;
-    out->comm = xstrdup(stat->comm);
     out->umask = status->umask;
+    struct proc_stat leader;
+    if (proc_stat_read(v->leader, v->leader, &leader, e) < 0)
+        return -1;
+    out->exit_signal = (uint64_t)leader.exit_signal;
+    out->exit_status = leader.state == 'Z' ? leader.exit_code : 0;
+    out->comm = xstrdup(leader.comm);
     return 0;
 }
 
@@ -307,7 +311,6 @@ static int task_save(struct snapshot *s, struct victim *v, struct task *out, str
         return -1;
     if (!v->thread_count) {
         out->state = TASK_ZOMBIE;
-        out->exit_status = stat.exit_code;
         return 0;
     }
     if (stopped_check(s->pod, v, e) < 0)

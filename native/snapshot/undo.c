@@ -56,7 +56,7 @@ static int helpers_reap(struct victim *v, struct err *e)
         struct proc_stat stat;
         struct err gone;
         int64_t ret;
-        if (proc_status_read(children.items[k], children.items[k], &s, &gone) < 0 || s.ppid != v->pid || s.state != 'Z' ||
+        if (proc_status_read(children.items[k], children.items[k], &s, &gone) < 0 || s.ppid != v->leader || s.state != 'Z' ||
             proc_stat_read(children.items[k], children.items[k], &stat, &gone) < 0 || stat.exit_signal != 0)
             continue;
         if (remote_one(v, 0, &ret, SYS_wait4, (uint64_t)s.inner_pid, 0, __WALL | WNOHANG, 0, 0, 0, e) < 0)

@@ -42,21 +42,15 @@ code = ctypes.create_string_buffer(struct.pack('HBBI' * 4, 0x20, 0, 0, 0, 0x15, 
 program = ctypes.create_string_buffer(struct.pack('HxxxxxxQ', 4, ctypes.addressof(code)))
 assert l.prctl(38, 1, 0, 0, 0) == 0 and l.prctl(22, 2, ctypes.c_void_p(ctypes.addressof(program)), 0, 0) == 0
 """
-LEADERLESS = """
-threading.Thread(target=lambda: (time.sleep(0.2), print('ready', flush=True), time.sleep(1000))).start()
-l.syscall(60, 0)
-"""
 APART = """
 threading.Thread(target=lambda: (l.unshare({flags}), print('ready', flush=True), time.sleep(1000))).start()
 time.sleep(1000)
 """
 # COVERAGE: child of vfork that goes on | captured | waited for
 # COVERAGE: child of vfork that never goes on | refused | for a child of vfork, or for a device
-# COVERAGE: process whose first thread has ended | refused | its first thread has ended and others run on
 # COVERAGE: threads with descriptors of their own | refused | one of its threads has descriptors of its own
 # COVERAGE: threads with a working directory of their own | refused | one of its threads has a working directory of its own
 FORBIDDEN = (
-    ("its first thread has ended and others run on", LEADERLESS),
     ("one of its threads has descriptors of its own", APART.format(flags="0x400")),
     ("one of its threads has a working directory of its own", APART.format(flags="0x200")),
     ("it is in the strict mode of seccomp", STRICT),
