@@ -56,6 +56,17 @@ bool tcp_address_equal(const struct bytes *a, const struct bytes *b)
     return address_parse(a, &x, &x_port) && address_parse(b, &y, &y_port) && x_port == y_port && !memcmp(&x, &y, sizeof x);
 }
 
+bool tcp_address_key(const struct bytes *address, uint8_t key[TCP_KEY_BYTES])
+{
+    struct in6_addr a;
+    uint16_t port;
+    if (!address_parse(address, &a, &port))
+        return false;
+    memcpy(key, &a, sizeof a);
+    memcpy(key + sizeof a, &port, sizeof port);
+    return true;
+}
+
 bool tcp_address_is_loopback(const struct bytes *address)
 {
     struct in6_addr a;

@@ -18,5 +18,8 @@ void tcp_address(uint64_t family, const uint8_t raw[16], uint16_t port, struct b
 /* The address lies in "A.B.C.D/LEN". */
 bool tcp_address_in(const struct bytes *address, const char *net);
 bool tcp_address_is_loopback(const struct bytes *address);
+/* Address and port as bytes that can be compared and put in order: an IPv4 address mapped into IPv6 gives the same as itself. False: neither. */
+#define TCP_KEY_BYTES 18
+bool tcp_address_key(const struct bytes *address, uint8_t key[TCP_KEY_BYTES]);
 /* The same address and port, an IPv4 address mapped into IPv6 being the same as itself. */
 bool tcp_address_equal(const struct bytes *a, const struct bytes *b);

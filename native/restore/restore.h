@@ -28,6 +28,8 @@ struct restore {
     size_t shares_count, *share_models; /* of each task: the first of its relatives */
     bool barrier;             /* print ready, wait for go */
     struct victim *victims;   /* act: parallel to image->tasks, no threads for zombies */
+    struct tcp_peer *tcp_peers; /* tcp_peer.c, in podinit */
+    size_t tcp_peers_count;
     uint64_t started_ns, ready_ns;
 };
 

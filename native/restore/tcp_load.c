@@ -25,7 +25,7 @@ int tcp_int(int fd, int name, int value, const char *words, struct err *e)
     return setsockopt(fd, IPPROTO_TCP, name, &value, sizeof value) < 0 ? err_errno(e, "%s", words) : 0;
 }
 
-static bool is_connection(const struct tcp_socket *t)
+bool tcp_is_connection(const struct tcp_socket *t)
 {
     return t->state != TCP_LISTEN && t->state != TCP_CLOSE && t->state != TCP_SYN_SENT;
 }
@@ -57,6 +57,7 @@ int tcp_reuse_set(int fd, const struct tcp_socket *t, struct err *e)
 /* ---- making one: bound in repair mode, which forces the port */
 int tcp_make(struct restore *r, const struct tcp_socket *t, size_t *index, struct err *e)
 {
+    static struct sockopt_defaults defaults[2]; /* of the two families */
     if ((t->family != AF_INET && t->family != AF_INET6) || t->local.len > sizeof(struct sockaddr_storage) ||
         t->remote.len > sizeof(struct sockaddr_storage))
         return err_set(e, E_BAD_IMAGE, "a TCP socket of family %lu", t->family);
@@ -68,7 +69,7 @@ int tcp_make(struct restore *r, const struct tcp_socket *t, size_t *index, struc
     if (file_place(r, *index, fd, e) < 0)
         return -1;
     fd = r->file_fds[*index];
-    return sockopts_load(fd, families(t), t->options, t->options_count, e) < 0 ||
+    return sockopts_load_new(fd, families(t), &defaults[t->family == AF_INET6], t->options, t->options_count, e) < 0 ||
                    tcp_int(fd, TCP_REPAIR, TCP_REPAIR_ON, "TCP repair mode", e) < 0
                ? -1
                : fd;
@@ -122,32 +123,10 @@ static int negotiated_set(int fd, const struct tcp_socket *t, struct err *e)
     return tcp_int(fd, TCP_TIMESTAMP, (int)t->timestamp, "TCP timestamp", e);
 }
 
-/* How much at the head of the send queue the other end already has, if that end is in this image; else 0. */
-static size_t arrived_bytes(const struct restore *r, const struct tcp_socket *t)
-{
-    for (size_t i = 0; i < r->image->tcp_sockets_count; i++) {
-        const struct tcp_socket *peer = &r->image->tcp_sockets[i];
-        if (peer == t || !is_connection(peer) || !tcp_address_equal(&peer->local, &t->remote) || !tcp_address_equal(&peer->remote, &t->local))
-            continue;
-        uint32_t first = (uint32_t)t->snd_seq - (uint32_t)t->send_queue.len, arrived = (uint32_t)peer->rcv_seq - first;
-        return arrived <= t->send_queue.len ? arrived : 0;
-    }
-    return 0;
-}
-
-static bool has_peer_here(const struct restore *r, const struct tcp_socket *t)
-{
-    for (size_t i = 0; i < r->image->tcp_sockets_count; i++)
-        if (is_connection(&r->image->tcp_sockets[i]) && tcp_address_equal(&r->image->tcp_sockets[i].local, &t->remote) &&
-            tcp_address_equal(&r->image->tcp_sockets[i].remote, &t->local))
-            return true;
-    return false;
-}
-
 int tcp_connection_load(struct restore *r, const struct tcp_socket *t, struct err *e)
 {
     size_t index;
-    size_t arrived = arrived_bytes(r, t);
+    size_t arrived = tcp_peer_arrived(r, t);
     int fd = tcp_make(r, t, &index, e);
     if (fd < 0 || sockbufs_widen(fd, tcp_room_of(t->sndbuf, &t->send_queue), tcp_room_of(t->rcvbuf, &t->receive_queue), e) < 0)
         return -1;
@@ -167,12 +146,13 @@ int tcp_connection_load(struct restore *r, const struct tcp_socket *t, struct er
 
 int tcp_load(struct restore *r, struct err *e)
 {
+    tcp_peers_make(r);
     for (int listeners = 1; listeners >= 0; listeners--) /* a port belongs to its listener first */
         for (size_t i = 0; i < r->image->tcp_sockets_count; i++) {
             const struct tcp_socket *t = &r->image->tcp_sockets[i];
             if ((t->state == TCP_LISTEN) != listeners)
                 continue;
-            if ((is_connection(t) ? tcp_connection_load(r, t, e) : tcp_closed_load(r, t, e)) < 0)
+            if ((tcp_is_connection(t) ? tcp_connection_load(r, t, e) : tcp_closed_load(r, t, e)) < 0)
                 return err_wrap(e, "TCP socket of port %u", tcp_port(&t->local));
         }
     return 0;
@@ -212,8 +192,8 @@ static int segments_size(int fd, const struct tcp_socket *t, struct err *e)
 
 static int connection_finish(const struct restore *r, int fd, const struct tcp_socket *t, struct err *e)
 {
-    size_t arrived = arrived_bytes(r, t), len = t->send_queue.len;
-    size_t unsent = has_peer_here(r, t) ? len - arrived : t->unsent_len < len ? t->unsent_len : len;
+    size_t arrived = tcp_peer_arrived(r, t), len = t->send_queue.len;
+    size_t unsent = tcp_peer_is_here(r, t) ? len - arrived : t->unsent_len < len ? t->unsent_len : len;
     const uint8_t *data = t->send_queue.data;
     /* Where the other side has sent its FIN it may be closed and gone: a window probe would only bring a reset. */
     int leave = t->shutdown & TCP_SHUT_RECEIVE ? TCP_REPAIR_OFF_NO_WP : TCP_REPAIR_OFF;
@@ -262,13 +242,14 @@ int tcp_load_finish(struct restore *r, struct err *e)
         if (file_index(r, t->id, &index, e) < 0)
             return -1;
         int fd = r->file_fds[index];
-        if (is_connection(t) && t->outside) {
+        if (tcp_is_connection(t) && t->outside) {
             if (outside_finish(fd, t, e) < 0)
                 return err_wrap(e, "TCP socket of port %u", tcp_port(&t->local));
             continue;
         }
-        if ((is_connection(t) && connection_finish(r, fd, t, e) < 0) || (t->state == TCP_SYN_SENT && attempt_finish(fd, t, e) < 0))
+        if ((tcp_is_connection(t) && connection_finish(r, fd, t, e) < 0) || (t->state == TCP_SYN_SENT && attempt_finish(fd, t, e) < 0))
             return err_wrap(e, "TCP socket of port %u", tcp_port(&t->local));
     }
+    tcp_peers_free(r);
     return 0;
 }

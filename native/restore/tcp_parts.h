@@ -9,5 +9,13 @@ MUST_CHECK int tcp_make(struct restore *r, const struct tcp_socket *t, size_t *i
 MUST_CHECK int tcp_bind(int fd, const struct tcp_socket *t, struct err *e);
 /* Repair mode leaves SO_REUSEADDR off. */
 MUST_CHECK int tcp_reuse_set(int fd, const struct tcp_socket *t, struct err *e);
+bool tcp_is_connection(const struct tcp_socket *t);
+/* The other end of a connection, if the image holds it: found in a list that is made once, for among thousands each would look through all.
+ * An end may be its own other end. */
+void tcp_peers_make(struct restore *r);
+void tcp_peers_free(struct restore *r);
+bool tcp_peer_is_here(const struct restore *r, const struct tcp_socket *t);
+/* How much at the head of the send queue the other end already has, if that end is in this image; else 0. */
+size_t tcp_peer_arrived(const struct restore *r, const struct tcp_socket *t);
 MUST_CHECK int tcp_connection_load(struct restore *r, const struct tcp_socket *t, struct err *e);
 MUST_CHECK int tcp_closed_load(struct restore *r, const struct tcp_socket *t, struct err *e);

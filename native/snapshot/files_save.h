@@ -94,6 +94,16 @@ void sockopts_save(int fd, unsigned families, struct sockopt **options, size_t *
 MUST_CHECK int sockfilter_save(int fd, struct sockopt **options, size_t *count, struct err *e);
 /* Sets what differs from what the socket has. */
 MUST_CHECK int sockopts_load(int fd, unsigned families, const struct sockopt *options, size_t count, struct err *e);
+/* The same for a socket that was just made: what such a socket has is asked once for all that are made in the same way, until something is set. */
+#define SOCKOPTS_KNOWN_MAX 128
+struct sockopt_defaults {
+    struct {
+        bool asked;
+        uint32_t len;
+        uint8_t value[40];
+    } of[SOCKOPTS_KNOWN_MAX]; /* parallel to the table */
+};
+MUST_CHECK int sockopts_load_new(int fd, unsigned families, struct sockopt_defaults *defaults, const struct sockopt *options, size_t count, struct err *e);
 MUST_CHECK int sockbufs_save(int fd, uint64_t *sndbuf, uint64_t *rcvbuf, uint64_t *lock, struct err *e);
 /* Room for at least what it had (queues go in before the final size is set). */
 uint64_t sockbuf_wide(uint64_t bytes); /* how much that is */

@@ -225,18 +225,41 @@ void sockopts_save(int fd, unsigned families, struct sockopt **options, size_t *
     }
 }
 
-static const struct known_option *option_known(unsigned families, const struct sockopt *o)
+/* Images hold them in the order of the table: the search goes on where the last one ended. */
+static const struct known_option *option_known(unsigned families, const struct sockopt *o, size_t *cursor)
 {
-    for (size_t i = 0; i < ARRAY_LENGTH(known_options); i++) {
-        const struct known_option *k = &known_options[i];
+    for (size_t i = 0; i < ARRAY_LENGTH(known_options); i++, *cursor = (*cursor + 1) % ARRAY_LENGTH(known_options)) {
+        const struct known_option *k = &known_options[*cursor];
         if ((uint64_t)k->level == o->level && (uint64_t)k->name == o->name && k->families & (families | OPT_LOADED) && o->value.len <= k->size)
             return k;
     }
     return NULL;
 }
 
-int sockopts_load(int fd, unsigned families, const struct sockopt *options, size_t count, struct err *e)
+static bool has_already(int fd, const struct known_option *k, const struct sockopt *o)
 {
+    uint8_t now[OPTION_BYTES_MAX] = {0};
+    socklen_t len = k->size;
+    return getsockopt(fd, k->level, k->name, now, &len) == 0 && len == o->value.len && (!len || !memcmp(now, o->value.data, len));
+}
+
+static bool is_default(int fd, struct sockopt_defaults *defaults, const struct known_option *k, const struct sockopt *o)
+{
+    _Static_assert(ARRAY_LENGTH(known_options) <= SOCKOPTS_KNOWN_MAX, "room for all");
+    size_t i = (size_t)(k - known_options);
+    if (!defaults->of[i].asked && k->size <= sizeof defaults->of[i].value) {
+        socklen_t len = k->size;
+        defaults->of[i].asked = getsockopt(fd, k->level, k->name, defaults->of[i].value, &len) == 0;
+        defaults->of[i].len = len;
+    }
+    uint32_t len = defaults->of[i].len;
+    return defaults->of[i].asked && len == o->value.len && (!len || !memcmp(defaults->of[i].value, o->value.data, len));
+}
+
+int sockopts_load_new(int fd, unsigned families, struct sockopt_defaults *defaults, const struct sockopt *options, size_t count, struct err *e)
+{
+    bool is_new = defaults != NULL; /* one option may change another */
+    size_t cursor = 0;
     for (size_t i = 0; i < count; i++) {
         const struct sockopt *o = &options[i];
         if (o->level == SOL_SOCKET && o->name == SO_ATTACH_FILTER) {
@@ -249,18 +272,21 @@ int sockopts_load(int fd, unsigned families, const struct sockopt *options, size
                 return -1;
             continue;
         }
-        const struct known_option *k = option_known(families, o);
+        const struct known_option *k = option_known(families, o, &cursor);
         if (!k)
             return err_set(e, E_BAD_IMAGE, "socket option %lu/%lu is not one that images carry", o->level, o->name);
-        uint8_t now[OPTION_BYTES_MAX] = {0};
-        socklen_t len = k->size;
-        if (getsockopt(fd, k->level, k->name, now, &len) == 0 && len == o->value.len &&
-            (!len || !memcmp(now, o->value.data, len)))
+        if ((is_new && is_default(fd, defaults, k, o)) || has_already(fd, k, o))
             continue;
         if (setsockopt(fd, k->level, k->name, o->value.data, (socklen_t)o->value.len) < 0)
             return err_errno(e, "socket option %d/%d", k->level, k->name);
+        is_new = false;
     }
     return 0;
+}
+
+int sockopts_load(int fd, unsigned families, const struct sockopt *options, size_t count, struct err *e)
+{
+    return sockopts_load_new(fd, families, NULL, options, count, e);
 }
 
 /* ---- buffers */
