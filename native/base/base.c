@@ -219,27 +219,38 @@ int io_putf(struct err *e, const char *path, const char *format, ...)
 }
 
 static int replace_in(int dirfd, const char *name, const char *temporary, const void *data, size_t len,
-                      mode_t mode, struct err *e)
+                      mode_t mode, bool durable, struct err *e)
 {
     AUTO_CLOSE int fd = openat(dirfd, temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode);
     if (fd < 0)
         return err_errno(e, "create %s", temporary);
     if (io_write_all(fd, data, len, e) < 0)
         return err_wrap(e, "%s", temporary);
-    if (fsync(fd) < 0)
+    if (durable && fsync(fd) < 0)
         return err_errno(e, "fsync %s", temporary);
     if (renameat(dirfd, temporary, dirfd, name) < 0)
         return err_errno(e, "rename %s", name);
     return 0;
 }
 
-int io_replace(int dirfd, const char *name, const void *data, size_t len, mode_t mode, struct err *e)
+static int replaced(int dirfd, const char *name, const void *data, size_t len, mode_t mode, bool durable, struct err *e)
 {
     AUTO_FREE char *temporary = xasprintf("%s.%d.tmp", name, (int)getpid());
-    if (replace_in(dirfd, name, temporary, data, len, mode, e) < 0) {
-        unlinkat(dirfd, temporary, 0);
+    if (replace_in(dirfd, name, temporary, data, len, mode, durable, e) == 0)
+        return 0;
+    unlinkat(dirfd, temporary, 0);
+    return -1;
+}
+
+int io_replace_soon(int dirfd, const char *name, const void *data, size_t len, mode_t mode, struct err *e)
+{
+    return replaced(dirfd, name, data, len, mode, false, e);
+}
+
+int io_replace(int dirfd, const char *name, const void *data, size_t len, mode_t mode, struct err *e)
+{
+    if (replaced(dirfd, name, data, len, mode, true, e) < 0)
         return -1;
-    }
     AUTO_FREE char *parent = xstrdup(name);
     char *slash = strrchr(parent, '/');
     if (slash)

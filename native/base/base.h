@@ -51,6 +51,8 @@ MUST_CHECK int io_put(int dirfd, const char *path, const void *data, size_t len,
 MUST_CHECK int io_putf(struct err *e, const char *path, const char *format, ...) PRINTF(3, 4);
 /* Durable: temporary name, write, fsync, rename, fsync of the directory. */
 MUST_CHECK int io_replace(int dirfd, const char *name, const void *data, size_t len, mode_t mode, struct err *e);
+/* The same without fsync, for what matters only as long as the machine is up: whole for everybody who looks, whoever is killed. */
+MUST_CHECK int io_replace_soon(int dirfd, const char *name, const void *data, size_t len, mode_t mode, struct err *e);
 MUST_CHECK int io_mkdirs(const char *path, mode_t mode, struct err *e);
 /* fchownat; 0 or -1 with errno. An owner or group that our user namespace has no name for is left as it is: ours (ordinary users have one name). */
 MUST_CHECK int io_chown(int dirfd, const char *name, uint64_t uid, uint64_t gid, int flags);

@@ -48,13 +48,13 @@ static bool pod_is_over(const char *dir)
 int keeper_await(const char *dir, struct err *e)
 {
     AUTO_CLOSE int dirfd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    for (int waited_ms = 0; dirfd >= 0 && waited_ms < ADOPT_TIMEOUT_MS; waited_ms += 5) {
+    for (int waited_ms = 0; dirfd >= 0 && waited_ms < ADOPT_TIMEOUT_MS; waited_ms++) {
         AUTO_CLOSE int fd = socket_connect(dirfd);
         if (fd >= 0 || pod_is_over(dir))
             return 0;
         if (waited_ms > NO_KEEPER_MS && !keeper_alive(dirfd))
             break;
-        poll(NULL, 0, 5);
+        poll(NULL, 0, 1);
     }
     return err_set(e, E_BUSY, "the keeper of %s does not answer (see its log/keeper.log)", dir);
 }

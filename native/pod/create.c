@@ -63,7 +63,7 @@ static int trees_make(struct pod *pod, struct err *e)
 static int groups_make(struct making *m, struct err *e)
 {
     AUTO_BUF struct buf missing = {0};
-    if (pod_state_save(m->pod, e) < 0 || pod_lease_save(m->pod, e) < 0)
+    if (pod_state_put(m->pod, e) < 0 || pod_lease_save(m->pod, e) < 0)
         return -1;
     cgroups_make(m->pod->cgroups, m->spec->mem_bytes, &missing);
     if (missing.len) {
@@ -96,7 +96,7 @@ static int init_start(struct making *m, struct err *e)
     if (m->act_ends[1] >= 0)
         close(m->act_ends[1]);
     m->pod->init_start = process_start(m->pod->init_pid);
-    if (pod_state_save(m->pod, e) < 0)
+    if (pod_state_put(m->pod, e) < 0)
         return -1;
     return cgroups_attach(m->pod->cgroups, m->pod->init_pid, e);
 }
@@ -194,7 +194,7 @@ static int everything_make(struct making *m, struct err *e)
     if (both_await(m, e) < 0)
         return -1;
     snprintf(m->pod->phase, sizeof m->pod->phase, "running");
-    return pod_state_save(m->pod, e);
+    return pod_state_put(m->pod, e);
 }
 
 /* ---- the keeper while it makes the pod */

@@ -48,6 +48,7 @@ struct pod {
 MUST_CHECK int pod_open(const char *dir, struct pod *out, struct err *e);   /* E_NO_INPUT if there is none, E_CONFLICT if it ended */
 void pod_close(struct pod *pod);
 MUST_CHECK int pod_state_save(const struct pod *pod, struct err *e);
+MUST_CHECK int pod_state_put(const struct pod *pod, struct err *e); /* without fsync: while it is made, and a machine that goes down takes all of it along */
 /* Open a directory of the pod from outside: "root" (the overlay's upper), "tmp" (/tmp), "shm" (/dev/shm), "run" (/run). -1 with E_NO_INPUT if the pod has no such tree. */
 MUST_CHECK int pod_tree_open(const struct pod *pod, const char *tree, struct err *e);
 extern const char *const pod_tree_names[]; /* NULL-ended: every captured tree */

@@ -78,7 +78,7 @@ static int identity_make(const struct pod_spec *spec, struct pod *out, struct er
     if (spare_make(out->dirfd, "exit.spare", e) < 0 || spare_make(out->dirfd, "state.spare", e) < 0 || spare_make(out->dirfd, "result.spare", e) < 0)
         return -1;
     AUTO_FREE char *line = xasprintf("%s\n", f->boot_id);
-    return io_replace(out->dirfd, "boot_id", line, strlen(line), 0644, e);
+    return io_replace_soon(out->dirfd, "boot_id", line, strlen(line), 0644, e);
 }
 
 /* ---- checks */

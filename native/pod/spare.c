@@ -13,7 +13,7 @@ int spare_make(int dirfd, const char *spare, struct err *e)
     if (faccessat(dirfd, spare, F_OK, 0) == 0)
         return 0;
     memset(blank, ' ', sizeof blank);
-    return io_replace(dirfd, spare, blank, sizeof blank, 0600, e);
+    return io_replace_soon(dirfd, spare, blank, sizeof blank, 0600, e);
 }
 
 static int spare_use(int dirfd, const char *name, const char *spare, const void *data, size_t len, struct err *e)

@@ -50,25 +50,37 @@ static void facts_lines(struct buf *b, const struct pod_facts *f)
     line_text(b, "stderr_path", f->stderr_path);
 }
 
+static void state_text(const struct pod *pod, struct buf *b)
+{
+    line_text(b, "phase", pod->phase);
+    line_text(b, "reason", pod->reason);
+    line_number(b, "keeper_pid", (uint64_t)pod->keeper_pid);
+    line_number(b, "init_pid", (uint64_t)pod->init_pid);
+    line_number(b, "init_start", pod->init_start);
+    line_text(b, "host_boot_id", pod->host_boot_id);
+    line_text(b, "host_ifname", pod->host_ifname);
+    line_text(b, "cgroup", pod->cgroup);
+    for (int k = 0; pod->cgroups && k < CGROUP_KINDS; k++) {
+        AUTO_FREE char *key = xasprintf("cgroup.%s", cgroup_kind_names[k]);
+        line_text(b, key, pod->cgroups->dir[k]);
+    }
+    facts_lines(b, &pod->facts);
+}
+
 int pod_state_save(const struct pod *pod, struct err *e)
 {
     AUTO_BUF struct buf b = {0};
-    line_text(&b, "phase", pod->phase);
-    line_text(&b, "reason", pod->reason);
-    line_number(&b, "keeper_pid", (uint64_t)pod->keeper_pid);
-    line_number(&b, "init_pid", (uint64_t)pod->init_pid);
-    line_number(&b, "init_start", pod->init_start);
-    line_text(&b, "host_boot_id", pod->host_boot_id);
-    line_text(&b, "host_ifname", pod->host_ifname);
-    line_text(&b, "cgroup", pod->cgroup);
-    for (int k = 0; pod->cgroups && k < CGROUP_KINDS; k++) {
-        AUTO_FREE char *key = xasprintf("cgroup.%s", cgroup_kind_names[k]);
-        line_text(&b, key, pod->cgroups->dir[k]);
-    }
-    facts_lines(&b, &pod->facts);
+    state_text(pod, &b);
     if (spare_replace(pod->dirfd, "state", "state.spare", b.data, b.len, e) < 0)
         return err_wrap(e, "keep the state of pod %s", pod->dir);
     return 0;
+}
+
+int pod_state_put(const struct pod *pod, struct err *e)
+{
+    AUTO_BUF struct buf b = {0};
+    state_text(pod, &b);
+    return io_replace_soon(pod->dirfd, "state", b.data, b.len, 0600, e) == 0 ? 0 : pod_state_save(pod, e); /* which has room in reserve */
 }
 
 /* ---- reading */

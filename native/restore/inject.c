@@ -6,6 +6,7 @@
 #include <sys/ptrace.h>
 
 #include "../base/fiber.h"
+#include "../kernel/namespaces.h"
 #include "../kernel/procfs.h"
 #include "../kernel/trace.h"
 #include "../snapshot/sleep_save.h"
@@ -117,6 +118,7 @@ int inject_all(struct restore *r, struct err *e)
         return -1;
     AUTO_FREE struct newborn *newborns = newborns_read(pids, count);
     struct crowd crowd = {r, newborns, count};
+    r->groups_settable = groups_are_settable(r->pod->init_pid);
     r->victims = xcalloc(r->image->tasks_count, sizeof *r->victims);
     if (fibers_run(r->image->tasks_count, process_map, &crowd, e) < 0 || memory_load(r, e) < 0)
         return -1;

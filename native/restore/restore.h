@@ -27,6 +27,7 @@ struct restore {
     struct shared_vma *shares; /* share.h; in memory that podinit and the tracer see */
     size_t shares_count, *share_models; /* of each task: the first of its relatives */
     bool barrier;             /* print ready, wait for go */
+    bool groups_settable;     /* act: by the pod's processes */
     struct victim *victims;   /* act: parallel to image->tasks, no threads for zombies */
     struct tcp_peer *tcp_peers; /* tcp_peer.c, in podinit */
     size_t tcp_peers_count;

@@ -13,7 +13,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "../kernel/namespaces.h"
 #include "../kernel/procfs.h"
 #include "../kernel/trace.h"
 #include "load.h"
@@ -177,7 +176,7 @@ static int rights_load(struct call_list *l, const struct restore *r, const struc
     if (call_data(l, &header, sizeof header, &header_at, e) < 0 || call_data(l, none, sizeof none, &none_at, e) < 0 ||
         call_data(l, &group, sizeof group, &groups_at, e) < 0)
         return -1;
-    if (groups_are_settable(l->v->pid) && CALL(l, e, SYS_setgroups, t->creds.groups.len ? 1 : 0, groups_at, 0, 0, 0, 0) < 0)
+    if (r->groups_settable && CALL(l, e, SYS_setgroups, t->creds.groups.len ? 1 : 0, groups_at, 0, 0, 0, 0) < 0)
         return -1;
     if (CALL(l, e, SYS_setresgid, gid, gid, gid, 0, 0, 0) < 0 || CALL(l, e, SYS_setresuid, uid, uid, uid, 0, 0, 0) < 0 ||
         CALL(l, e, SYS_capset, header_at, none_at, 0, 0, 0, 0) < 0)

@@ -8,7 +8,6 @@
 #include <sys/shm.h>
 #include <sys/syscall.h>
 
-#include "../kernel/namespaces.h"
 #include "../kernel/procfs.h"
 #include "../kernel/trace.h"
 #include "load.h"
@@ -286,9 +285,9 @@ int vmas_seal(struct victim *v, const struct task *task, struct err *e)
     return call_flush(l, e);
 }
 
-static int rights(struct call_list *l, uint64_t uid, uint64_t gid, struct err *e)
+static int rights(struct call_list *l, const struct restore *r, uint64_t uid, uint64_t gid, struct err *e)
 {
-    if (groups_are_settable(l->v->pid) && CALL(l, e, SYS_setgroups, 0, 0, 0, 0, 0, 0) < 0)
+    if (r->groups_settable && CALL(l, e, SYS_setgroups, 0, 0, 0, 0, 0, 0) < 0)
         return -1;
     if (CALL(l, e, SYS_setfsgid, gid, 0, 0, 0, 0, 0) < 0)
         return -1;
@@ -302,7 +301,7 @@ int vmas_load(struct restore *r, struct victim *v, const struct task *task, stru
     *l = (struct call_list){.v = v, .what = "map its memory"};
     if (own_replace(l, r, task, e) < 0)
         return -1;
-    if (rights(l, r->image->pod.uid, r->image->pod.gid, e) < 0)
+    if (rights(l, r, r->image->pod.uid, r->image->pod.gid, e) < 0)
         return -1;
     for (size_t k = 0; k < task->mm.vmas_count; k++)
         if (vma_load(r, l, task, &task->mm.vmas[k], free_fd, e) < 0)
@@ -310,7 +309,7 @@ int vmas_load(struct restore *r, struct victim *v, const struct task *task, stru
     for (size_t k = 0; k < task->mm.vmas_count; k++)
         if (advice_load(l, &task->mm.vmas[k], e) < 0)
             return -1;
-    if (rights(l, 0, 0, e) < 0)
+    if (rights(l, r, 0, 0, e) < 0)
         return -1;
     return call_flush(l, e);
 }
