@@ -105,7 +105,9 @@ static int process_set(void *ctx, size_t k, struct err *e)
     struct victim *v = &r->victims[k];
     if (!v->thread_count)
         return 0;
-    if (vmas_seal(v, t, e) < 0 || task_load(r, v, t, e) < 0 || threads_make(v, t, e) < 0 || threads_load(r, v, t, e) < 0)
+    AUTO_FREE struct call_list *l = xcalloc(1, sizeof *l);
+    *l = (struct call_list){.v = v, .what = "set it up"};
+    if (vmas_seal(v, t, e) < 0 || task_load(l, r, t, e) < 0 || threads_load(l, r, t, e) < 0)
         return err_wrap(e, "process %lu", t->pid);
     return 0;
 }

@@ -35,24 +35,6 @@ MUST_CHECK int processes_make(struct restore *r, struct err *e);
 /* fork(2) of a helper with a number that is none of the image's; it must end at once and be waited for. */
 pid_t helper_spawn(const struct restore *r, int exit_signal);
 
-/* ---- outside (inject.c and what it calls) */
-MUST_CHECK int inject_all(struct restore *r, struct err *e);
-MUST_CHECK int release_all(struct restore *r, struct err *e);
-MUST_CHECK int vmas_load(struct restore *r, struct victim *v, const struct task *task, struct err *e); /* the engine's go, its own come */
-MUST_CHECK int vmas_seal(struct victim *v, const struct task *task, struct err *e); /* when nothing of them changes any more */
-MUST_CHECK int memory_clear(struct restore *r, struct victim *v, const struct task *task, struct err *e);
-MUST_CHECK int memory_load(struct restore *r, struct err *e); /* of all processes, when all are mapped */
-MUST_CHECK int task_load(struct restore *r, struct victim *v, const struct task *task, struct err *e);
-MUST_CHECK int threads_make(struct victim *v, const struct task *task, struct err *e);
-/* What the threads told the kernel of themselves; their rights go, those of the first after all others'. */
-MUST_CHECK int threads_load(struct restore *r, struct victim *v, const struct task *task, struct err *e);
-#define RESTORE_TRACED PTRACE_O_EXITKILL
-/* After all other calls in its threads. */
-MUST_CHECK int seccomp_load(struct victim *v, const struct task *task, struct err *e);
-/* A wait that was going on; `regs` are what the thread's registers shall be at the end (sleep_load.c). */
-MUST_CHECK int sleep_load(struct victim *v, size_t index, const struct thread *t, struct user_regs_struct *regs, struct err *e);
-MUST_CHECK int thread_last(struct victim *v, size_t index, const struct thread *t, const struct user_regs_struct *regs, struct err *e);
-
 /* Many calls, run in batches; each must succeed unless marked. */
 struct call_list {
     struct victim *v;
@@ -65,6 +47,24 @@ struct call_list {
     bool crowd;                       /* v is a slot, `slot` its number: see remote_crowd */
     size_t slot;
 };
+
+/* ---- outside (inject.c and what it calls) */
+MUST_CHECK int inject_all(struct restore *r, struct err *e);
+MUST_CHECK int release_all(struct restore *r, struct err *e);
+MUST_CHECK int vmas_load(struct restore *r, struct victim *v, const struct task *task, struct err *e); /* the engine's go, its own come */
+MUST_CHECK int vmas_seal(struct victim *v, const struct task *task, struct err *e); /* when nothing of them changes any more */
+MUST_CHECK int memory_clear(struct restore *r, struct victim *v, const struct task *task, struct err *e);
+MUST_CHECK int memory_load(struct restore *r, struct err *e); /* of all processes, when all are mapped */
+MUST_CHECK int task_load(struct call_list *l, struct restore *r, const struct task *task, struct err *e); /* the calls may wait in the list */
+/* The threads, and what they told the kernel of themselves; their rights go, those of the first after all others'. */
+MUST_CHECK int threads_load(struct call_list *l, struct restore *r, const struct task *task, struct err *e);
+#define RESTORE_TRACED PTRACE_O_EXITKILL
+/* After all other calls in its threads. */
+MUST_CHECK int seccomp_load(struct victim *v, const struct task *task, struct err *e);
+/* A wait that was going on; `regs` are what the thread's registers shall be at the end (sleep_load.c). */
+MUST_CHECK int sleep_load(struct victim *v, size_t index, const struct thread *t, struct user_regs_struct *regs, struct err *e);
+MUST_CHECK int thread_last(struct victim *v, size_t index, const struct thread *t, const struct user_regs_struct *regs, struct err *e);
+
 MUST_CHECK int call_add(struct call_list *l, const uint64_t call[7], struct err *e);
 #define CALL(l, e, ...) call_add(l, (const uint64_t[7]){__VA_ARGS__}, e)
 /* Put data for the calls that follow; valid until the list is flushed (flushes first when there is no room). */

@@ -163,13 +163,11 @@ static int core_load(const struct victim *v, const struct task *t, struct err *e
     return t->coredump_filter ? io_putf(e, path, "0x%lx", t->coredump_filter - 1) : 0;
 }
 
-int task_load(struct restore *r, struct victim *v, const struct task *task, struct err *e)
+int task_load(struct call_list *l, struct restore *r, const struct task *task, struct err *e)
 {
-    AUTO_FREE struct call_list *l = xcalloc(1, sizeof *l);
-    *l = (struct call_list){.v = v, .what = "set up the process"};
-    oom_load(v, task);
-    if (core_load(v, task, e) < 0 || mm_load(l, r, &task->mm, lowest_free(task, r, 0), e) < 0 || directories_load(l, r, task, e) < 0 || memobjs_close(l, r, e) < 0 ||
+    oom_load(l->v, task);
+    if (core_load(l->v, task, e) < 0 || mm_load(l, r, &task->mm, lowest_free(task, r, 0), e) < 0 || directories_load(l, r, task, e) < 0 || memobjs_close(l, r, e) < 0 ||
         sigactions_load(l, task, e) < 0 || oddities_load(l, task, e) < 0)
         return -1;
-    return limits_load(l, task, e) < 0 ? -1 : call_flush(l, e);
+    return limits_load(l, task, e);
 }

@@ -89,13 +89,12 @@ static int newborn_take(struct victim *v, const struct task *task, pid_t tid, st
     return 0;
 }
 
-int threads_make(struct victim *v, const struct task *task, struct err *e)
+static int threads_make(struct call_list *l, const struct task *task, struct err *e)
 {
+    struct victim *v = l->v;
     size_t count = task->threads_count;
     PID_LIST struct pid_list tids = {0};
-    AUTO_FREE struct call_list *l = xcalloc(1, sizeof *l);
-    *l = (struct call_list){.v = v, .what = "make threads"};
-    if (bounding_drop(l, e) < 0 || call_flush(l, e) < 0)
+    if (call_flush(l, e) < 0)
         return -1;
     for (size_t first = 1; first < count; first += BIRTHS_AT_ONCE)
         if (births_call(l, task, first, count - first < BIRTHS_AT_ONCE ? count - first : BIRTHS_AT_ONCE, e) < 0)
@@ -134,7 +133,7 @@ static int kernel_pointers(struct call_list *l, const struct thread *t, struct e
     stack_t stack = {.ss_sp = (void *)(uintptr_t)t->altstack_sp, .ss_size = t->altstack_size,
                      .ss_flags = (int)(uint32_t)t->altstack_flags & ~SS_ONSTACK};
     memcpy(comm, t->comm, strnlen(t->comm, sizeof comm - 1));
-    if (call_data(l, comm, sizeof comm, &at, e) < 0 || call_data(l, &stack, sizeof stack, &stack_at, e) < 0 ||
+    if (call_room(l, 8, 256, e) < 0 || call_data(l, comm, sizeof comm, &at, e) < 0 || call_data(l, &stack, sizeof stack, &stack_at, e) < 0 ||
         CALL(l, e, SYS_prctl, PR_SET_NAME, at, 0, 0, 0, 0) < 0 || CALL(l, e, SYS_sigaltstack, stack_at, 0, 0, 0, 0, 0) < 0 ||
         CALL(l, e, SYS_set_tid_address, t->clear_tid, 0, 0, 0, 0, 0) < 0)
         return -1;
@@ -173,7 +172,7 @@ static int rights_load(struct call_list *l, const struct restore *r, const struc
     struct __user_cap_data_struct none[2] = {{0}};
     uint64_t header_at, none_at, groups_at, uid = r->image->pod.uid, gid = r->image->pod.gid;
     uint32_t group = (uint32_t)gid;
-    if (call_data(l, &header, sizeof header, &header_at, e) < 0 || call_data(l, none, sizeof none, &none_at, e) < 0 ||
+    if (call_room(l, 8, 256, e) < 0 || call_data(l, &header, sizeof header, &header_at, e) < 0 || call_data(l, none, sizeof none, &none_at, e) < 0 ||
         call_data(l, &group, sizeof group, &groups_at, e) < 0)
         return -1;
     if (r->groups_settable && CALL(l, e, SYS_setgroups, t->creds.groups.len ? 1 : 0, groups_at, 0, 0, 0, 0) < 0)
@@ -228,14 +227,14 @@ static int crowd_load(struct restore *r, struct victim *v, const struct task *ta
     return calls_flush_crowd(v, lists, count, e);
 }
 
-int threads_load(struct restore *r, struct victim *v, const struct task *task, struct err *e)
+int threads_load(struct call_list *l, struct restore *r, const struct task *task, struct err *e)
 {
-    size_t count = v->thread_count;
+    size_t count = task->threads_count;
+    if (bounding_drop(l, e) < 0 || (count > 1 && threads_make(l, task, e) < 0))
+        return -1;
     for (size_t first = 1; first < count; first += REMOTE_CROWD_MAX)
-        if (crowd_load(r, v, task, first, count - first < REMOTE_CROWD_MAX ? count - first : REMOTE_CROWD_MAX, e) < 0)
+        if (crowd_load(r, l->v, task, first, count - first < REMOTE_CROWD_MAX ? count - first : REMOTE_CROWD_MAX, e) < 0)
             return -1;
-    AUTO_FREE struct call_list *l = xcalloc(1, sizeof *l);
-    *l = (struct call_list){.v = v, .what = "set up a thread"};
     return thread_load(l, r, task, 0, e) < 0 ? -1 : call_flush(l, e);
 }
 

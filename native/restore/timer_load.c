@@ -45,7 +45,7 @@ static int posix_timer_load(struct call_list *l, const struct posix_timer *t, st
     struct itimerspec spec = {ns_of(t->interval_ns), ns_of(t->remaining_ns)};
     int32_t id = (int32_t)t->id;
     uint64_t event_at, spec_at, id_at;
-    if (call_data(l, &event, sizeof event, &event_at, e) < 0 || call_data(l, &spec, sizeof spec, &spec_at, e) < 0 ||
+    if (call_room(l, 2, 256, e) < 0 || call_data(l, &event, sizeof event, &event_at, e) < 0 || call_data(l, &spec, sizeof spec, &spec_at, e) < 0 ||
         call_data(l, &id, sizeof id, &id_at, e) < 0 || CALL(l, e, SYS_timer_create, t->clock, event_at, id_at, 0, 0, 0) < 0 ||
         CALL(l, e, SYS_timer_settime, t->id, 0, spec_at, 0, 0, 0) < 0)
         return -1;

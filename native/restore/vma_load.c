@@ -85,19 +85,31 @@ static int unmap(struct call_list *l, const struct restore *r, const struct task
     return start < end ? CALL(l, e, SYS_munmap, start, end - start, 0, 0, 0, 0) : 0;
 }
 
-static int own_away(struct call_list *l, const struct restore *r, const struct task *t, const struct proc_maps *now, uint64_t temporary,
-                    struct err *e)
+static bool is_own(const struct proc_map *m)
 {
-    for (size_t k = 0; k < now->count; k++) {
+    return !special_kind(m->path) && strcmp(m->path, "[vsyscall]") != 0;
+}
+
+/* The first behind `k` that does not go with it in one call: the work area may lie between. */
+static size_t own_end(const struct proc_maps *now, size_t k, uint64_t work)
+{
+    size_t end = k + 1;
+    while (end < now->count && is_own(&now->items[end]) && !(now->items[end - 1].end <= work && work < now->items[end].start))
+        end++;
+    return end;
+}
+
+static int own_away(struct call_list *l, const struct restore *r, const struct task *t, const struct proc_maps *now, uint64_t work, struct err *e)
+{
+    uint64_t temporary = work + TEMPORARY_AT;
+    for (size_t k = 0, next; k < now->count; k = next) {
         const struct proc_map *m = &now->items[k];
         uint64_t len = m->end - m->start;
-        if (strcmp(m->path, "[vsyscall]") == 0)
+        next = is_own(m) ? own_end(now, k, work) : k + 1;
+        if (is_own(m) && unmap(l, r, t, m->start, now->items[next - 1].end, e) < 0)
+            return -1;
+        if (!special_kind(m->path))
             continue;
-        if (!special_kind(m->path)) {
-            if (unmap(l, r, t, m->start, m->end, e) < 0)
-                return -1;
-            continue;
-        }
         if (CALL(l, e, SYS_mremap, m->start, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, temporary, 0) < 0)
             return -1;
         temporary += len;
@@ -133,7 +145,7 @@ static int own_replace(struct call_list *l, const struct restore *r, const struc
     l->v->scratch_wish = gap;
     if (remote_put(l->v, 0, &(char){0}, 1, &gap_data, e) < 0) /* the work area, while the vDSO is where it was */
         return -1;
-    if (rseq_forget(l, e) < 0 || own_away(l, r, task, &now, gap + TEMPORARY_AT, e) < 0)
+    if (rseq_forget(l, e) < 0 || own_away(l, r, task, &now, gap, e) < 0)
         return -1;
     return specials_back(l, &now, &task->mm, gap + TEMPORARY_AT, e);
 }
@@ -174,13 +186,21 @@ static int expect(struct call_list *l, uint64_t value)
     return 0;
 }
 
-static int map_file(struct call_list *l, const struct vma *v, uint64_t free_fd, struct err *e)
+static bool is_same_file(const struct vma *a, const struct vma *b)
+{
+    return a->kind == VMA_FILE && b->kind == VMA_FILE && a->mode == b->mode && strcmp(a->path, b->path) == 0;
+}
+
+/* Opened once for mappings that stand side by side. */
+static int map_file(struct call_list *l, const struct mm *mm, const struct vma *v, uint64_t free_fd, struct err *e)
 {
     uint64_t len = v->end - v->start;
-    if (call_open(l, v->path, v->mode == O_RDWR ? O_RDWR : O_RDONLY, e) < 0 || expect(l, free_fd) < 0 ||
-        CALL(l, e, SYS_mmap, v->start, len, v->prot, mmap_flags(v), free_fd, v->offset) < 0 || expect(l, v->start) < 0)
+    bool first = v == mm->vmas || !is_same_file(v - 1, v), last = v + 1 == mm->vmas + mm->vmas_count || !is_same_file(v, v + 1);
+    if (first && (call_open(l, v->path, v->mode == O_RDWR ? O_RDWR : O_RDONLY, e) < 0 || expect(l, free_fd) < 0))
         return -1;
-    return CALL(l, e, SYS_close, free_fd, 0, 0, 0, 0, 0);
+    if (CALL(l, e, SYS_mmap, v->start, len, v->prot, mmap_flags(v), free_fd, v->offset) < 0 || expect(l, v->start) < 0)
+        return -1;
+    return last ? CALL(l, e, SYS_close, free_fd, 0, 0, 0, 0, 0) : 0;
 }
 
 /* A segment is attached as a whole by its first mapping; what was protected differently follows. */
@@ -225,7 +245,7 @@ static int vma_load(struct restore *r, struct call_list *l, const struct task *t
     case VMA_VVAR_CLOCK:
         return 0;
     case VMA_FILE:
-        return map_file(l, v, free_fd, e);
+        return map_file(l, &t->mm, v, free_fd, e);
     case VMA_MEMOBJ:
         return map_memobj(r, l, v, e);
     default:
