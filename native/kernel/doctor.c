@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <linux/sched.h>
 #include <linux/userfaultfd.h>
 #include <sched.h>
@@ -157,13 +158,17 @@ static int overlay_try(const char *dir, struct err *e)
     return mount_overlay("/", "root", e);
 }
 
+static int entry_remove(const char *path, const struct stat *st, int kind, struct FTW *where)
+{
+    (void)st, (void)kind, (void)where;
+    remove(path);
+    return 0;
+}
+
+/* An ordinary user's overlay is one for each folder of the root: upper/etc, work/etc/work, … */
 static void directory_remove(const char *dir)
 {
-    static const char *const inside[] = {"upper", "work/work", "work", "root", ""};
-    for (size_t k = 0; k < ARRAY_LENGTH(inside); k++) {
-        AUTO_FREE char *path = xasprintf("%s/%s", dir, inside[k]);
-        rmdir(path);
-    }
+    nftw(dir, entry_remove, 8, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
 }
 
 /* A trial that was killed leaves its directory; whoever is at work on one holds its lock. */

@@ -79,11 +79,15 @@ def killed(binary: Path, seed: int) -> None:
 
 def main() -> int:
     with tempfile.TemporaryDirectory(prefix="clusteros-doctor-test-") as scratch:
-        binary = Path(scratch) / "native"
+        binary, state = Path(scratch) / "native", Path(scratch) / "state"
+        state.mkdir()
+        state.chmod(0o777)
+        os.environ["CLUSTEROS_NODE_STATE"] = str(state)
         shutil.copy(NATIVE, binary)
         Path(scratch).chmod(0o755)
         told(binary)
         ordinary(binary)
+        ok(not list(state.iterdir()), "no trial leaves anything on the disk", list(state.rglob("*"))[:9])
         killed(binary, int(time.time()))
     return finish()
 
