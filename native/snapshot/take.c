@@ -101,7 +101,7 @@ static int prepare(struct take *t, struct err *e)
     if (io_mkdirs(t->options->image, 0700, e) < 0 || store_open(t->options->store ? t->options->store : own, true, &t->s.store, e) < 0)
         return -1;
     t->s.sleepers = &t->sleepers;
-    if (parent_open(t, e) < 0 || check_first(t, e) < 0 || sleepers_look(&t->pod, &t->sleepers, e) < 0)
+    if (parent_open(t, e) < 0 || check_first(t, e) < 0 || sleepers_look(&t->pod, &t->sleepers, e) < 0 || sleepers_note(&t->pod, &t->sleepers, e) < 0)
         return -1;
     tracks_begin(&t->tracks);
     t->s.tracks = t->tracks.on && t->options->then != THEN_KILL ? &t->tracks : NULL;
@@ -120,7 +120,9 @@ static int stop(struct take *t, struct err *e)
     t->stopped = true;
     if (pod_is_frozen(&t->pod) && note(t, "thaw", e) < 0)
         return -1;
-    return tree_stop(&t->pod, &t->s.victims, &t->s.victim_count, e);
+    if (tree_stop(&t->pod, &t->s.victims, &t->s.victim_count, e) < 0)
+        return -1;
+    return sleepers_confirm(&t->sleepers, t->s.victims, t->s.victim_count) ? 0 : sleepers_note(&t->pod, &t->sleepers, e);
 }
 
 static int injected_away(void *ctx, size_t k, struct err *e)
@@ -266,6 +268,12 @@ static void forget(struct take *t)
     store_later_reset(t->s.store);
 }
 
+static int sleepers_again(struct take *t, struct err *e)
+{
+    sleepers_free(&t->sleepers);
+    return sleepers_look(&t->pod, &t->sleepers, e) < 0 ? -1 : sleepers_note(&t->pod, &t->sleepers, e);
+}
+
 /* E_BUSY: something that passes by itself when the pod runs on for a moment (a connection that is just being made). The others' networks
  * may be cut already: whatever this pod sends them is lost and sent again. */
 static int capture_patiently(struct take *t, struct err *e)
@@ -282,6 +290,8 @@ static int capture_patiently(struct take *t, struct err *e)
         forget(t);
         struct timespec nap = {0, 2000000L * (tries < 100 ? tries : 100)};
         nanosleep(&nap, NULL);
+        if (sleepers_settle(&t->pod, e) < 0 || sleepers_again(t, e) < 0)
+            return -1;
     }
 }
 
@@ -341,6 +351,8 @@ int snapshot_take(const struct snapshot_options *options, struct err *e)
         *e = other;
         result = -1;
     }
+    if (result < 0 && t.s.pod && sleepers_settle(&t.pod, &other) < 0)
+        output_event("warn", "\"message\":\"%s\"", "waits that go on begin anew after a restore");
     if (result < 0)
         ended_say(&t, e);
     memories_end(&t.memories);

@@ -13,6 +13,7 @@
 #include "../kernel/uffd.h"
 #include "../pod/state.h"
 #include "files_undo.h"
+#include "sleep_save.h"
 #include "stop.h"
 
 struct place {
@@ -125,7 +126,7 @@ int undo_lines(const struct pod *pod, char **lines, size_t count, struct err *e)
     if ((has_line(lines, count, "freeze") || pod_is_frozen(pod)) && pod_thaw(pod, e) < 0) /* a freeze may be under way yet */
         return -1;
     netlock_rest();
-    if (injections_undo(lines, count, e) < 0)
+    if (injections_undo(lines, count, e) < 0 || sleepers_settle(pod, e) < 0)
         return -1;
     return pod_wants_frozen(pod) ? pod_freeze(pod, e) : 0;
 }

@@ -4,9 +4,10 @@
 /* COVERAGE: nanosleep, clock_nanosleep, poll, select, pselect, ppoll, relative futex wait under way | captured | the time that is left
  * COVERAGE: time left of a wait after the pod was frozen, where the program did not ask for it | differs | at least what was left, at most the whole limit
  * COVERAGE: epoll_wait, sigtimedwait, semtimedop, calls on sockets with SO_RCVTIMEO under way | differs | begun anew with their whole limit
- * COVERAGE: wait under way while an engine is killed in the pause | differs | it may begin anew with its whole limit
- * MATRIX: killed-steps differs a wait of the wrong length
- * MATRIX: killed-random differs a wait of the wrong length */
+ * COVERAGE: wait under way while an engine is killed in the pause | captured | the time that is left
+ * COVERAGE: epoll_wait, sigtimedwait, semtimedop, calls on sockets with SO_RCVTIMEO while an engine is killed that is just stopping the pod | differs | may end with EINTR, as after SIGSTOP and SIGCONT
+ * MATRIX: killed-steps differs Interrupted system call
+ * MATRIX: killed-random differs Interrupted system call */
 #include <errno.h>
 #include <linux/futex.h>
 #include <poll.h>
