@@ -25,7 +25,8 @@ struct bulk {
     const uint8_t *memory;           /* content of address `base`, instead of source */
     uint64_t base;
     void *ctx;
-    struct scratch *rooms[CREW_MAX];
+    struct scratch *rooms[CREW_MAX], *second_rooms[CREW_MAX];
+    size_t group_count;
     _Atomic uint64_t stored_bytes;
     bool alone;                      /* by the caller itself: to begin threads would take longer */
 };
@@ -35,6 +36,13 @@ static struct scratch *room_of(struct bulk *b, size_t worker)
     if (!b->rooms[worker])
         b->rooms[worker] = scratch_take(b->store);
     return b->rooms[worker];
+}
+
+static struct scratch *second_room_of(struct bulk *b, size_t worker)
+{
+    if (!b->second_rooms[worker])
+        b->second_rooms[worker] = scratch_take(b->store);
+    return b->second_rooms[worker];
 }
 
 static int bulk_work(struct bulk *b, size_t count, int (*piece)(void *, size_t, size_t, struct err *), struct err *e)
@@ -47,9 +55,12 @@ static int bulk_work(struct bulk *b, size_t count, int (*piece)(void *, size_t, 
         result = crew_work(count, piece, b, e);
         belt_crew_end(b->store);
     }
-    for (size_t i = 0; i < CREW_MAX; i++)
+    for (size_t i = 0; i < CREW_MAX; i++) {
         if (b->rooms[i])
             scratch_give(b->store, b->rooms[i]);
+        if (b->second_rooms[i])
+            scratch_give(b->store, b->second_rooms[i]);
+    }
     return result;
 }
 
@@ -223,24 +234,52 @@ static size_t groups_make(struct bulk *b, size_t count)
     return groups;
 }
 
-static int group_get(void *ctx, size_t worker, size_t i, struct err *e)
+static const struct extent *first_of(const struct bulk *b, size_t group)
 {
-    struct bulk *b = ctx;
-    const struct group *g = &b->groups[i];
-    const struct extent *x = &b->wanted[b->order[g->first]];
+    return &b->wanted[b->order[b->groups[group].first]];
+}
+
+/* Hand the content of a chunk to all who want it. */
+static int group_sink(struct bulk *b, size_t group, const uint8_t *content, struct err *e)
+{
+    const struct group *g = &b->groups[group];
+    for (size_t k = 0; k < g->count; k++) {
+        const struct extent *x = &b->wanted[b->order[g->first + k]];
+        if (x->skip > chunk_len(x) || x->len > chunk_len(x) - x->skip)
+            return err_set(e, E_BAD_IMAGE, "an extent outside of its chunk");
+        if (b->sink(b->ctx, x->at, content + x->skip, x->len, e))
+            return -1;
+    }
+    return 0;
+}
+
+static int group_get(struct bulk *b, size_t worker, size_t group, struct err *e)
+{
+    const struct extent *x = first_of(b, group);
     if (digest_is_zero(&x->digest))
         return b->sink(b->ctx, x->at, NULL, x->len, e);
     struct scratch *room = room_of(b, worker);
     if (get_chunk(b->store, room, &x->digest, room->raw, chunk_len(x), e))
         return -1;
-    for (size_t k = 0; k < g->count; k++) {
-        x = &b->wanted[b->order[g->first + k]];
-        if (x->skip > chunk_len(x) || x->len > chunk_len(x) - x->skip)
-            return err_set(e, E_BAD_IMAGE, "an extent outside of its chunk");
-        if (b->sink(b->ctx, x->at, room->raw + x->skip, x->len, e))
-            return -1;
-    }
-    return 0;
+    return group_sink(b, group, room->raw, e);
+}
+
+/* Two at a time: their digests are computed together. */
+static int groups_get(void *ctx, size_t worker, size_t i, struct err *e)
+{
+    struct bulk *b = ctx;
+    size_t one = 2 * i, other = 2 * i + 1;
+    if (other == b->group_count)
+        return group_get(b, worker, one, e);
+    const struct extent *x = first_of(b, one), *y = first_of(b, other);
+    if (digest_is_zero(&x->digest) || digest_is_zero(&y->digest))
+        return group_get(b, worker, one, e) ? -1 : group_get(b, worker, other, e);
+    struct scratch *const rooms[2] = {room_of(b, worker), second_room_of(b, worker)};
+    const struct digest *const digests[2] = {&x->digest, &y->digest};
+    const size_t lens[2] = {chunk_len(x), chunk_len(y)};
+    if (get_two_chunks(b->store, rooms, digests, lens, e))
+        return -1;
+    return group_sink(b, one, rooms[0]->raw, e) ? -1 : group_sink(b, other, rooms[1]->raw, e);
 }
 
 int store_get_ranges(struct store *s, const struct extent *extents, size_t count, store_sink *sink, void *ctx, struct err *e)
@@ -248,7 +287,8 @@ int store_get_ranges(struct store *s, const struct extent *extents, size_t count
     AUTO_FREE size_t *order = xcalloc(count + 1, sizeof *order);
     AUTO_FREE struct group *groups = xcalloc(count + 1, sizeof *groups);
     struct bulk b = {.store = s, .wanted = extents, .sink = sink, .ctx = ctx, .order = order, .groups = groups};
-    return count ? bulk_work(&b, groups_make(&b, count), group_get, e) : 0;
+    b.group_count = count ? groups_make(&b, count) : 0;
+    return count ? bulk_work(&b, (b.group_count + 1) / 2, groups_get, e) : 0;
 }
 
 static int file_sink(void *ctx, uint64_t at, const void *data, size_t len, struct err *e)

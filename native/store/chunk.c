@@ -88,15 +88,25 @@ static int content_unpack(const struct place *p, const void *stored, void *data,
     return 0;
 }
 
-int chunk_unpack(const struct place *p, const void *stored, void *data, struct err *e)
+int chunk_unpack_unnamed(const struct place *p, const void *stored, void *data, struct err *e)
 {
     if (crc32c(stored, p->stored) != p->crc)
         return err_set(e, E_BAD_IMAGE, "its stored bytes are damaged");
-    if (content_unpack(p, stored, data, e))
-        return -1;
+    return content_unpack(p, stored, data, e);
+}
+
+int chunk_name_check(const struct digest *name, const struct digest *content, struct err *e)
+{
+    return memcmp(content, name, sizeof *name) ? err_set(e, E_BAD_IMAGE, "its content is not what its name says") : 0;
+}
+
+int chunk_unpack(const struct place *p, const void *stored, void *data, struct err *e)
+{
     struct digest digest;
+    if (chunk_unpack_unnamed(p, stored, data, e))
+        return -1;
     sha256_of(data, p->raw, &digest);
-    return memcmp(&digest, &p->digest, sizeof digest) ? err_set(e, E_BAD_IMAGE, "its content is not what its name says") : 0;
+    return chunk_name_check(&p->digest, &digest, e);
 }
 
 struct scratch *scratch_take(struct store *s)

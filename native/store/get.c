@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include "internal.h"
+#include "sha256.h"
 
 struct place *place_wait(struct store *s, const struct digest *digest)
 {
@@ -53,14 +54,17 @@ static int chunk_read(const struct place *p, int fd, struct scratch *room, void 
     void *into = p->flags & PLACE_LZ4 ? room->stored : data;
     if (io_pread_all(fd, into, p->stored, p->offset, e))
         return -1;
-    return chunk_unpack(p, into, data, e);
+    return chunk_unpack_unnamed(p, into, data, e);
 }
 
-static int chunk_get(struct store *s, struct scratch *room, const struct digest *digest, void *data, size_t len, struct err *e)
+/* Its content, which is yet to be compared with its name. */
+static int content_get(struct store *s, struct scratch *room, const struct digest *digest, void *data, size_t len, struct err *e)
 {
     struct place p;
     int fd = -1;
     bool temporary = false;
+    if (len > CHUNK_MAX)
+        return err_set(e, E_BAD_IMAGE, "%zu bytes are more than a chunk", len);
     pthread_mutex_lock(&s->mutex);
     int result = place_open(s, digest, &p, &fd, &temporary, e);
     bool uncommitted = !result && s->part.fd >= 0 && p.pack == s->part.pack;
@@ -72,25 +76,43 @@ static int chunk_get(struct store *s, struct scratch *room, const struct digest 
     if (p.raw != len)
         result = err_set(e, E_BAD_IMAGE, "it has %u bytes, not %zu", p.raw, len);
     else
-        result = uncommitted ? chunk_unpack(&p, room->stored, data, e) : chunk_read(&p, fd, room, data, e);
+        result = uncommitted ? chunk_unpack_unnamed(&p, room->stored, data, e) : chunk_read(&p, fd, room, data, e);
     if (temporary)
         close(fd);
     return result;
 }
 
+static int chunk_wrap(const struct store *s, const struct digest *digest, struct err *e)
+{
+    char hex[65];
+    digest_hex(digest, hex);
+    return err_wrap(e, "store %s: chunk %s", s->dir, hex);
+}
+
 int get_chunk(struct store *s, struct scratch *room, const struct digest *digest, void *data, size_t len, struct err *e)
 {
+    struct digest content;
     if (digest_is_zero(digest)) {
         memset(data, 0, len);
         return 0;
     }
-    if (len <= CHUNK_MAX && !chunk_get(s, room, digest, data, len, e))
-        return 0;
-    if (len > CHUNK_MAX)
-        err_set(e, E_BAD_IMAGE, "%zu bytes are more than a chunk", len);
-    char hex[65];
-    digest_hex(digest, hex);
-    return err_wrap(e, "store %s: chunk %s", s->dir, hex);
+    if (content_get(s, room, digest, data, len, e))
+        return chunk_wrap(s, digest, e);
+    sha256_of(data, len, &content);
+    return chunk_name_check(digest, &content, e) ? chunk_wrap(s, digest, e) : 0;
+}
+
+int get_two_chunks(struct store *s, struct scratch *const rooms[2], const struct digest *const digests[2], const size_t lens[2], struct err *e)
+{
+    struct digest contents[2];
+    for (size_t k = 0; k < 2; k++)
+        if (content_get(s, rooms[k], digests[k], rooms[k]->raw, lens[k], e))
+            return chunk_wrap(s, digests[k], e);
+    sha256_of_two(rooms[0]->raw, lens[0], rooms[1]->raw, lens[1], &contents[0], &contents[1]);
+    for (size_t k = 0; k < 2; k++)
+        if (chunk_name_check(digests[k], &contents[k], e))
+            return chunk_wrap(s, digests[k], e);
+    return 0;
 }
 
 int store_get(struct store *s, const struct digest *digest, void *data, size_t len, struct err *e)

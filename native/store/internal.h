@@ -118,7 +118,12 @@ void scratch_free(struct store *s);
 MUST_CHECK int put_chunk(struct store *s, struct scratch *room, const void *data, size_t len, struct digest *digest,
                          uint64_t *stored_bytes, struct err *e);
 MUST_CHECK int get_chunk(struct store *s, struct scratch *room, const struct digest *digest, void *data, size_t len, struct err *e);
+/* Two, into their rooms' raw, checked together; neither of zeros. */
+MUST_CHECK int get_two_chunks(struct store *s, struct scratch *const rooms[2], const struct digest *const digests[2], const size_t lens[2], struct err *e);
 void chunk_pack(struct packed *out, const void *data, size_t len);
 /* Stored bytes to raw: E_BAD_IMAGE unless every checksum agrees. */
 MUST_CHECK int chunk_unpack(const struct place *p, const void *stored, void *data, struct err *e);
+/* The same in two steps. */
+MUST_CHECK int chunk_unpack_unnamed(const struct place *p, const void *stored, void *data, struct err *e);
+MUST_CHECK int chunk_name_check(const struct digest *name, const struct digest *content, struct err *e);
 bool all_zero(const void *data, size_t len);

@@ -63,35 +63,84 @@ static void compress_portable(uint32_t state[8], const uint8_t *data, size_t blo
 }
 
 #if defined(__x86_64__)
-/* Intel's SHA extensions work on two halves, ABEF and CDGH (Gulley et al., "Intel SHA Extensions", 2013). */
-__attribute__((target("sha,sse4.1,ssse3"))) static void compress_hardware(uint32_t state[8], const uint8_t *data,
-                                                                           size_t blocks)
+/* Intel's SHA extensions work on two halves, ABEF and CDGH (Gulley et al., "Intel SHA Extensions", 2013). A round waits for the one before it:
+ * two messages at a time take hardly longer than one. */
+struct halves {
+    __m128i abef, cdgh;
+};
+#define WITH_SHA __attribute__((target("sha,sse4.1,ssse3")))
+
+WITH_SHA static inline struct halves halves_load(const uint32_t state[8])
 {
-    const __m128i swap = _mm_set_epi64x(0x0c0d0e0f08090a0bll, 0x0405060700010203ll);
     __m128i low = _mm_shuffle_epi32(_mm_loadu_si128((const __m128i *)(const void *)state), 0xb1);
     __m128i high = _mm_shuffle_epi32(_mm_loadu_si128((const __m128i *)(const void *)(state + 4)), 0x1b);
-    __m128i abef = _mm_alignr_epi8(low, high, 8), cdgh = _mm_blend_epi16(high, low, 0xf0);
-    for (; blocks > 0; blocks--, data += 64) {
-        __m128i abef_before = abef, cdgh_before = cdgh, m[4];
-        for (int i = 0; i < 4; i++)
-            m[i] = _mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)(const void *)(data + 16 * i)), swap);
-#pragma GCC unroll 16
-        for (int i = 0; i < 16; i++) {
-            __m128i now = m[i & 3];
-            __m128i sum = _mm_add_epi32(now, _mm_loadu_si128((const __m128i *)(const void *)(K + 4 * i)));
-            cdgh = _mm_sha256rnds2_epu32(cdgh, abef, sum);
-            abef = _mm_sha256rnds2_epu32(abef, cdgh, _mm_shuffle_epi32(sum, 0x0e));
-            __m128i next = _mm_sha256msg1_epu32(now, m[(i + 1) & 3]);
-            next = _mm_add_epi32(next, _mm_alignr_epi8(m[(i + 3) & 3], m[(i + 2) & 3], 4));
-            m[i & 3] = _mm_sha256msg2_epu32(next, m[(i + 3) & 3]);
-        }
-        abef = _mm_add_epi32(abef, abef_before);
-        cdgh = _mm_add_epi32(cdgh, cdgh_before);
-    }
-    low = _mm_shuffle_epi32(abef, 0x1b);
-    high = _mm_shuffle_epi32(cdgh, 0xb1);
+    return (struct halves){_mm_alignr_epi8(low, high, 8), _mm_blend_epi16(high, low, 0xf0)};
+}
+
+WITH_SHA static inline void halves_store(struct halves h, uint32_t state[8])
+{
+    __m128i low = _mm_shuffle_epi32(h.abef, 0x1b), high = _mm_shuffle_epi32(h.cdgh, 0xb1);
     _mm_storeu_si128((__m128i *)(void *)state, _mm_blend_epi16(low, high, 0xf0));
     _mm_storeu_si128((__m128i *)(void *)(state + 4), _mm_alignr_epi8(high, low, 8));
+}
+
+WITH_SHA static inline void message_load(__m128i m[4], const uint8_t *data)
+{
+    const __m128i swap = _mm_set_epi64x(0x0c0d0e0f08090a0bll, 0x0405060700010203ll);
+    for (int i = 0; i < 4; i++)
+        m[i] = _mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)(const void *)(data + 16 * i)), swap);
+}
+
+/* Four rounds, and the words of the message for later ones. */
+WITH_SHA static inline __attribute__((always_inline)) void rounds_four(struct halves *h, __m128i m[4], int i)
+{
+    __m128i now = m[i & 3];
+    __m128i sum = _mm_add_epi32(now, _mm_loadu_si128((const __m128i *)(const void *)(K + 4 * i)));
+    h->cdgh = _mm_sha256rnds2_epu32(h->cdgh, h->abef, sum);
+    h->abef = _mm_sha256rnds2_epu32(h->abef, h->cdgh, _mm_shuffle_epi32(sum, 0x0e));
+    __m128i next = _mm_sha256msg1_epu32(now, m[(i + 1) & 3]);
+    next = _mm_add_epi32(next, _mm_alignr_epi8(m[(i + 3) & 3], m[(i + 2) & 3], 4));
+    m[i & 3] = _mm_sha256msg2_epu32(next, m[(i + 3) & 3]);
+}
+
+WITH_SHA static inline struct halves halves_add(struct halves a, struct halves b)
+{
+    return (struct halves){_mm_add_epi32(a.abef, b.abef), _mm_add_epi32(a.cdgh, b.cdgh)};
+}
+
+WITH_SHA static void compress_hardware(uint32_t state[8], const uint8_t *data, size_t blocks)
+{
+    struct halves h = halves_load(state);
+    for (; blocks > 0; blocks--, data += 64) {
+        struct halves before = h;
+        __m128i m[4];
+        message_load(m, data);
+#pragma GCC unroll 16
+        for (int i = 0; i < 16; i++)
+            rounds_four(&h, m, i);
+        h = halves_add(h, before);
+    }
+    halves_store(h, state);
+}
+
+WITH_SHA static void compress_two_hardware(uint32_t x_state[8], uint32_t y_state[8], const uint8_t *x_data, const uint8_t *y_data, size_t blocks)
+{
+    struct halves x = halves_load(x_state), y = halves_load(y_state);
+    for (; blocks > 0; blocks--, x_data += 64, y_data += 64) {
+        struct halves x_before = x, y_before = y;
+        __m128i x_message[4], y_message[4];
+        message_load(x_message, x_data);
+        message_load(y_message, y_data);
+#pragma GCC unroll 16
+        for (int i = 0; i < 16; i++) {
+            rounds_four(&x, x_message, i);
+            rounds_four(&y, y_message, i);
+        }
+        x = halves_add(x, x_before);
+        y = halves_add(y, y_before);
+    }
+    halves_store(x, x_state);
+    halves_store(y, y_state);
 }
 
 static bool hardware_there(void)
@@ -101,6 +150,11 @@ static bool hardware_there(void)
 }
 #else
 #define compress_hardware compress_portable
+static void compress_two_hardware(uint32_t x_state[8], uint32_t y_state[8], const uint8_t *x_data, const uint8_t *y_data, size_t blocks)
+{
+    compress_portable(x_state, x_data, blocks);
+    compress_portable(y_state, y_data, blocks);
+}
 static bool hardware_there(void)
 {
     return false;
@@ -114,15 +168,30 @@ void sha256_use_hardware(bool allowed)
     hardware_allowed = allowed;
 }
 
-static void compress(uint32_t state[8], const uint8_t *data, size_t blocks)
+static bool is_hardware_used(void)
 {
     static int hardware = -1; /* every thread finds the same answer: a race does no harm */
     if (__atomic_load_n(&hardware, __ATOMIC_RELAXED) < 0)
         __atomic_store_n(&hardware, hardware_there(), __ATOMIC_RELAXED);
-    if (hardware_allowed && __atomic_load_n(&hardware, __ATOMIC_RELAXED))
+    return hardware_allowed && __atomic_load_n(&hardware, __ATOMIC_RELAXED);
+}
+
+static void compress(uint32_t state[8], const uint8_t *data, size_t blocks)
+{
+    if (is_hardware_used())
         compress_hardware(state, data, blocks);
     else
         compress_portable(state, data, blocks);
+}
+
+static void compress_two(struct sha256 *x, struct sha256 *y, const uint8_t *x_data, const uint8_t *y_data, size_t blocks)
+{
+    if (is_hardware_used()) {
+        compress_two_hardware(x->state, y->state, x_data, y_data, blocks);
+        return;
+    }
+    compress_portable(x->state, x_data, blocks);
+    compress_portable(y->state, y_data, blocks);
 }
 
 void sha256_begin(struct sha256 *s)
@@ -172,4 +241,18 @@ void sha256_of(const void *data, size_t len, struct digest *out)
     sha256_begin(&s);
     sha256_add(&s, data, len);
     sha256_end(&s, out);
+}
+
+void sha256_of_two(const void *a, size_t a_len, const void *b, size_t b_len, struct digest *a_out, struct digest *b_out)
+{
+    struct sha256 x, y;
+    size_t both = (a_len < b_len ? a_len : b_len) / 64 * 64;
+    sha256_begin(&x);
+    sha256_begin(&y);
+    compress_two(&x, &y, a, b, both / 64);
+    x.len = y.len = both;
+    sha256_add(&x, (const uint8_t *)a + both, a_len - both);
+    sha256_add(&y, (const uint8_t *)b + both, b_len - both);
+    sha256_end(&x, a_out);
+    sha256_end(&y, b_out);
 }

@@ -267,6 +267,26 @@ static void sha256_takes_pieces(void)
     ok(wrong == 0, "content in pieces has the digest of the whole, both ways, at every length to 999");
 }
 
+static void sha256_takes_two(void)
+{
+    uint8_t data[2][1000];
+    random_fill(data, sizeof data);
+    size_t wrong = 0;
+    for (size_t round = 0; round < 2000; round++) {
+        struct digest alone[2], both[2];
+        size_t lens[2] = {random_below(sizeof data[0]), round % 3 ? random_below(sizeof data[1]) : 0};
+        sha256_use_hardware(round % 2);
+        sha256_of_two(data[0], lens[0], data[1], lens[1], &both[0], &both[1]);
+        sha256_use_hardware(!(round % 2));
+        for (size_t k = 0; k < 2; k++) {
+            sha256_of(data[k], lens[k], &alone[k]);
+            wrong += memcmp(&alone[k], &both[k], sizeof alone[k]) != 0;
+        }
+    }
+    sha256_use_hardware(true);
+    ok(wrong == 0, "two at a time have the digests that each has alone, both ways, at any two lengths");
+}
+
 int main(void)
 {
     seed_begin();
@@ -279,5 +299,6 @@ int main(void)
     digests_are_written_and_read();
     sha256_is_sha256();
     sha256_takes_pieces();
+    sha256_takes_two();
     return done_testing();
 }
