@@ -316,9 +316,14 @@ def _ask_restore(resume: Resume, run: Run, generation: Generation, snapshot: Sna
     body = pod_spec(run, pod, pods) | {
         "image": snapshot.digest, "generation": str(generation.pk), "number": generation.number,
         "log_marks": snapshot.log_marks, "sources": [node.name for node in holders(snapshot.digest)],
-        "deadline_s": environment().restore_deadline_s, "files_policy": run.job.files_policy,
+        "deadline_s": environment().restore_deadline_s, "files_policy": files_policy(run.job),
     }  # fmt: skip
     ask(pod.node, "restore_pod", restore_key(run, pod.index), body, job=run.job_id)
+
+
+def files_policy(job: Job) -> str:
+    """A copy runs beside the job that it grew from, with the same files open on shared storage: nothing there is taken back."""
+    return "keep" if job.files_policy == "restore" and job.copied_from_id else job.files_policy
 
 
 def restore_key(run: Run, pod: int) -> str:

@@ -10,7 +10,7 @@ MUST_CHECK int image_validate(const struct image *image, struct err *e);
 MUST_CHECK int image_host_check(const struct image *image, struct err *e);
 
 /* Files that no image carries: told of, or refused, where they have changed. (outside_check.c) */
-MUST_CHECK int image_outside_check(const struct image *image, bool refuse, struct err *e);
+MUST_CHECK int image_outside_check(const struct image *image, enum files_policy policy, struct err *e);
 
 /* ---- plan.c: into which session each process is born, so that all ends as it was */
 struct birth {

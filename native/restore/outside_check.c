@@ -1,6 +1,7 @@
 /* Open files that no image carries: they lie on a file system that the machine has mounted (a home directory, storage that all nodes share) and may have
  * changed since the cut. Before anything is made they are compared with what the image says of them (size and a hash of the
- * first bytes): a change is told (--files keep) or refuses the restore (--files refuse). Mirrors snapshot/file_save.c. */
+ * first bytes): a change is told (--files keep), refuses the restore (--files refuse) or,
+ * where a file that is written has only grown, is taken back (--files restore: outside_cut.h). Mirrors snapshot/file_save.c. */
 #include <fcntl.h>
 #include <string.h>
 #include <sys/fsuid.h>
@@ -10,10 +11,12 @@
 #include "../kernel/inside.h"
 #include "../store/sha256.h"
 #include "load.h"
+#include "outside_cut.h"
 
+#define GROWN "has grown"
 #define PREFIX_MAX (1ul << 20)
 
-static bool prefix_is(int fd, const struct file *f)
+bool outside_prefix_is(int fd, const struct file *f)
 {
     struct err ignored;
     struct digest digest;
@@ -44,12 +47,12 @@ static const char *change_of(const struct image *image, const struct file *f)
         return "cannot be read any more";
     if ((uint64_t)st.st_size < f->size)
         return "has become shorter";
-    if (!prefix_is(fd, f))
+    if (!outside_prefix_is(fd, f))
         return "has another content";
-    return (uint64_t)st.st_size > f->size ? "has grown" : NULL;
+    return (uint64_t)st.st_size > f->size ? GROWN : NULL;
 }
 
-static bool is_repeated(const struct image *image, size_t index)
+bool outside_is_repeated(const struct image *image, size_t index)
 {
     for (size_t k = 0; k < index; k++)
         if (image->files[k].outside && strcmp(image->files[k].path, image->files[index].path) == 0)
@@ -57,16 +60,18 @@ static bool is_repeated(const struct image *image, size_t index)
     return false;
 }
 
-int image_outside_check(const struct image *image, bool refuse, struct err *e)
+int image_outside_check(const struct image *image, enum files_policy policy, struct err *e)
 {
     for (size_t k = 0; k < image->files_count; k++) {
         const struct file *f = &image->files[k];
-        if (!f->outside || is_repeated(image, k))
+        if (!f->outside || outside_is_repeated(image, k))
             continue;
         if (f->prefix_len > PREFIX_MAX || f->prefix_len > f->size)
             return err_set(e, E_BAD_IMAGE, "the identity of %s", f->path);
         const char *change = change_of(image, f);
-        if (change && refuse)
+        if (change && policy == FILES_RESTORE && strcmp(change, GROWN) == 0 && outside_is_cut(image, f))
+            continue; /* outside_cut.c */
+        if (change && policy == FILES_REFUSE)
             return err_set(e, E_UNSUPPORTED, "the file %s %s since the snapshot (--files refuse)", f->path, change);
         if (change) {
             AUTO_FREE char *words = xasprintf("the open file %s, which no image carries, %s since the snapshot", f->path, change);

@@ -15,6 +15,7 @@
 #include "../snapshot/stop.h"
 #include "leftovers.h"
 #include "load.h"
+#include "outside_cut.h"
 #include "share.h"
 #include "sysv_load.h"
 #include "tcp_room.h"
@@ -69,13 +70,16 @@ static int in_pod(struct pod *pod, void *ctx, int channel, struct err *e)
     last_pid_set(r->image);
     if (sysv_load(r, e) < 0 || sysvsem_load(r, e) < 0 || sysvmsg_load(r, e) < 0 || tcp_room_make(r, e) < 0 || root_seal(e) < 0 || files_load_shared(r, e) < 0)
         return -1;
+    outside_cuts_mark(r);
     tcp_room_end();
     if (processes_make(r, e) < 0)
         return -1;
     pod->facts.command_pid = r->image->pod.command_pid;
     if (word_send(channel, WORD_TREE, e) < 0 || word_expect(channel, WORD_FINISH, e) < 0 || sysv_load_finish(r, e) < 0 ||
-        files_load_finish(r, e) < 0 ||
-        word_send(channel, WORD_FINISHED, e) < 0)
+        files_load_finish(r, e) < 0)
+        return -1;
+    outside_cuts_make(r);
+    if (word_send(channel, WORD_FINISHED, e) < 0)
         return -1;
     return word_expect(channel, WORD_RUN, e);
 }
@@ -91,7 +95,10 @@ static int act(struct pod *pod, void *ctx, int channel, struct err *e)
                  (double)(clock_ns(CLOCK_MONOTONIC) - r->started_ns) / 1e6);
     if (r->barrier && barrier_wait("go", e) < 0)
         return -1;
-    if (word_send(channel, WORD_FINISH, e) < 0 || word_expect(channel, WORD_FINISHED, e) < 0 || release_all(r, e) < 0)
+    if (word_send(channel, WORD_FINISH, e) < 0 || word_expect(channel, WORD_FINISHED, e) < 0)
+        return -1;
+    outside_cuts_tell(r);
+    if (release_all(r, e) < 0)
         return -1;
     return word_send(channel, WORD_RUN, e);
 }
@@ -138,11 +145,13 @@ static int open_all(const struct restore_options *o, struct image *image, struct
     struct digest digest;
     AUTO_FREE char *own = xasprintf("%s/store", o->image);
     if (image_read(o->image, image, &digest, e) < 0 || owner_check(o, image, e) < 0 || image_validate(image, e) < 0 ||
-        image_host_check(image, e) < 0 || image_outside_check(image, o->refuse_changed, e) < 0 || births_plan(image, &r->births, e) < 0)
+        image_host_check(image, e) < 0 || image_outside_check(image, o->files, e) < 0 || births_plan(image, &r->births, e) < 0)
         return err_wrap(e, "image %s", o->image);
     if (store_open(o->store ? o->store : own, false, &r->store, e) < 0)
         return -1;
     r->image = image;
+    if (o->files == FILES_RESTORE)
+        outside_cuts_choose(r);
     r->lower = o->lower;
     r->barrier = o->barrier;
     r->file_fds = descriptors_make(image->files_count);

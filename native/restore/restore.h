@@ -14,6 +14,8 @@
 
 #define RESTORE_FD_BASE 5000
 
+/* Open files that no image carries and that have changed since: told, cause to refuse, or taken back where that can be done. */
+enum files_policy { FILES_KEEP, FILES_REFUSE, FILES_RESTORE };
 struct restore {
     struct pod *pod;
     struct store *store;
@@ -26,6 +28,8 @@ struct restore {
     const char *lower;        /* the root below the pod's changes, "/" by default */
     struct shared_vma *shares; /* share.h; in memory that podinit and the tracer see */
     size_t shares_count, *share_models; /* of each task: the first of its relatives */
+    struct outside_cut *cuts; /* outside_cut.h; in memory that podinit and the tracer see */
+    size_t cuts_count;
     bool barrier;             /* print ready, wait for go */
     bool groups_settable;     /* act: by the pod's processes */
     struct victim *victims;   /* act: parallel to image->tasks, no threads for zombies */
@@ -54,6 +58,6 @@ struct restore_options {
     const char *image, *store, *pod, *net, *hostname, *hosts, *lower, *stdout_path, *stderr_path, *cpus;
     uint64_t uid, gid, mem_bytes; /* UINT64_MAX: as in the image; else the image must say the same uid and gid */
     bool barrier;
-    bool refuse_changed;          /* --files refuse */
+    enum files_policy files;
 };
 MUST_CHECK int restore_image(const struct restore_options *options, struct err *e);

@@ -4,13 +4,16 @@ file is another, every mapping shows what it showed, every path what it showed.
 
 COVERAGE: mapped host file that the job changed meanwhile | captured | the mapping keeps what it showed, like an unlinked file
 COVERAGE: open file on a file system that no image carries (mounted home, shared storage) | differs | its content stays as it is; a change since the snapshot is told, or refused (native restore --files refuse)
+COVERAGE: open file on such a file system that is written and has only grown | captured | with --files restore: it is cut back, and what was added is kept beside it; not where the job has locks on it
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -93,6 +96,19 @@ def outside(place: Path) -> None:
         why = verified(lab, "four", out)
         ok("log, which no image carries, has grown" in said and "data, which no image carries, has another content" in said and not why,
            "else they are told, and it comes back", (said, why))
+        with (place / "log").open() as other:  # as another pod of the job would say that it had more of the file
+            fcntl.fcntl(other, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_RDLCK, os.SEEK_SET, (1 << 62) + 9, 1, 0))
+            out.write_text("")
+            said = warnings(native(*restore, lab.pod("five"), "--files", "restore"))
+            why = verified(lab, "five", out)
+        ok("another pod had more of it" in said and not why, "what another pod has more of is not cut", (said, why))
+        grown = (place / "log").read_text()
+        out.write_text("")
+        said = warnings(native(*restore, lab.pod("six"), "--files", "restore"))
+        why = verified(lab, "six", out)
+        tails = [path.read_text() for path in place.glob("log.tail-*") if path.stat().st_uid == 1000]
+        ok("was cut back to 7 bytes" in said and tails == [grown[7:]] and not why, "a file that has grown is cut back, its tail kept", (said, tails, why))
+        ok((place / "log").read_text() == "before\nafter\n" and grown.count("after") == 3, "and what is written now comes where it belongs", grown)
 
 
 def mounted() -> None:

@@ -26,7 +26,7 @@ int verb_restore(int argc, char **argv)
         {"mem", 'u', &o.mem_bytes, false, "memory limit, instead of the image's"},
         {"uid", 'u', &o.uid, false, "refuse an image of another user"},
         {"gid", 'u', &o.gid, false, "refuse an image of another group"},
-        {"files", 's', &files, false, "keep (the default) or refuse: open files that no image carries and that have changed"},
+        {"files", 's', &files, false, "keep (the default), refuse or restore: open files that no image carries and that have changed"},
         {"lazy", 'b', &lazy, false, "not there yet"},
         {"barrier", 'b', &o.barrier, false, "print ready and wait for go (or abort)"},
     };
@@ -37,9 +37,9 @@ int verb_restore(int argc, char **argv)
         result = err_set(&e, E_USAGE, "'%s' is not an option (see --help)", argv[rest]);
     if (result == 0 && lazy)
         result = err_set(&e, E_UNSUPPORTED, "--lazy is not there yet");
-    if (result == 0 && strcmp(files, "keep") != 0 && strcmp(files, "refuse") != 0)
-        result = err_set(&e, E_USAGE, "--files is keep or refuse, not '%s'", files);
-    o.refuse_changed = strcmp(files, "refuse") == 0;
+    if (result == 0 && strcmp(files, "keep") != 0 && strcmp(files, "refuse") != 0 && strcmp(files, "restore") != 0)
+        result = err_set(&e, E_USAGE, "--files is keep, refuse or restore, not '%s'", files);
+    o.files = strcmp(files, "refuse") == 0 ? FILES_REFUSE : strcmp(files, "restore") == 0 ? FILES_RESTORE : FILES_KEEP;
     if (result == 0) {
         output_event("hello", "\"verb\":\"restore\"");
         result = restore_image(&o, &e);

@@ -98,8 +98,8 @@ def arguments(agent: Agent, record: PodRecord, net: str) -> list[str | Path]:
     found += ["--uid", str(record.spec.uid), "--gid", str(record.spec.gid), "--hosts", record.folder / "hosts"]
     for stream in STREAMS:
         found += [f"--{stream}", record.log_path(stream)]
-    if record.request.get("files_policy") == "refuse":  # open files that no image carries and that have changed since
-        found += ["--files", "refuse"]
+    if record.request.get("files_policy") in ("refuse", "restore"):  # open files that no image carries and that have changed since
+        found += ["--files", str(record.request["files_policy"])]
     return found
 
 

@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from checkpoints.models import Generation, Resume
 from checkpoints.services import hold_job, plan_resume, resume_run, take_generation
-from checkpoints.services.resuming import decide_restore
+from checkpoints.services.resuming import decide_restore, files_policy
 from clusteros.core.problems import Problem
 from jobs.models import Job, Pod, Run
 from jobs.services import cancel_job, release_job
@@ -225,6 +225,13 @@ def test_a_job_without_any_generation_begins_anew(nodes: Nodes) -> None:
     assert job.state in ("queued", "starting")
     if job.state == "queued":
         assert "do not fit" in job.waiting_because or "needs" in job.waiting_because or "waits" in job.waiting_because
+
+
+@pytest.mark.parametrize(
+    ("asked", "copied", "told"), [("restore", False, "restore"), ("restore", True, "keep"), ("refuse", True, "refuse")]
+)
+def test_a_copy_takes_nothing_back_on_storage_that_it_shares_with_its_model(asked: str, copied: bool, told: str) -> None:
+    assert files_policy(Job(files_policy=asked, copied_from=Job(pk=7) if copied else None)) == told
 
 
 def test_a_restore_that_fails_half_way_falls_back_to_the_safety_generation_with_a_new_epoch(nodes: Nodes) -> None:

@@ -150,16 +150,16 @@ def test_a_snapshot_of_a_pod_that_is_not_here_is_refused(node: TestNode) -> None
     assert node.control.wait_report("snapshot", generation=generation)["code"] == "CONFLICT"
 
 
-@pytest.mark.parametrize(("policy", "refuses"), [("refuse", True), ("keep", False), ("restore", False), (None, False)])
-def test_the_policy_for_files_that_no_image_carries_reaches_the_engine(policy: str | None, refuses: bool) -> None:
+@pytest.mark.parametrize(("policy", "told"), [("refuse", True), ("keep", False), ("restore", True), (None, False)])
+def test_the_policy_for_files_that_no_image_carries_reaches_the_engine(policy: str | None, told: bool) -> None:
     record: Any = SimpleNamespace(
         request={"image": "0" * 64, "files_policy": policy}, spec=SimpleNamespace(uid=1, gid=1), pod_dir=Path("pod"), folder=Path("folder"),
         log_path=Path,
     )
     agent: Any = SimpleNamespace(images=SimpleNamespace(path=Path), store=Path("store"))
-    told = restoring.arguments(agent, record, "hub=h")
-    assert (told[-2:] == ["--files", "refuse"]) is refuses
-    assert ("--files" in told) is refuses
+    arguments = restoring.arguments(agent, record, "hub=h")
+    assert (arguments[-2:] == ["--files", policy]) is told
+    assert ("--files" in arguments) is told
 
 
 def test_an_aborted_restore_leaves_nothing(node: TestNode) -> None:
