@@ -23,10 +23,12 @@ LIMIT_MS = 200.0
 PAGES = (
     "/", "/part/nodes/", "/jobs/", "/jobs/?state=", "/jobs/?state=&q=seed-77", "/jobs/?state=&before=50000", "/jobs/100/",
     "/jobs/100/part/head/", "/jobs/100/part/tree/", "/jobs/100/part/life/", "/jobs/100/part/events/", "/jobs/100/log/",
-    "/jobs/100/generations/2/rollback/", "/jobs/100/generations/2/copy/", "/jobs/new/", "/nodes/", "/nodes/n0007/", "/store/",
-    "/events/", "/events/?by=people", "/events/?noun=node", "/users/", "/about/", "/figures/?hours=168", "/api/v1/jobs",
+    "/jobs/100/generations/2/rollback/", "/jobs/100/generations/2/copy/", "/jobs/new/", "/nodes/", "/nodes/n0007/",
+    "/nodes/n0007/figures/?hours=48", "/store/", "/events/", "/events/?by=people", "/events/?noun=node", "/users/",
+    "/about/", "/figures/?hours=168", "/api/v1/jobs",
     "/api/v1/jobs?limit=500", "/api/v1/jobs?limit=500&fields=number,state", "/api/v1/jobs/100", "/api/v1/jobs/100/generations",
-    "/api/v1/jobs/100/log", "/api/v1/jobs/100/events", "/api/v1/nodes", "/api/v1/events?stream=0&after=500000", "/api/v1/store",
+    "/api/v1/jobs/100/generations/2/difference", "/api/v1/nodes/n0007/samples?hours=48", "/api/v1/jobs/100/log", "/api/v1/jobs/100/events",
+    "/api/v1/nodes", "/api/v1/events?stream=0&after=500000", "/api/v1/store",
 )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from checkpoints import schemas, services
 from checkpoints.downloads import core_response
 from checkpoints.json import full_job_json, generation_json, generations_json, resume_json
 from checkpoints.models import Generation, Resume
-from checkpoints.services.figures import KEEP_DAYS, read_samples, store_figures
+from checkpoints.services.figures import KEEP_DAYS, NODE_KEEP_DAYS, read_node_samples, read_samples, store_figures
 from clusteros.core.etags import require_match, tagged
 from clusteros.core.idempotency import answer_once
 from clusteros.core.paging import page
@@ -20,6 +20,7 @@ from clusteros.core.problems import invalid, not_found
 from clusteros.core.schemas import Page
 from jobs.api import jobs_of
 from jobs.services import cancel_job, copy_job, find_job
+from nodes.services import get_node
 
 CORE_ANSWER = {"responses": {200: {"description": "the core file", "content": {
     "application/octet-stream": {"schema": {"type": "string", "format": "binary"}}
@@ -39,6 +40,14 @@ def samples(request: HttpRequest, hours: float = 1) -> Any:
     if not 0.01 <= hours <= 24 * KEEP_DAYS:
         raise invalid("hours", f"between 0.01 and {24 * KEEP_DAYS}")
     return read_samples(hours)
+
+
+@router.get("/nodes/{name}/samples", response=schemas.NodeSamples)
+def node_samples(request: HttpRequest, name: str, hours: float = 1) -> Any:
+    """A node's figures over the last hours, as columns of at most 240 means."""
+    if not 0.01 <= hours <= 24 * NODE_KEEP_DAYS:
+        raise invalid("hours", f"between 0.01 and {24 * NODE_KEEP_DAYS}")
+    return read_node_samples(get_node(name), hours)
 
 
 @router.get("/jobs/{job_id}", response=schemas.FullJob)
@@ -72,7 +81,9 @@ def copy(request: HttpRequest, job_id: str, payload: schemas.CopyIn) -> Any:
     else:
         wanted = services.find_generation(found, payload.generation)
         if payload.dry_run:
-            return Status(200, services.plan_copy(found, wanted, changes.get("nodes")).as_json() | {"dry_run": True})
+            plan = services.plan_copy(found, wanted, changes.get("nodes"))
+            plan.ask_nodes(wanted, found.files_policy)
+            return Status(200, plan.as_json() | {"dry_run": True})
         make = partial(services.copy_from_generation, found, wanted, changes, acting_user=request.user)
     return Status(201, answer_once(request, lambda: full_job_json(make())))
 
@@ -144,6 +155,13 @@ def processes(request: HttpRequest, job_id: str, number: int) -> Any:
     return {"items": services.processes_of(_details(request, job_id, number)[0]), "next": None}
 
 
+@router.get("/jobs/{job_id}/generations/{number}/difference", response=schemas.DifferenceOut)
+def difference(request: HttpRequest, job_id: str, number: int) -> Any:
+    """What the job used when it was taken, beside what it uses now, and the processes that came and went."""
+    found = _details(request, job_id, number)[0]
+    return services.difference_of(find_job(request.user, job_id), found).as_json()
+
+
 @router.get("/jobs/{job_id}/generations/{number}/core", openapi_extra=CORE_ANSWER)
 def core(request: HttpRequest, job_id: str, number: int, pid: int, pod: int = 0) -> Any:
     """A process as it was, as an ELF core: `gdb PROGRAM CORE` opens it."""
@@ -158,6 +176,7 @@ def rollback(request: HttpRequest, job_id: str, payload: schemas.RollbackIn) -> 
     wanted = services.find_generation(found, payload.generation)
     plan = services.plan_resume(found, wanted, payload.placement)
     if payload.dry_run:
+        plan.ask_nodes(wanted, found.files_policy)
         return Status(200, plan.as_json() | {"dry_run": True})
 
     def effect() -> dict[str, Any]:

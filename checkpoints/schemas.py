@@ -92,9 +92,10 @@ class FullJob(JobOut):
 
 
 class Check(Schema):
-    name: str
+    name: str = Field(examples=["machine"])
     ok: bool
     words: str
+    known: bool = Field(True, description="false: worth a look, and nothing that stands in the way")
 
 
 class PlanOut(Schema):
@@ -156,6 +157,29 @@ class StoreOut(Schema):
     jobs: list[StoredByJob] = Field(description="the 50 that take most")
 
 
+class Used(Schema):
+    pods: int
+    nodes: list[str]
+    processes: int
+    mem_bytes: int
+    cpu_s: float
+    ran_s: float = Field(description="seconds of walltime used")
+    log_bytes: int
+
+
+class ProcessKey(Schema):
+    pod: int
+    pid: int
+    name: str
+
+
+class DifferenceOut(Schema):
+    then: Used | None = Field(description="null when it was not noted (a record made anew)")
+    now: Used | None = Field(description="null when the job does not run")
+    begun: list[ProcessKey] = Field(description="processes that were not there then")
+    gone: list[ProcessKey] = Field(description="processes that are not there any more")
+
+
 class Samples(Schema):
     at: list[float] = Field(description="Unix seconds")
     nodes_up: list[float]
@@ -168,6 +192,16 @@ class Samples(Schema):
     waiting: list[float]
     generations: list[float]
     store_bytes: list[float]
+
+
+class NodeSamples(Schema):
+    at: list[float] = Field(description="Unix seconds")
+    load: list[float]
+    mem_used_bytes: list[float]
+    pods: list[float]
+    cores_used: list[float]
+    net_in_bytes_per_s: list[float]
+    net_out_bytes_per_s: list[float]
 
 
 class ProcessOut(Schema):

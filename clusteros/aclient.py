@@ -169,6 +169,9 @@ class AsyncCluster:
     async def delete_generation(self, job: str, number: int) -> Generation:
         return cast(Generation, await self.call("DELETE", at("jobs", job, "generations", number)))
 
+    async def difference(self, job: str, number: int) -> Json:
+        return cast(Json, await self.call("GET", at("jobs", job, "generations", number, "difference")))
+
     async def rollback(
         self, job: str, number: int, *, placement: list[str] | None = None, dry_run: bool = False, safety: bool = True
     ) -> Json:

@@ -226,6 +226,10 @@ class Cluster:
     def delete_generation(self, job: str, number: int) -> Generation:
         return cast(Generation, self.call("DELETE", at("jobs", job, "generations", number)))
 
+    def difference(self, job: str, number: int) -> Json:
+        """What the job used when the generation was taken, beside what it uses now."""
+        return cast(Json, self.call("GET", at("jobs", job, "generations", number, "difference")))
+
     def processes(self, job: str, number: int) -> list[Json]:
         """[{pod, processes, words}]: what a generation holds."""
         return list(self.pages(at("jobs", job, "generations", number, "processes")))

@@ -23,7 +23,8 @@ def node_json(node: Node, user: Any) -> dict[str, Any]:
         "name": node.name, "state": node.state, "address": node.address, "store_url": node.store_url,
         "cores": node.cores, "mem_bytes": node.mem_bytes, "version": node.version, "load1": node.load1,
         "mem_used_bytes": node.mem_used_bytes, "store_bytes": node.store_bytes,
-        "disk_free_bytes": node.disk_free_bytes, "joined_at": node.joined_at.isoformat(),
+        "disk_free_bytes": node.disk_free_bytes, "net_in_bytes_per_s": node.net_in_bytes_per_s,
+        "net_out_bytes_per_s": node.net_out_bytes_per_s, "joined_at": node.joined_at.isoformat(),
         "last_heartbeat": node.last_heartbeat.isoformat() if node.last_heartbeat else None,
         "drain_words": node.drain_words, "pods": _pods(node, user),
     }  # fmt: skip

@@ -46,6 +46,8 @@ class Node(models.Model):
     mem_used_bytes = models.BigIntegerField(default=0)
     store_bytes = models.BigIntegerField(default=0)
     disk_free_bytes = models.BigIntegerField(default=0)
+    net_in_bytes_per_s = models.BigIntegerField(default=0)
+    net_out_bytes_per_s = models.BigIntegerField(default=0)
     doctor = models.JSONField(default=dict)
     drain_words = models.TextField(blank=True)
     """Why a drain does not get on, in words."""

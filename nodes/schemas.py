@@ -57,6 +57,8 @@ class NodeOut(Schema):
     mem_used_bytes: int
     store_bytes: int
     disk_free_bytes: int
+    net_in_bytes_per_s: int
+    net_out_bytes_per_s: int
     joined_at: Moment
     last_heartbeat: Moment | None
     drain_words: str

@@ -23,6 +23,7 @@ from nodes.models import JoinToken, Node
 
 TOKEN_PREFIX = "cosn_"
 MAX_CORES = 4096
+FIGURES = ("load1", "mem_used_bytes", "store_bytes", "disk_free_bytes", "net_in_bytes_per_s", "net_out_bytes_per_s")
 URL = re.compile(r"https?://[A-Za-z0-9_.:\[\]-]{1,150}/?\Z")
 
 
@@ -94,9 +95,9 @@ def record_heartbeat(node: Node, body: dict[str, Any], now: datetime.datetime) -
 def _note_figures(node: Node, body: dict[str, Any], now: datetime.datetime) -> None:
     node.last_heartbeat = now
     node.boot_id, node.boottime_ns = str(body["boot_id"])[:64], int(body["boottime_ns"])
-    for field in ("load1", "mem_used_bytes", "store_bytes", "disk_free_bytes"):
+    for field in FIGURES:
         setattr(node, field, body.get(field) or 0)
-    fields = ["last_heartbeat", "boot_id", "boottime_ns", "load1", "mem_used_bytes", "store_bytes", "disk_free_bytes"]
+    fields = ["last_heartbeat", "boot_id", "boottime_ns", *FIGURES]
     if body.get("doctor"):
         node.doctor = body["doctor"]
         fields.append("doctor")

@@ -19,13 +19,15 @@ class Size:
     nodes: int = 400
     jobs: int = 100_000
     events: int = 1_000_000
+    sampled_minutes: int = 2880
 
 
 NODES = """
 INSERT INTO nodes_node (name, state, secret, address, store_port, store_url, cores, mem_bytes, version, joined_at, last_heartbeat, boot_id,
-    boottime_ns, load1, mem_used_bytes, store_bytes, disk_free_bytes, doctor, drain_words, drain_wanted)
+    boottime_ns, load1, mem_used_bytes, store_bytes, disk_free_bytes, net_in_bytes_per_s,
+    net_out_bytes_per_s, doctor, drain_words, drain_wanted)
 SELECT 'n' || lpad(i::text, 4, '0'), CASE i %% 97 WHEN 0 THEN 'lost' WHEN 1 THEN 'draining' ELSE 'up' END, 's', '10.0.0.1', 0, 'http://n', 64,
-    256::bigint << 30, 'seed', now(), now(), 'b', 1, (i %% 64), (i %% 200)::bigint << 30, (i %% 90)::bigint << 30, 900::bigint << 30, '{}', '', false
+    256::bigint << 30, 'seed', now(), now(), 'b', 1, (i %% 64), (i %% 200)::bigint << 30, (i %% 90)::bigint << 30, 900::bigint << 30, i * 1000, i * 500, '{}', '', false
 FROM generate_series(1, %(nodes)s) i"""
 
 JOBS = """
@@ -60,8 +62,8 @@ SELECT gen_random_uuid(), r.job_id, n, r.id, 1, 'complete', n = 2, 'interval', '
 FROM jobs_run r JOIN jobs_job j ON j.id = r.job_id CROSS JOIN generate_series(1, 5) n WHERE r.state = 'running' OR j.number %% 20 = 3"""
 
 SNAPSHOTS = """
-INSERT INTO checkpoints_snapshot (generation_id, pod, node_id, state, digest, bytes, bytes_new, pause_ms, took_ms, log_marks, code, message)
-SELECT g.id, p.index, p.node_id, 'stored', encode(sha256((g.id::text || p.index)::bytea), 'hex'), 1 << 29, 1 << 25, 12, 300, '{}', '', ''
+INSERT INTO checkpoints_snapshot (generation_id, pod, node_id, state, digest, bytes, bytes_new, pause_ms, took_ms, log_marks, resources, code, message)
+SELECT g.id, p.index, p.node_id, 'stored', encode(sha256((g.id::text || p.index)::bytea), 'hex'), 1 << 29, 1 << 25, 12, 300, '{}', '{"pids": 5, "mem_bytes": 268435456, "cpu_s": 9, "processes": [{"pid": 2, "name": "solver", "mem_bytes": 1}]}', '', ''
 FROM checkpoints_generation g JOIN jobs_pod p ON p.run_id = g.run_id"""
 
 REPLICAS = """
@@ -85,6 +87,10 @@ SAMPLES = """
 INSERT INTO checkpoints_sample (at, nodes_up, cores, cores_used, load, mem_bytes, mem_used_bytes, running, waiting, generations, store_bytes)
 SELECT now() - make_interval(secs => 15 * i), 400, 25600, 9000, 8000, 1, 1, 1000, 1000, 5000, 1 FROM generate_series(1, 40000) i"""
 
+NODE_SAMPLES = """
+INSERT INTO checkpoints_nodesample (node_id, at, load, mem_used_bytes, pods, cores_used, net_in_bytes_per_s, net_out_bytes_per_s)
+SELECT n.id, now() - make_interval(mins => i), 7, 1, 2, 8, 1000, 1000 FROM generate_series(1, %(minutes)s) i CROSS JOIN nodes_node n"""
+
 STEPS = (NODES, JOBS, RUNS, PODS, GENERATIONS, SNAPSHOTS, REPLICAS, CHUNKS, EVENTS)
 
 
@@ -92,9 +98,9 @@ def seed(size: Size, *, samples: bool = False) -> User:
     """Write it all; gives an administrator. The busiest job is number 100: it runs and has generations and output."""
     for number in range(USERS):
         ensure_user(f"u{number}")
-    values = {"nodes": size.nodes, "jobs": size.jobs, "events": size.events, "users": USERS}
+    values = {"nodes": size.nodes, "jobs": size.jobs, "events": size.events, "users": USERS, "minutes": size.sampled_minutes}
     with connection.cursor() as cursor:
-        for step in (*STEPS, SAMPLES) if samples else STEPS:
+        for step in (*STEPS, SAMPLES, NODE_SAMPLES) if samples else STEPS:
             cursor.execute(step, values)
         cursor.execute("SELECT setval('jobs_job_number', %s)", [size.jobs + 1])
         cursor.execute("ANALYZE")

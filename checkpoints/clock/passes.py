@@ -17,7 +17,7 @@ from checkpoints.barriers import client, cut_prefix, restore_prefix, set_verdict
 from checkpoints.clock.draining import advance_drains
 from checkpoints.clock.queueing import place_jobs, start_placed
 from checkpoints.models import RESUME_OPEN, Generation, Resume, Snapshot
-from checkpoints.services.figures import SAMPLE_EVERY_S, forget_samples, take_sample
+from checkpoints.services.figures import SAMPLE_EVERY_S, forget_samples, take_node_samples, take_sample
 from checkpoints.services.keeping import apply_retention
 from checkpoints.services.moving import broken_runs, finish_holds, recover_job
 from checkpoints.services.replicas import ask_missing_replicas, forget_lost_fetches, holders, remove_unneeded_images
@@ -273,6 +273,7 @@ def sample(clock: Clock, now: datetime.datetime) -> None:
     if clock.sampled_at is None or (now - clock.sampled_at).total_seconds() >= SAMPLE_EVERY_S:
         clock.sampled_at = now
         take_sample(now)
+        take_node_samples(now)
 
 
 def keep_house(clock: Clock, now: datetime.datetime) -> None:

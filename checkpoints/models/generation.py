@@ -92,6 +92,8 @@ class Snapshot(models.Model):
     pause_ms = models.FloatField(null=True)
     took_ms = models.FloatField(null=True)
     log_marks = models.JSONField(default=dict)
+    resources = models.JSONField(default=dict)
+    """What the pod used, as its last heartbeat before the cut said (services/resources.py)."""
     code = models.CharField(max_length=20, blank=True)
     message = models.TextField(blank=True)
 

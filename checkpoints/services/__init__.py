@@ -1,13 +1,14 @@
 """Verbs about generations, by noun: taking.py (the cut and what is reported), replicas.py (who holds the images),
 keeping.py (pin, delete, retention), copying.py (jobs that grow from another's generation), inside.py (what one holds),
-resuming.py (bringing a job back) with plans.py (where to, and what is lost), moving.py (hold, recovery, drain),
-figures.py (for charts, and what the store holds)."""
+resources.py (then and now), resuming.py (bringing a job back) with plans.py (where to, and what is lost) and fitting.py (could
+those machines), moving.py (hold, recovery, drain), figures.py (for charts, and what the store holds)."""
 
 from checkpoints.services.copying import copy_from_generation, plan_copy
 from checkpoints.services.inside import open_core, processes_of
 from checkpoints.services.keeping import apply_retention, delete_generation, find_generation, pin_generation
 from checkpoints.services.moving import hold_job, migrate_job, recover_job
 from checkpoints.services.plans import plan_resume
+from checkpoints.services.resources import difference_of
 from checkpoints.services.resuming import resume_run
 from checkpoints.services.taking import (
     complete_generation,
@@ -19,7 +20,7 @@ from checkpoints.services.taking import (
 )
 
 __all__ = [
-    "apply_retention", "complete_generation", "copy_from_generation", "decide_cut", "delete_generation",
+    "apply_retention", "complete_generation", "copy_from_generation", "decide_cut", "delete_generation", "difference_of",
     "fail_generation", "find_generation", "hold_job", "migrate_job", "open_core", "pin_generation", "plan_copy", "plan_resume",
-    "processes_of",    "record_cut", "record_snapshot", "recover_job", "resume_run", "take_generation",
+    "processes_of", "record_cut", "record_snapshot", "recover_job", "resume_run", "take_generation",
 ]  # fmt: skip

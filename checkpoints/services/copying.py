@@ -8,14 +8,14 @@ that generation through resume_run; its processes are those of the image, so wha
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from django.db import transaction
 from django.utils import timezone
 
 from checkpoints.models import Generation, Snapshot
-from checkpoints.services.plans import check_images, check_usable, wanted_nodes
+from checkpoints.services.plans import Foresight, check_images, check_usable, wanted_nodes
 from checkpoints.services.taking import certify
 from clusteros.core.dispatch import wake_scheduler
 from clusteros.core.events import record_event
@@ -30,34 +30,24 @@ CHANGEABLE = ("name", "walltime_s", "interval_s", "keep", "hold", "nodes", "prio
 AS_IT_WAS = (
     "command", "script", "pods", "ranks_per_pod", "cores_per_rank", "mem_bytes", "env", "workdir", "placement", "queue",
 )  # fmt: skip
-OF_SNAPSHOT = ("pod", "node_id", "state", "digest", "bytes", "pause_ms", "took_ms", "log_marks")
+OF_SNAPSHOT = ("pod", "node_id", "state", "digest", "bytes", "pause_ms", "took_ms", "log_marks", "resources")
 
 
 @dataclass
-class CopyPlan:
-    """Where a copy would run now; `waits` says why not yet."""
+class CopyPlan(Foresight):
+    """`bytes` are shared, not copied; `waits` says why it would not start at once."""
 
-    generation: int
-    bytes: int
-    placement: dict[int, str] = field(default_factory=dict)
+    bytes: int = 0
     waits: str = ""
-    checks: list[dict[str, Any]] = field(default_factory=list)
-
-    @property
-    def possible(self) -> bool:
-        return all(check["ok"] for check in self.checks)
 
     def as_json(self) -> dict[str, Any]:
-        return {
-            "generation": self.generation, "bytes": self.bytes, "waits": self.waits, "checks": self.checks,
-            "placement": {str(pod): node for pod, node in self.placement.items()}, "possible": self.possible,
-        }  # fmt: skip
+        return {**super().as_json(), "bytes": self.bytes, "waits": self.waits}
 
 
 def plan_copy(job: Job, generation: Generation, placement: Any = None) -> CopyPlan:
     """What a copy would do; unlike a rollback it runs beside the job, so it may have to wait for room."""
     check_usable(generation)
-    plan = CopyPlan(generation.number, generation.bytes, checks=[check_images(generation)])
+    plan = CopyPlan(generation.number, checks=[check_images(generation)], bytes=generation.bytes)
     wanted = wanted_nodes(placement, job.pods)
     answer = place(room_of_nodes(), request_of(job, wanted))
     if isinstance(answer, Refusal):

@@ -6,13 +6,14 @@ A sample is a few aggregates in SQL, whatever the size of the cluster.
 from __future__ import annotations
 
 import datetime
+from collections.abc import Sequence
 from typing import Any
 
 from django.db import connection
 from django.db.models import Count, F, OuterRef, Q, QuerySet, Subquery, Sum
 from django.utils import timezone
 
-from checkpoints.models import Generation, Sample
+from checkpoints.models import Generation, NodeSample, Sample
 from jobs.models import POD_LIVE, Job, Pod
 from nodes.models import Node
 
@@ -23,6 +24,11 @@ WAITING = ("queued", "held")
 MOVING = ("starting", "running", "suspended", "restoring")
 COLUMNS = ("nodes_up", "cores", "cores_used", "load", "mem_bytes", "mem_used_bytes", "running", "waiting", "generations", "store_bytes")
 MOST_JOBS = 50
+NODE_COLUMNS = ("load", "mem_used_bytes", "pods", "cores_used", "net_in_bytes_per_s", "net_out_bytes_per_s")
+NODE_KEEP_DAYS = 2
+MANY_NODES = 64
+"""Of more nodes than these each is sampled once a minute only: 400 nodes make a million rows in two days."""
+MANY_EVERY_S = 60.0
 
 
 def take_sample(now: datetime.datetime) -> Sample:
@@ -41,25 +47,56 @@ def take_sample(now: datetime.datetime) -> Sample:
     return Sample.objects.create(at=now, cores_used=used or 0, generations=kept, **figures)
 
 
+SAMPLE_OF_NODES = """
+INSERT INTO checkpoints_nodesample (node_id, at, load, mem_used_bytes, pods, cores_used, net_in_bytes_per_s, net_out_bytes_per_s)
+SELECT n.id, %(now)s, n.load1, n.mem_used_bytes, count(p.id), coalesce(sum(j.ranks_per_pod * j.cores_per_rank), 0),
+    n.net_in_bytes_per_s, n.net_out_bytes_per_s
+FROM nodes_node n LEFT JOIN jobs_pod p ON p.node_id = n.id AND p.state = ANY(%(live)s)
+    LEFT JOIN jobs_run r ON r.id = p.run_id LEFT JOIN jobs_job j ON j.id = r.job_id
+WHERE n.state <> 'lost' GROUP BY n.id"""
+
+
+def take_node_samples(now: datetime.datetime) -> bool:
+    """One row for each node that is there, in one statement. False when many nodes were sampled less than a minute ago."""
+    newest = NodeSample.objects.order_by("-at").values_list("at", flat=True).first()
+    young = newest is not None and (now - newest).total_seconds() < MANY_EVERY_S - 1
+    if young and Node.objects.exclude(state="lost").count() > MANY_NODES:
+        return False
+    with connection.cursor() as cursor:
+        cursor.execute(SAMPLE_OF_NODES, {"now": now, "live": list(POD_LIVE)})
+    return True
+
+
 def forget_samples(now: datetime.datetime) -> None:
     Sample.objects.filter(at__lt=now - datetime.timedelta(days=KEEP_DAYS)).delete()
+    NodeSample.objects.filter(at__lt=now - datetime.timedelta(days=NODE_KEEP_DAYS)).delete()
+
+
+def read_node_samples(node: Node, hours: float, now: datetime.datetime | None = None) -> dict[str, list[float]]:
+    """As read_samples, of one node."""
+    return _columns("checkpoints_nodesample", NODE_COLUMNS, hours, now, "AND node_id = %s", [node.pk])
 
 
 def read_samples(hours: float, now: datetime.datetime | None = None) -> dict[str, list[float]]:
     """Columns of figures over the last `hours`, thinned to POINTS means: {"at": Unix seconds, …}."""
-    now = now or timezone.now()
-    since = now - datetime.timedelta(hours=hours)
+    return _columns("checkpoints_sample", COLUMNS, hours, now)
+
+
+def _columns(
+    table: str, names: tuple[str, ...], hours: float, now: datetime.datetime | None, also: str = "", values: Sequence[Any] = ()
+) -> dict[str, list[float]]:
+    since = (now or timezone.now()) - datetime.timedelta(hours=hours)
     step_s = max(SAMPLE_EVERY_S, hours * 3600 / POINTS)
-    means = ", ".join(f"avg({name})" for name in COLUMNS)
+    means = ", ".join(f"avg({name})" for name in names)
     with connection.cursor() as cursor:
         cursor.execute(
-            f"SELECT floor(extract(epoch FROM at) / %s) * %s AS bucket, {means} FROM checkpoints_sample "
-            "WHERE at >= %s GROUP BY bucket ORDER BY bucket",
-            [step_s, step_s, since],
+            f"SELECT floor(extract(epoch FROM at) / %s) * %s AS bucket, {means} FROM {table} "
+            f"WHERE at >= %s {also} GROUP BY bucket ORDER BY bucket",
+            [step_s, step_s, since, *values],
         )
         rows = cursor.fetchall()
-    columns = list(zip(*rows, strict=True)) or [() for _ in ("at", *COLUMNS)]
-    return {name: [round(float(v), 2) for v in column] for name, column in zip(("at", *COLUMNS), columns, strict=True)}
+    columns = list(zip(*rows, strict=True)) or [() for _ in ("at", *names)]
+    return {name: [round(float(v), 2) for v in column] for name, column in zip(("at", *names), columns, strict=True)}
 
 
 def store_figures(jobs: QuerySet[Job], *, most_nodes: int = 10_000) -> dict[str, Any]:

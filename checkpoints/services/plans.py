@@ -10,7 +10,8 @@ from typing import Any
 from django.utils import timezone
 
 from checkpoints.models import Generation, Snapshot
-from checkpoints.services.replicas import holders
+from checkpoints.services.fitting import check_fit
+from checkpoints.services.replicas import holders_of
 from clusteros.core.problems import Problem, conflict, invalid
 from jobs.models import Job, Run
 from jobs.services.ending import live_pods
@@ -22,30 +23,43 @@ from nodes.placement import Refusal, place, place_preferring_cores
 
 COUNTED_BYTES = 4 << 20
 """Lines are counted in output up to this size; beyond it bytes say enough."""
+MOST_NAMED = 8
 
 
 @dataclass
-class Plan:
-    """`placement`: {pod: node}; `lost_*`: what a rollback undoes; `checks`: [{name, ok, words}]."""
+class Foresight:
+    """What would be, for a generation: `placement`: {pod: node}; `checks`: [{name, ok, words}, and known=False where a no is not sure]."""
 
     generation: int
-    placement: dict[int, str]
-    lost_s: float = 0.0
-    lost_log_bytes: int = 0
-    lost_lines: int | None = 0
-    safety: bool = False
+    placement: dict[int, str] = field(default_factory=dict)
     checks: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def possible(self) -> bool:
         return all(check["ok"] for check in self.checks)
 
+    def ask_nodes(self, generation: Generation, files_policy: str) -> None:
+        """Add what the nodes themselves say: can they run it, and which files have changed."""
+        self.checks += check_fit(generation, self.placement, files_policy)
+
+    def as_json(self) -> dict[str, Any]:
+        placement = {str(pod): node for pod, node in self.placement.items()}
+        return {"generation": self.generation, "placement": placement, "checks": self.checks, "possible": self.possible}
+
+
+@dataclass
+class Plan(Foresight):
+    """`lost_*`: what a rollback undoes; `safety`: the present is kept first."""
+
+    lost_s: float = 0.0
+    lost_log_bytes: int = 0
+    lost_lines: int | None = 0
+    safety: bool = False
+
     def as_json(self) -> dict[str, Any]:
         return {
-            "generation": self.generation, "placement": {str(p): n for p, n in self.placement.items()},
-            "lost_s": round(self.lost_s, 1), "lost_log_bytes": self.lost_log_bytes,
-            "lost_lines": self.lost_lines, "safety_generation": self.safety,
-            "checks": self.checks, "possible": self.possible, "words": self.words(),
+            **super().as_json(), "lost_s": round(self.lost_s, 1), "lost_log_bytes": self.lost_log_bytes,
+            "lost_lines": self.lost_lines, "safety_generation": self.safety, "words": self.words(),
         }  # fmt: skip
 
     def words(self) -> str:
@@ -130,9 +144,12 @@ def _lost_lines(job: Job, generation: Generation) -> int:
 
 
 def check_images(generation: Generation) -> dict[str, Any]:
-    missing = [s for s in generation.snapshots.all() if not holders(s.digest)]  # type: ignore[attr-defined]
-    words = ", ".join(f"no node that is up holds the image of pod {s.pod}" for s in missing)
-    return {"name": "images", "ok": not missing, "words": words or "every image is on a node that is up"}
+    digests = digests_of(generation)
+    held = holders_of(digests.values())
+    missing = [pod for pod, digest in sorted(digests.items()) if not held[digest]]
+    words = ", ".join(f"no node that is up holds the image of pod {pod}" for pod in missing[:MOST_NAMED])
+    more = f" and {len(missing) - MOST_NAMED} more" if len(missing) > MOST_NAMED else ""
+    return {"name": "images", "ok": not missing, "words": words + more or "every image is on a node that is up"}
 
 
 def _check_nodes(placement: dict[int, str]) -> dict[str, Any]:

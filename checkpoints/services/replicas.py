@@ -46,6 +46,15 @@ def holders(digest: str) -> list[Node]:
     return list(found.distinct())
 
 
+def holders_of(digests: Iterable[str]) -> dict[str, list[Node]]:
+    """The same for many images, in one query."""
+    found: dict[str, list[Node]] = {digest: [] for digest in digests}
+    rows = Replica.objects.filter(digest__in=found, complete=True, node__state__in=ALIVE).select_related("node")
+    for row in rows.order_by("node__name"):
+        found[row.digest].append(row.node)
+    return found
+
+
 def replicas_are_enough(digests: Iterable[str]) -> bool:
     wanted = replicas_wanted()
     return all(len(holders(digest)) >= wanted for digest in set(digests))
@@ -66,7 +75,8 @@ def record_images(node: Node, opened: dict[str, Any]) -> None:
             note_replica(digest, node)
     for digest, words in failed.items():
         Replica.objects.filter(digest=digest, node=node).update(complete=False, failed_words=words, since=timezone.now())
-    _close_prefetches(node, complete, failed)
+    unfit = {str(item["digest"]): _words(item) for item in body.get("unfit") or []}
+    _close_prefetches(node, complete, failed, unfit if body.get("fit") else None)
     _complete_waiting(complete)
     wake_scheduler()
 
@@ -75,11 +85,13 @@ def _words(item: dict[str, Any]) -> str:
     return f"{item.get('code') or 'IO'}: {item.get('message') or ''}"[:300]
 
 
-def _close_prefetches(node: Node, complete: set[str], failed: dict[str, str]) -> None:
+def _close_prefetches(node: Node, complete: set[str], failed: dict[str, str], unfit: dict[str, str] | None) -> None:
+    """`unfit`: held, but not to be brought back on this node, which matters to those alone who asked; None: nobody looked."""
     for row in Command.objects.filter(node=node, kind="prefetch", done_at=None):
-        images = set(row.body["images"])
-        words = next((failed[digest] for digest in images if digest in failed), "")
-        if words or images <= complete:
+        images, asked = set(row.body["images"]), bool(row.body.get("fit"))
+        against = failed | (unfit or {}) if asked else failed
+        words = next((against[digest] for digest in images if digest in against), "")
+        if words or (images <= complete and (not asked or unfit is not None)):
             outcome = f"failed: {words}"[:200] if words else "ok"
             Command.objects.filter(pk=row.pk).update(done_at=timezone.now(), outcome=outcome)
 
@@ -159,11 +171,11 @@ def _targets(without: set[int]) -> list[Node]:
     return list(nodes.annotate(n=Count("replicas")).order_by("n", "name"))
 
 
-def fetch_image(node: Node, digest: str, sources: list[str], key: str, *, job: Any = None) -> None:
-    """Ask `node` to fetch and verify the closure of an image."""
+def fetch_image(node: Node, digest: str, sources: list[str], key: str, *, job: Any = None, fit: str = "") -> None:
+    """Ask `node` to fetch and verify the closure of an image; with `fit` (a files_policy) also whether it could bring it back."""
     Replica.objects.get_or_create(digest=digest, node=node)
     Replica.objects.filter(digest=digest, node=node, complete=False).update(failed_words="", since=timezone.now())
-    ask(node, "prefetch", key, {"images": [digest], "sources": sources}, job=job)
+    ask(node, "prefetch", key, {"images": [digest], "sources": sources, "fit": fit}, job=job)
 
 
 def forget_lost_fetches() -> None:

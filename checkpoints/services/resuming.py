@@ -29,6 +29,8 @@ from nodes.outbox import ask, close
 from nodes.placement import Refusal
 
 MAX_TRIES_PER_GENERATION = 2
+DESTROYS = ("rollback", "migration")
+"""What ends a job that lives: the nodes are asked first whether they could bring it back."""
 BEFORE_END = ("planned", "capturing", "fetching", "safety")
 
 
@@ -152,7 +154,7 @@ def _late(resume: Resume, now: datetime.datetime) -> bool:
     return resume.deadline is not None and now > resume.deadline
 
 
-# ---- fetching: every node gets and verifies what it lacks
+# ---- fetching: every node gets and verifies what it lacks, and says whether it could bring it back
 
 
 def _fetching(resume: Resume, now: datetime.datetime) -> None:
@@ -215,7 +217,8 @@ def _fetch_one(resume: Resume, snapshot: Snapshot, node: Node) -> str:
     having = [holder.name for holder in holders(snapshot.digest)]
     if not having:
         return "failed: no node that is up holds it"
-    fetch_image(node, snapshot.digest, having, key, job=resume.job_id)  # type: ignore[attr-defined]
+    fit = resume.job.files_policy if resume.cause in DESTROYS else ""
+    fetch_image(node, snapshot.digest, having, key, job=resume.job_id, fit=fit)  # type: ignore[attr-defined]
     return ""
 
 

@@ -17,6 +17,7 @@ from django.utils import timezone
 from checkpoints.certificates import make_certificate
 from checkpoints.models import RESUME_OPEN, Generation, Replica, Resume, Snapshot
 from checkpoints.services.replicas import ask_replicas_of, note_replica, replicas_are_enough
+from checkpoints.services.resources import noted_of
 from clusteros.core.dispatch import send_after_commit, wake_scheduler
 from clusteros.core.events import record_event
 from clusteros.core.problems import Problem, conflict
@@ -81,7 +82,9 @@ def _make_rows(job: Job, run: Run, cause: str, then: str) -> Generation:
     generation.save(force_insert=True)
     record_event("generation.taking", f"asked for ({cause})", new="taking", **generation.event_refs())
     pods = Pod.objects.filter(run=run)
-    Snapshot.objects.bulk_create(Snapshot(generation=generation, pod=p.index, node_id=p.node_id) for p in pods)  # type: ignore[attr-defined]
+    Snapshot.objects.bulk_create(
+        Snapshot(generation=generation, pod=p.index, node_id=p.node_id, resources=noted_of(p)) for p in pods  # type: ignore[attr-defined]
+    )
     return generation
 
 

@@ -1,4 +1,4 @@
-"""REST: the stream of events (server-sent events), resumable with Last-Event-ID.
+"""REST: the stream of events (server-sent events), resumable with Last-Event-ID; the same over a WebSocket is socket.py.
 
 The stream reads the event log, so a client that comes back misses nothing; with `Accept: application/json` (or
 ?stream=0) the same as a page.
@@ -6,80 +6,69 @@ The stream reads the event log, so a client that comes back misses nothing; with
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
 from typing import Any
 
-from asgiref.sync import sync_to_async
 from django.http import HttpRequest, StreamingHttpResponse
 from ninja import Router
 
-from clusteros.core.connections import refresh_connections
-from clusteros.core.events import as_json, events_after, newest_id
+from clusteros.api.following import Wish, follow, read, wish_of
 from clusteros.core.problems import invalid
 from jobs.schemas import Events
-from jobs.services import find_job
 
 router = Router(tags=["events"])
-STREAM = {"responses": {200: {"description": "the stream, or a page of it", "content": {
+SOCKET_WORDS = """The same events, with the same ids, come over a **WebSocket** at this address (`ws://` or `wss://`), each as one
+text message that holds what `data` holds in the stream: `after` and `job` as below, the token in `Authorization`; a client that
+cannot send headers (a browser) begins with one message instead: `{"token": "…", "after": 7, "job": "12"}`. A refusal is the
+message `{"problem": {…}}`, then the close code 4000 + its status (4401: no or no longer a good token). After an hour the socket
+closes with 1001: go on with `after` the last id."""
+SOCKET = {
+    "url": "/api/v1/events",
+    "query": {"after": "integer, the id of the last event that is known; from now on without it", "job": "a job's number or id"},
+    "first_message": {"token": "for clients without headers", "after": "as in the query", "job": "as in the query"},
+    "messages": {"$ref": "#/components/schemas/EventOut"},
+}
+STREAM = {"x-websocket": SOCKET, "responses": {200: {"description": "the stream, or a page of it", "content": {
     "application/json": {"schema": {"$ref": "#/components/schemas/Events"}},
     "text/event-stream": {"schema": {"type": "string"}, "example": "id: 7\nevent: job.running\ndata: {}\n\n"},
 }}}}  # fmt: skip
-POLL_S = 0.4
 KEEPALIVE_S = 15.0
-MAX_STREAM_S = 3600.0
 
 
-@router.get("/events", response=Events, openapi_extra=STREAM)
+@router.get("/events", response=Events, openapi_extra=STREAM, description=f"Events after an id (`after`, or the header "
+            f"Last-Event-ID; default: from now on), as server-sent events or, with `stream=0`, a page.\n\n{SOCKET_WORDS}")  # fmt: skip
 def events(
     request: HttpRequest, after: int | None = None, job: str | None = None, stream: int = 1, limit: int = 200
 ) -> Any:
-    """Events after an id (`after`, or the header Last-Event-ID; default: from now on)."""
-    owner_id = None if request.user.is_staff else request.user.pk  # type: ignore[union-attr]
-    job_id = find_job(request.user, job).pk if job else None
-    start = _start(request, after, streaming=bool(stream))
+    wish = wish_of(request.user, _known(request, after), job, default=None if stream else 0)
     if not stream or "application/json" in request.headers.get("Accept", ""):
         if not 1 <= limit <= 1000:
             raise invalid("limit", "between 1 and 1000")
-        found = events_after(start, owner_id=owner_id, job=job_id, limit=limit)
-        return {"items": [as_json(event) for event in found], "next": found[-1].id if found else start}
-    response = StreamingHttpResponse(_stream(start, owner_id, job_id), content_type="text/event-stream")
+        found = read(wish, wish.after, limit)
+        return {"items": found, "next": found[-1]["id"] if found else wish.after}
+    response = StreamingHttpResponse(_stream(wish), content_type="text/event-stream")
     response["Cache-Control"] = "no-cache"
     response["X-Accel-Buffering"] = "no"
     return response
 
 
-def _start(request: HttpRequest, after: int | None, *, streaming: bool) -> int:
+def _known(request: HttpRequest, after: int | None) -> int | str | None:
     header = request.headers.get("Last-Event-ID", "")
-    if header:
-        if not header.isdecimal() or len(header) > 18:
-            raise invalid("Last-Event-ID", "not the id of an event")
-        return int(header)
-    if after is not None:
-        return max(0, min(after, 1 << 62))
-    return newest_id() if streaming else 0
+    if header and (not header.isdecimal() or len(header) > 18):
+        raise invalid("Last-Event-ID", "not the id of an event")
+    return header or (None if after is None else max(0, min(after, 10**18 - 1)))
 
 
-async def _stream(last: int, owner_id: int | None, job_id: Any) -> AsyncIterator[bytes]:
-    begun = spoken = time.monotonic()
+async def _stream(wish: Wish) -> AsyncIterator[bytes]:
+    spoken = time.monotonic()
     yield b"retry: 1000\n\n"
-    while time.monotonic() - begun < MAX_STREAM_S:
-        found = await sync_to_async(_read)(last, owner_id, job_id)
+    async for found in follow(wish):
         for event in found:
-            last = event["id"]
-            yield f"id: {last}\nevent: {event['kind']}\ndata: {json.dumps(event)}\n\n".encode()
+            yield f"id: {event['id']}\nevent: {event['kind']}\ndata: {json.dumps(event)}\n\n".encode()
         if found:
             spoken = time.monotonic()
         elif time.monotonic() - spoken > KEEPALIVE_S:
             spoken = time.monotonic()
             yield b": still here\n\n"
-        await asyncio.sleep(POLL_S)
-
-
-def _read(last: int, owner_id: int | None, job_id: Any) -> list[dict[str, Any]]:
-    try:
-        return [as_json(event) for event in events_after(last, owner_id=owner_id, job=job_id)]
-    finally:
-        refresh_connections()

@@ -19,7 +19,7 @@ from clusteros.login import NoLogin
 from native.codes import CODES
 
 out = Console(highlight=False, soft_wrap=False)
-err = Console(stderr=True, highlight=False)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print what the server answered, as JSON.")]
 YesFlag = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
@@ -41,12 +41,29 @@ NEXT = {
 }
 
 
+MISSING = {"generation": "clusteros generations JOB", "node": "clusteros nodes", "process": "clusteros processes JOB GENERATION"}
+"""What shows the things that are there, where one is not."""
+
+UsageError: Any = typer.BadParameter.__base__
+
+
 class Door(TyperGroup):
-    """Turns what the client raises into words and an exit status, for every command below it."""
+    """Turns what the client raises into words and an exit status, for every command below it; what is not well formed ends
+    with the status of USAGE."""
+
+    def make_context(self, *args: Any, **more: Any) -> Any:
+        try:
+            return super().make_context(*args, **more)
+        except UsageError as wrong:
+            wrong.exit_code = CODES["USAGE"].exit_status
+            raise
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
+        except UsageError as wrong:
+            wrong.exit_code = CODES["USAGE"].exit_status
+            raise
         except ClusterError as refusal:
             say_refusal(refusal, ctx)
             raise typer.Exit(refusal.code.exit_status) from refusal
@@ -59,10 +76,17 @@ def say_refusal(refusal: ClusterError, ctx: typer.Context) -> None:
     err.print(f"[red]clusteros:[/red] {_plain(str(refusal))}  [dim]({refusal.code.name})[/dim]")
     for fault in refusal.problem.get("errors") or []:
         err.print(f"  {_plain(_fault_words(fault))}")
-    hint = NEXT.get(refusal.code.name)
+    hint = _next(refusal)
     if hint:
         job = _job_of(ctx)
         err.print(f"[dim]next:[/dim] {_plain(hint.replace('JOB', job) if job else hint)}")
+
+
+def _next(refusal: ClusterError) -> str | None:
+    if refusal.code.name == "NOT_FOUND":
+        said = str(refusal)
+        return next((hint for noun, hint in MISSING.items() if f"no {noun} " in said), NEXT["NOT_FOUND"])
+    return NEXT.get(refusal.code.name)
 
 
 def _fault_words(fault: object) -> str:

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from clusteros import lineage
+from clusteros import lineage, thennow
 from clusteros.cli.door import out
 from clusteros.words import ago_words, count_words, ms_words, size_words, span_words, when
 
@@ -245,11 +245,26 @@ def draw_plan(plan: Any) -> None:
     _draw_where(plan)
 
 
+def draw_difference(found: Any) -> None:
+    if not found.get("then"):
+        out.print("What it used then was not noted: this record was made anew from the nodes' certificates.")
+        return
+    drawn = table("", ">THEN", ">NOW", ">DIFFERENCE")
+    for row in thennow.rows(found):
+        drawn.add_row(row.words, escape(row.then), escape(row.now), Text(row.change, style="yellow"))
+    out.print(drawn)
+    for name, words in (("begun", "begun since"), ("gone", "gone since")):
+        listed = [f"{each['name']} (pid {each['pid']}, pod {each['pod']})" for each in found.get(name) or []]
+        if listed:
+            out.print(f"[dim]{words}:[/dim] {escape('; '.join(listed))}")
+
+
 def _draw_where(plan: Any) -> None:
     for pod, node in sorted((plan.get("placement") or {}).items(), key=lambda each: int(each[0])):
         out.print(f"  pod {pod} on {escape(str(node))}")
     for check in plan.get("checks") or []:
-        mark = "[green]✓[/green]" if check.get("ok") else "[red]✗[/red]"
+        unsure = check.get("known") is False
+        mark = "[red]✗[/red]" if not check.get("ok") else "[yellow]…[/yellow]" if unsure else "[green]✓[/green]"
         out.print(f"  {mark} {escape(str(check.get('words') or check.get('name')))}")
 
 

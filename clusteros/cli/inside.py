@@ -1,4 +1,4 @@
-"""`processes` and `core`: what a generation holds, and a process of it for a debugger."""
+"""`processes`, `core` and `diff`: what a generation holds, a process of it for a debugger, what the job used then and uses now."""
 
 from __future__ import annotations
 
@@ -33,6 +33,14 @@ def _draw(job: str, generation: int, pods: list[Any]) -> None:
             err.print(f"pod {pod['pod']}: {escape(pod['words'])}")
     out.print(rows)
     out.print(f"[dim]one of them for gdb:[/dim]  clusteros core {job} {generation} PID --pod N")
+
+
+def diff(job: JobArgument, generation: GenerationArgument, as_json: JsonFlag = False) -> None:
+    """Show what a job used when a generation was taken, beside what it uses now."""
+    about(job)
+    with cluster() as door:
+        found = door.difference(job, generation)
+    show(found, as_json, draw.draw_difference)
 
 
 def core(

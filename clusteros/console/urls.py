@@ -19,6 +19,7 @@ urlpatterns = [
     path("nodes/join/", nodes.join_token, name="join_token"),
     path("nodes/<str:name>/", nodes.node, name="node"),
     path("nodes/<str:name>/part/", nodes.node_part, name="node_part"),
+    path("nodes/<str:name>/figures/", nodes.node_figures, name="node_figures"),
     path("nodes/<str:name>/drain/", nodes.drain_dialog, name="drain_dialog"),
     path("nodes/<str:name>/drain/now/", nodes.drain, name="drain"),
     path("nodes/<str:name>/undrain/", nodes.undrain, name="undrain"),

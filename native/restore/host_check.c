@@ -34,13 +34,18 @@ static bool has_word(const char *list, const char *word)
 static int features_check(const char *wanted, struct err *e)
 {
     AUTO_BUF struct buf text = {0};
+    AUTO_BUF struct buf lacking = {0};
     AUTO_FREE char *copy = xstrdup(wanted);
     if (io_slurpf(&text, 4 << 20, e, "/proc/cpuinfo") < 0)
         return -1;
     char *flags = strstr((char *)text.data, "\nflags"), *save = NULL;
     for (char *word = strtok_r(copy, " ", &save); word; word = strtok_r(NULL, " ", &save))
         if (is_instruction_set(word) && (!flags || !has_word(flags, word)))
-            return err_set(e, E_UNSUPPORTED, "the processor of this machine lacks '%s', which the image was made with", word);
+            buf_addf(&lacking, "%s%s", lacking.len ? ", " : "", word);
+    bool fits = lacking.len == 0;
+    buf_add(&lacking, "", 1); /* a NUL ends the text */
+    if (!fits)
+        return err_set(e, E_UNSUPPORTED, "the processor of this machine lacks %s, which the image was made with", (char *)lacking.data);
     return 0;
 }
 

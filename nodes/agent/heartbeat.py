@@ -16,6 +16,7 @@ from typing import Any
 from native.engine import EngineError
 from nodes.agent import clock, status
 from nodes.agent.agent import Agent
+from nodes.agent.traffic import Traffic
 
 log = logging.getLogger(__name__)
 DOCTOR_TIMEOUT_S = 20.0
@@ -28,6 +29,7 @@ class Heartbeat(threading.Thread):
         self._stop_wanted, self._connected = threading.Event(), True
         self._doctor: dict[str, Any] | None = None
         self._doctor_sent = 0
+        self._traffic = Traffic(agent.config.underlay)
 
     def stop(self) -> None:
         self._stop_wanted.set()
@@ -73,6 +75,7 @@ class Heartbeat(threading.Thread):
             "images": agent.images.inventory(),
             "unacked": agent.outbox.unacked(),
             **clock.figures(config.state),
+            **self._traffic.figures(),
         }
         if self._doctor_sent == 0:
             body["doctor"] = self.doctor()

@@ -2,6 +2,7 @@
 
 Sources are tried in turn, and what one of them gave stays. An image counts as held only when the engine has found the
 whole closure in the store. An image that is held already is verified; damaged chunks are forgotten and fetched again.
+Before a way back (`fit`) the engine says also whether this machine could bring the image back: while nothing is ended yet.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ MANIFEST_MAX_BYTES = 1 << 30
 TIMEOUT = httpx.Timeout(60.0, connect=3.0)
 IMPORT_TIMEOUT_S = 600.0
 VERIFY_TIMEOUT_S = 600.0
+FIT_TIMEOUT_S = 60.0
 Body = dict[str, Any]
 Source = dict[str, Any]
 
@@ -36,20 +38,23 @@ _locks: dict[str, threading.Lock] = defaultdict(threading.Lock)
 def prefetch(agent: Agent, body: Body) -> None:
     """A prefetch: in the background; what is complete now, and what is not and why, comes back as a report."""
     digests, sources = [take_digest(digest) for digest in body.get("images") or []], body.get("sources") or []
+    policy = str(body.get("fit") or "")
 
     def work() -> None:
-        held, failed = [], []
+        held, failed, unfit = [], [], []
         for digest in digests:
             try:
                 make_sure(agent, digest, sources)
                 held.append(digest)
+                if policy and (words := why_unfit(agent, digest, policy)):
+                    unfit.append({"digest": digest, "code": "UNSUPPORTED", "message": words})
             except Exception as error:
                 why = pods.as_outcome(error, f"fetch image {digest}")
                 log.warning("image %s: %s", digest, why)
                 failed.append({"digest": digest, "code": why.code.name, "message": why.message})
-        agent.report("images", {"digests": held, "failed": failed})
+        agent.report("images", {"digests": held, "failed": failed, "fit": policy, "unfit": unfit})
 
-    agent.runner.start("prefetch:" + ",".join(sorted(digests)), work)
+    agent.runner.start(f"prefetch:{policy}:" + ",".join(sorted(digests)), work)
 
 
 def make_sure(agent: Agent, digest: str, sources: list[Source]) -> None:
@@ -71,6 +76,18 @@ def make_sure(agent: Agent, digest: str, sources: list[Source]) -> None:
 def verify(agent: Agent, digest: str) -> None:
     image = agent.images.path(digest)
     agent.engine.call("verify", image, "--store", agent.store, "--forget-damaged", timeout_s=VERIFY_TIMEOUT_S)
+
+
+def why_unfit(agent: Agent, digest: str, policy: str) -> str:
+    """Why a restore on this machine would be refused, or nothing. `policy`: the job's files_policy."""
+    files = "refuse" if policy == "refuse" else "keep"
+    try:
+        agent.engine.call("image-fit", "--image", agent.images.path(digest), "--files", files, timeout_s=FIT_TIMEOUT_S)
+    except EngineError as error:
+        if error.code.name != "UNSUPPORTED":
+            raise
+        return error.message
+    return ""
 
 
 def fetch(agent: Agent, digest: str, sources: list[Source]) -> None:

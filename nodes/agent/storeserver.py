@@ -1,8 +1,8 @@
 """This node's store over HTTP, for other nodes and the front end with a ticket: manifests, chunks, certificates, and what
-an image holds: its processes, and one of them as an ELF core.
+an image holds: its processes, and one of them as an ELF core; and whether this machine could bring an image back.
 
 GET /images/DIGEST/manifest, POST /chunks [digests], GET /chunks/DIGEST, GET /certificates, GET /images/DIGEST/processes,
-GET /images/DIGEST/cores/PID. A ticket (header
+GET /images/DIGEST/cores/PID, POST /fit MANIFEST. A ticket (header
 X-ClusterOS-Ticket) is signed with this node's own secret by the control side. Chunks go out as the engine's stream,
 checked by it before they leave; one that is damaged here ends the stream early, which the asker notices.
 """
@@ -35,6 +35,8 @@ _MANIFEST = re.compile(r"/images/([0-9a-f]{64})/manifest\Z")
 _PROCESSES = re.compile(r"/images/([0-9a-f]{64})/processes\Z")
 _CORE = re.compile(r"/images/([0-9a-f]{64})/cores/([1-9][0-9]{0,9})\Z")
 CORE_TIMEOUT_S = 300.0
+FIT_TIMEOUT_S = 20.0
+MANIFEST_MAX_BYTES = 256 << 20
 _CHUNK = re.compile(r"/chunks/([0-9a-f]{64})\Z")
 
 
@@ -112,16 +114,22 @@ class Handler(BaseHTTPRequestHandler):
             raise Refused(404, "there is no such thing")
 
     def _post(self) -> None:
-        if self.path != "/chunks":
+        if self.path == "/chunks":
+            self._send_chunks(self._read_digests())
+        elif self.path == "/fit":
+            self._send_fit()
+        else:
             raise Refused(404, "there is no such thing")
-        self._send_chunks(self._read_digests())
+
+    def _body_length(self, most_bytes: int) -> int:
+        length = self.headers.get("Content-Length", "")
+        if not length.isdecimal() or int(length) > most_bytes:
+            raise Refused(413, "the body is too long, or its length is not given")
+        return int(length)
 
     def _read_digests(self) -> list[str]:
-        length = self.headers.get("Content-Length", "")
-        if not length.isdecimal() or int(length) > BODY_MAX_BYTES:
-            raise Refused(413, "the list is too long, or its length is not given")
         try:
-            digests = json.loads(self.rfile.read(int(length)))
+            digests = json.loads(self.rfile.read(self._body_length(BODY_MAX_BYTES)))
         except ValueError:
             raise Refused(400, "not a JSON list") from None
         if not isinstance(digests, list) or len(digests) > DIGESTS_MAX:
@@ -155,6 +163,18 @@ class Handler(BaseHTTPRequestHandler):
                 self._begin(200, "application/octet-stream", path.stat().st_size)
                 shutil.copyfileobj(file, self.wfile, COPY_BYTES)
 
+    def _send_fit(self) -> None:
+        """The image need not be here: what a restore on this machine would refuse, or tell of, stands in its manifest."""
+        agent, left = self.server.agent, self._body_length(MANIFEST_MAX_BYTES)
+        folder = agent.config.folder("cores")
+        folder.mkdir(mode=0o700, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as made:
+            with (Path(made) / "manifest").open("wb") as file:
+                while left and (piece := self.rfile.read(min(left, COPY_BYTES))):
+                    left -= file.write(piece)
+            answer = _fit_of(agent, made)
+        self._send(200, json.dumps(answer).encode(), "application/json")
+
     def _ask(self, *arguments: str | Path) -> Any:
         try:
             return self.server.agent.engine.call("image-core", *arguments, timeout_s=CORE_TIMEOUT_S)
@@ -181,3 +201,14 @@ class Handler(BaseHTTPRequestHandler):
     def _send(self, status: int, body: bytes, kind: str) -> None:
         self._begin(status, kind, len(body))
         self.wfile.write(body)
+
+
+def _fit_of(agent: Agent, folder: str) -> dict[str, Any]:
+    """{fits, words: why not, changed: [words]} by the engine of this machine. Refused for what is no manifest."""
+    try:
+        seen = agent.engine.call("image-fit", "--image", folder, timeout_s=FIT_TIMEOUT_S)
+    except EngineError as error:
+        if error.code.name != "UNSUPPORTED":
+            raise Refused(error.code.http, error.message) from None
+        return {"fits": False, "words": error.message, "changed": []}
+    return {"fits": True, "words": "", "changed": seen.get("warnings", [])}

@@ -1,15 +1,19 @@
-/* The charts of the cluster page: figures from the server, drawn by uPlot in the page's own colours, asked for again now and then. */
+/* The charts of the cluster and of a node: figures from the server, drawn by uPlot in the page's own colours, asked for again now and then. */
 "use strict";
 (() => {
   const panel = document.querySelector("[data-charts]");
   if (!panel || !window.uPlot) return;
   const EVERY_MS = 15000;
-  const GIB = 1024 ** 3;
+  const GIB = 1024 ** 3, MIB = 1024 ** 2;
   const CHARTS = {
     cores: [["cores_used", "given"], ["load", "load"], ["cores", "all"]],
     jobs: [["running", "on nodes"], ["waiting", "waiting"]],
     memory: [["mem_used_bytes", "in use, GiB", GIB], ["mem_bytes", "all, GiB", GIB]],
     generations: [["generations", "kept"], ["store_bytes", "store, GiB", GIB]],
+    node_load: [["load", "load"], ["cores_used", "cores given"]],
+    node_memory: [["mem_used_bytes", "in use, GiB", GIB]],
+    node_network: [["net_in_bytes_per_s", "in, MiB/s", MIB], ["net_out_bytes_per_s", "out, MiB/s", MIB]],
+    node_pods: [["pods", "pods"]],
   };
   const drawn = new Map();
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -56,6 +60,7 @@
     if (empty) return;
     for (const [name, series] of Object.entries(CHARTS)) {
       const box = panel.querySelector(`[data-chart="${name}"]`);
+      if (!box) continue;
       const columns = series.map(([column, , unit]) => figures[column].map((value) => value / (unit || 1)));
       const old = drawn.get(name);
       if (old) old.destroy();

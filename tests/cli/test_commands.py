@@ -85,7 +85,7 @@ def test_what_cannot_be_submitted_is_refused_in_words(
 @pytest.mark.parametrize(("option", "value"), [("--mem", "lots"), ("--walltime", "soon"), ("--pods", "0"), ("--every", "-5s")])
 def test_a_malformed_option_is_refused_before_anything_is_sent(run_as: RunAs, demo: User, option: str, value: str) -> None:
     done = run_as(demo)("submit", option, value, "--", "x")
-    assert done.exit_code == 2
+    assert done.exit_code == USAGE
     assert Job.objects.count() == 0
 
 

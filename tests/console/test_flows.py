@@ -192,6 +192,9 @@ def test_a_rollback_says_what_is_lost_and_goes_where_it_was_told(visit: Visit, d
     expect(dialog).to_contain_text("back to generation 1?")
     expect(dialog).to_contain_text("of work after it is set aside")
     expect(dialog).to_contain_text("Take one now first: the present is kept")
+    expect(dialog).to_contain_text("it is asked again before anything is ended")  # these nodes exist as messages only
+    page.click("text=What it used then")
+    expect(dialog.locator(".then-now")).to_contain_text("processes")
     page.click("text=Choose where it runs")
     page.select_option("#pod-0", "node3")
     expect(dialog).to_contain_text("pod 0 on node3")

@@ -15,7 +15,7 @@ MOST_QUERIES = 40
 
 def forget() -> None:
     with connection.cursor() as cursor:
-        cursor.execute("TRUNCATE jobs_job, nodes_node, core_event, checkpoints_sample, checkpoints_replica CASCADE")
+        cursor.execute("TRUNCATE jobs_job, nodes_node, core_event, checkpoints_sample, checkpoints_nodesample, checkpoints_replica CASCADE")
 
 
 def counts(size: Size) -> dict[str, int]:
@@ -25,9 +25,9 @@ def counts(size: Size) -> dict[str, int]:
 
 
 def test_every_page_costs_the_same_however_large_the_cluster_is() -> None:
-    small = counts(Size(nodes=30, jobs=500, events=2000))
+    small = counts(Size(nodes=30, jobs=500, events=2000, sampled_minutes=30))
     forget()
-    large = counts(Size(nodes=120, jobs=2000, events=8000))
+    large = counts(Size(nodes=120, jobs=2000, events=8000, sampled_minutes=30))
     grown = {path: (small[path], large[path]) for path in PAGES if large[path] > small[path]}
     assert not grown
     assert max(large.values()) < MOST_QUERIES, large

@@ -101,7 +101,7 @@ class Nodes:
             did = self.pod_report(self._pod(row), "running") is not None
         for row in self.asked("prefetch"):
             self.images[row.node.name] |= set(row.body["images"])
-            self.report(row.node.name, "images", {"digests": row.body["images"], "failed": []})
+            self.report(row.node.name, "images", {"digests": row.body["images"], "failed": [], "fit": row.body.get("fit", "")})
             did = True
         for row in self.asked("freeze_pod"):
             did = self.pod_report(self._pod(row), "suspended") is not None

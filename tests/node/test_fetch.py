@@ -6,8 +6,10 @@ import os
 import random
 import shutil
 import subprocess
+import time
 import uuid
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,12 @@ import pytest
 
 from clusteros.envelope import make_ticket
 from native.engine import Engine, EngineError
-from nodes.agent import certificates, prefetching
+from nodes.agent import certificates, prefetching, traffic
 from nodes.agent.agent import Agent
 from nodes.agent.config import NodeConfig
 from nodes.agent.service import make_agent
 from nodes.agent.storeserver import StoreServer
+from tests.node.harness import wait_for
 
 FAR_FUTURE = 4_000_000_000.0
 pytestmark = [pytest.mark.skipif(os.geteuid() != 0, reason="making a pod needs root"), pytest.mark.timeout(240)]
@@ -244,3 +247,39 @@ def test_the_front_end_sees_the_processes_of_an_image_and_gets_one_as_a_core(pee
     assert httpx.get(f"{base}/cores/{python['pid']}").status_code == 403
     assert httpx.get(f"{holder.url}/images/{'0' * 64}/processes", headers=headers).status_code == 404
     assert list(holder.agent.config.folder("cores").iterdir()) == [], "nothing is left behind"
+
+
+def test_a_node_says_whether_it_could_bring_an_image_back_that_it_does_not_hold(peers: dict[str, Peer], image: tuple[Path, str]) -> None:
+    asker = peers["asker"]
+    headers = {"X-ClusterOS-Ticket": make_ticket(asker.agent.config.secret, "front", FAR_FUTURE)}
+    manifest = (peers["first"].agent.images.path(image[1]) / "manifest").read_bytes()
+    said = httpx.post(f"{asker.url}/fit", content=manifest, headers=headers)
+    assert (said.status_code, said.json()) == (200, {"fits": True, "words": "", "changed": []})
+    assert httpx.post(f"{asker.url}/fit", content=b"no manifest", headers=headers).status_code >= 400
+    assert httpx.post(f"{asker.url}/fit", content=manifest[:-9], headers=headers).status_code >= 400
+    assert httpx.post(f"{asker.url}/fit", content=manifest).status_code == 403
+    assert not asker.agent.images.has(image[1])
+    assert list(asker.agent.config.folder("cores").iterdir()) == [], "nothing is left behind"
+
+
+def test_before_a_way_back_an_image_is_looked_at_by_the_machine_itself(peers: dict[str, Peer], image: tuple[Path, str]) -> None:
+    first = peers["first"]
+    for policy in ("", "restore"):
+        prefetching.prefetch(first.agent, {"images": [image[1]], "sources": [], "fit": policy})
+        report = wait_for("the report", partial(_image_report, first, policy))
+        assert (report["digests"], report["unfit"]) == ([image[1]], [])
+
+
+def _image_report(peer: Peer, policy: str) -> dict[str, Any] | None:
+    bodies = [envelope["body"] for envelope in peer.sent if envelope["kind"] == "images"]
+    return next((body for body in bodies if body["fit"] == policy), None)
+
+
+def test_traffic_is_counted_on_the_underlays_device() -> None:
+    text = "Inter-|\n lo: 9 0 0 0 0 0 0 0 9 0\n eth0: 100 1 0 0 0 0 0 0 50 1\n veth1:7 1 0 0 0 0 0 0 3 1\n"
+    assert traffic.counters(text, "eth0") == (100, 50)
+    assert traffic.counters(text, "") == (107, 53)
+    seen = traffic.Traffic("127.0.0.1")
+    assert seen.figures() == {}
+    time.sleep(0.01)
+    assert set(seen.figures()) == {"net_in_bytes_per_s", "net_out_bytes_per_s"}

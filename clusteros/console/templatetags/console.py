@@ -11,6 +11,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 
+from clusteros import thennow
 from clusteros.words import ago_words, count_words, ms_words, size_words, span_words
 
 register = template.Library()
@@ -142,7 +143,13 @@ def process(value: Any) -> str:
     """A process of a pod: a bare pid, or {pid, name, …}."""
     if not isinstance(value, dict):
         return str(value)
-    return f"{value.get('pid', '')} {value.get('command') or value.get('name') or ''}".strip()
+    return f"{value.get('pid', '')} {value.get('comm') or value.get('name') or ''}".strip()
+
+
+@register.filter
+def then_now(difference: Any) -> list[thennow.Row]:
+    """A generation's resources beside today's."""
+    return thennow.rows(difference.as_json())
 
 
 @register.filter

@@ -38,6 +38,14 @@ class SignedIn(HttpRequest):
     user: User
 
 
+def hours_asked(request: HttpRequest, most: float) -> float:
+    """How much of the past a chart shows."""
+    try:
+        return min(most, max(0.05, float(request.GET.get("hours", "1"))))
+    except ValueError:
+        return 1.0
+
+
 def is_part(request: HttpRequest) -> bool:
     return request.headers.get("HX-Request") == "true"
 

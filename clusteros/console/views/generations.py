@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlencode
 
 from django.http import Http404, HttpResponse, StreamingHttpResponse
 from django.shortcuts import render
@@ -11,6 +13,7 @@ from django.urls import reverse
 from checkpoints import services
 from checkpoints.downloads import core_response
 from checkpoints.models import Generation
+from checkpoints.services.plans import Foresight
 from clusteros.console import machines, queries
 from clusteros.console.views.base import SignedIn, action, is_part, page
 from clusteros.core.problems import Problem
@@ -38,13 +41,30 @@ def _generation(request: SignedIn, number: int, generation: int) -> tuple[Job, G
 @page
 def rollback_dialog(request: SignedIn, number: int, generation: int) -> HttpResponse:
     """The plan of a dry run: where it would run, what would be lost, what was checked."""
+    return _plan_dialog(request, number, generation, "rollback", services.plan_resume)
+
+
+@page
+def copy_dialog(request: SignedIn, number: int, generation: int) -> HttpResponse:
+    """A new job grown from the generation: where it would run beside what runs now."""
+    return _plan_dialog(request, number, generation, "copy", services.plan_copy)
+
+
+def _plan_dialog(request: SignedIn, number: int, generation: int, verb: str, plan: Callable[..., Foresight]) -> HttpResponse:
+    """What would be, without the nodes' own answers: those come when the dialog is there already (?nodes)."""
     job, found = _generation(request, number, generation)
     wished = _placement(request.GET, job.pods)
-    context: dict[str, Any] = {"job": job, "generation": found, "part": "console/confirm/rollback.html", "is_part": is_part(request)}
+    part = "console/confirm/checks.html" if "nodes" in request.GET else f"console/confirm/{verb}.html"
+    context: dict[str, Any] = {"job": job, "generation": found, "part": part, "is_part": is_part(request)}
     try:
-        context["plan"] = services.plan_resume(job, found, wished)
+        context["plan"] = planned = plan(job, found, wished)
+        if "nodes" in request.GET:
+            planned.ask_nodes(found, job.files_policy)
+            return render(request, part, context)
     except Problem as refusal:
         context["refusal"] = refusal.detail
+    context["name"] = request.GET.get("name") or f"{job.name[:90]} ({found.number})"
+    context |= {"difference": services.difference_of(job, found), "asking": urlencode({f"pod-{pod}": name for pod, name in wished.items()})}
     return render(request, "console/confirm/page.html", context | _choices(job, wished))
 
 
@@ -75,20 +95,6 @@ def _safety(request: SignedIn) -> bool:
     return "safety" in request.POST or "safety_asked" not in request.POST
 
 
-@page
-def copy_dialog(request: SignedIn, number: int, generation: int) -> HttpResponse:
-    """A new job grown from the generation: where it would run beside what runs now."""
-    job, found = _generation(request, number, generation)
-    wished = _placement(request.GET, job.pods)
-    context: dict[str, Any] = {"job": job, "generation": found, "part": "console/confirm/copy.html", "is_part": is_part(request)}
-    try:
-        context["plan"] = services.plan_copy(job, found, wished)
-    except Problem as refusal:
-        context["refusal"] = refusal.detail
-    context["name"] = request.GET.get("name") or f"{job.name[:90]} ({found.number})"
-    return render(request, "console/confirm/page.html", context | _choices(job, wished))
-
-
 @action
 def copy(request: SignedIn, number: int, generation: int) -> tuple[str, str]:
     job, found = _generation(request, number, generation)
@@ -104,6 +110,7 @@ def inside_dialog(request: SignedIn, number: int, generation: int) -> HttpRespon
     """The processes that the generation holds; each can be had as an ELF core."""
     job, found = _generation(request, number, generation)
     context: dict[str, Any] = {"job": job, "generation": found, "part": "console/confirm/inside.html", "is_part": is_part(request)}
+    context["difference"] = services.difference_of(job, found)
     try:
         context["pods"] = services.processes_of(found)
     except Problem as refusal:

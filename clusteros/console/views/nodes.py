@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.http import HttpResponse
+from django.http import HttpResponse, JsonResponse
 from django.shortcuts import render
 
+from checkpoints.services.figures import NODE_KEEP_DAYS, read_node_samples
 from clusteros.console import machines, queries
-from clusteros.console.views.base import SignedIn, action, admin_only, is_part, page
+from clusteros.console.views.base import SignedIn, action, admin_only, hours_asked, is_part, page
 from clusteros.core.problems import Problem
 from nodes import services
 from nodes.models import NODE_GRAPH
 
 SHOWN_EVENTS = 40
 PAGE_NODES = 50
+RANGES = ((1, "1 h"), (6, "6 h"), (24, "1 day"), (48, "2 days"))
+CHARTS = (("node_load", "Load"), ("node_memory", "Memory"), ("node_network", "Network"), ("node_pods", "Pods"))
 
 
 @page
@@ -56,12 +59,21 @@ def join_token(request: SignedIn) -> HttpResponse:
 
 @page
 def node(request: SignedIn, name: str) -> HttpResponse:
-    return render(request, "console/node.html", _one(request, name))
+    return render(request, "console/node.html", _one(request, name) | {"ranges": RANGES, "charts": CHARTS})
 
 
 @page
 def node_part(request: SignedIn, name: str) -> HttpResponse:
-    return render(request, "console/nodes/one.html", _one(request, name))
+    """What stands above the charts, or (?more) below them."""
+    template = "console/nodes/more.html" if "more" in request.GET else "console/nodes/one.html"
+    return render(request, template, _one(request, name))
+
+
+@page
+def node_figures(request: SignedIn, name: str) -> JsonResponse:
+    """For the charts, see static/console/charts.js."""
+    hours = hours_asked(request, 24.0 * NODE_KEEP_DAYS)
+    return JsonResponse(read_node_samples(services.get_node(name), hours))
 
 
 def _one(request: SignedIn, name: str) -> dict[str, Any]:

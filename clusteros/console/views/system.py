@@ -17,7 +17,7 @@ from django.views.decorators.http import require_http_methods
 from checkpoints.services.figures import KEEP_DAYS, read_samples, store_figures
 from clusteros.accounts import services as accounts
 from clusteros.console import queries
-from clusteros.console.views.base import SignedIn, action, admin_only, page
+from clusteros.console.views.base import SignedIn, action, admin_only, hours_asked, page
 from clusteros.core.problems import Problem
 from clusteros.environment import environment
 from clusteros.version import version
@@ -128,10 +128,6 @@ def _missing(node: Node) -> list[dict[str, Any]]:
 @page
 def figures(request: SignedIn) -> JsonResponse:
     """For the charts, see static/console/charts.js."""
-    try:
-        hours = min(24.0 * KEEP_DAYS, max(0.05, float(request.GET.get("hours", "1"))))
-    except ValueError:
-        hours = 1.0
-    return JsonResponse(read_samples(hours))
+    return JsonResponse(read_samples(hours_asked(request, 24.0 * KEEP_DAYS)))
 
 
