@@ -141,8 +141,11 @@ class AsyncCluster:
     async def runs(self, job: str) -> list[Json]:
         return await self._all(at("jobs", job, "runs"))
 
-    async def log_page(self, job: str, *, pod: int | None = None, stream: str | None = None, after: int = 0) -> Json:
-        return cast(Json, await self.call("GET", at("jobs", job, "log"), params={"pod": pod, "stream": stream, "after": after}))
+    async def log_page(
+        self, job: str, *, pod: int | None = None, stream: str | None = None, after: int = 0, rank: int | None = None
+    ) -> Json:
+        params = {"pod": pod, "stream": stream, "after": after, "rank": rank}
+        return cast(Json, await self.call("GET", at("jobs", job, "log"), params=params))
 
     async def wait(self, job: str, *, poll_s: float = 0.5) -> Job:
         """The job when it has ended, however long that takes."""

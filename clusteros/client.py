@@ -188,16 +188,18 @@ class Cluster:
         body = {"argv": argv, "pod": pod, "timeout_s": timeout_s}
         return cast(Json, self.call("POST", at("jobs", job, "exec"), body=body))
 
-    def log_page(self, job: str, *, pod: int | None = None, stream: str | None = None, after: int = 0) -> Json:
+    def log_page(self, job: str, *, pod: int | None = None, stream: str | None = None, after: int = 0, rank: int | None = None) -> Json:
         """Pieces of output in the order of their arrival: {items, next, epoch, state, over}; `next` goes into `after`."""
-        return cast(Json, self.call("GET", at("jobs", job, "log"), params={"pod": pod, "stream": stream, "after": after}))
+        params = {"pod": pod, "stream": stream, "after": after, "rank": rank}
+        return cast(Json, self.call("GET", at("jobs", job, "log"), params=params))
 
-    def log(self, job: str, *, pod: int | None = None, stream: str | None = None) -> Json:
+    def log(self, job: str, *, pod: int | None = None, stream: str | None = None, rank: int | None = None) -> Json:
         """All of the output so far: the pages as one, and `text`, its pieces joined."""
-        page = self.log_page(job, pod=pod, stream=stream)
-        items = list(page["items"])
-        while page["items"]:
-            page = self.log_page(job, pod=pod, stream=stream, after=page["next"])
+        page = self.log_page(job, pod=pod, stream=stream, rank=rank)
+        items, after = list(page["items"]), 0
+        while page["next"] != after:
+            after = page["next"]
+            page = self.log_page(job, pod=pod, stream=stream, after=after, rank=rank)
             items += page["items"]
         return page | {"items": items, "text": "".join(item["text"] for item in items)}
 

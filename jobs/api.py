@@ -184,17 +184,19 @@ def log(
     request: HttpRequest, job_id: str, pod: int | None = None, rank: int | None = None, stream: str | None = None,
     after: int = 0, epoch: int | None = None, raw: bool = False,
 ) -> Any:  # fmt: skip
-    """Output in the order of its arrival; `next` is the `after` of the next call. raw: the bytes of one stream."""
+    """Output in the order of its arrival; `next` is the `after` of the next call. raw: the bytes of one stream. rank: the lines
+    of one rank alone, without their labels, where the launcher labels them (`mpirun --tag-output`, `mpiexec -prepend-rank`):
+    the ranks of a pod share their launcher's pipe, so nobody else can tell them apart."""
     job = services.find_job(request.user, job_id)
     if stream is not None and stream not in STREAMS:
         raise invalid("stream", "stdout or stderr")
-    if rank is not None:
-        pod = rank // job.ranks_per_pod if pod is None else pod
+    if rank is not None and (raw or not 0 <= rank < job.pods * job.ranks_per_pod):
+        raise invalid("rank", "not together with raw" if raw else f"the job has ranks 0 to {job.pods * job.ranks_per_pod - 1}")
     if raw:
         return StreamingHttpResponse(
             services.read_stream(job, pod or 0, stream or "stdout"), content_type="text/plain; charset=utf-8"
         )
-    items, last = services.read_log(job, after=_id(after), pod=pod, stream=stream, epoch=epoch)
+    items, last = services.read_log(job, after=_id(after), pod=pod, stream=stream, epoch=epoch, rank=rank)
     return {"items": items, "next": last, "epoch": job.epoch, "state": job.state, "over": job.over}
 
 

@@ -215,9 +215,10 @@ class LogPiece(Schema):
     run: str
     pod: int
     stream: str
-    offset: int
+    offset: int = Field(description="where the piece begins in its stream")
     text: str
     at: Moment
+    rank: int | None = Field(description="the rank that was asked for; else null")
 
 
 class LogPage(Schema):

@@ -12,6 +12,7 @@ import typer
 from clusteros.cli import draw
 from clusteros.cli.door import JobArgument, JsonFlag, about, cluster, err, show
 from clusteros.client import Cluster
+from clusteros.ranks import HOW
 
 POLL_S = 0.3
 LATE_S = 2.0
@@ -23,19 +24,23 @@ def logs(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job has ended.")] = False,
     pod: Annotated[int | None, typer.Option("--pod", "-p", min=0, help="Only this pod.")] = None,
     stream: Annotated[str | None, typer.Option("--stream", help="Only stdout or stderr.")] = None,
+    rank: Annotated[int | None, typer.Option("--rank", "-r", min=0, help=f"Only this rank, where labelled: {HOW}.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Print what a job wrote to its output and errors; -f follows it, also through rollbacks."""
     about(job)
     if stream is not None and stream not in STREAMS:
         raise typer.BadParameter("stdout or stderr", param_hint="--stream")
+    which = {"pod": pod, "stream": stream, "rank": rank}
     with cluster() as door:
         if as_json and not follow:
-            return show(door.log(job, pod=pod, stream=stream), True, lambda _: None)
+            return show(door.log(job, **which), True, lambda _: None)  # type: ignore[arg-type]
         printer = Printer(as_json)
-        after, _ = _print_rest(door, job, pod, stream, 0, printer)
+        after, _ = _print_rest(door, job, which, 0, printer)
         if follow:
-            _follow(door, job, pod, stream, after, printer)
+            _follow(door, job, which, after, printer)
+    if rank is not None and not printer.printed:
+        err.print(f"no line says that it is of rank {rank}: the launcher labels lines when it is asked, by {HOW}")
 
 
 class Printer:
@@ -44,8 +49,10 @@ class Printer:
     def __init__(self, as_json: bool) -> None:
         self.as_json = as_json
         self.epoch: int | None = None
+        self.printed = False
 
     def __call__(self, piece: Any) -> None:
+        self.printed = True
         if self.as_json:
             draw.print_json_line(piece)
             return
@@ -57,10 +64,10 @@ class Printer:
         target.flush()
 
 
-def _print_rest(door: Cluster, job: str, pod: int | None, stream: str | None, after: int, printer: Printer) -> tuple[int, bool]:
+def _print_rest(door: Cluster, job: str, which: dict[str, Any], after: int, printer: Printer) -> tuple[int, bool]:
     """Every piece after the cursor; (the cursor to go on from, is the job over)."""
     while True:
-        page = door.log_page(job, pod=pod, stream=stream, after=after)
+        page = door.log_page(job, after=after, **which)
         for piece in page["items"]:
             printer(piece)
         if page["next"] == after:
@@ -68,12 +75,12 @@ def _print_rest(door: Cluster, job: str, pod: int | None, stream: str | None, af
         after = page["next"]
 
 
-def _follow(door: Cluster, job: str, pod: int | None, stream: str | None, after: int, printer: Printer) -> None:
+def _follow(door: Cluster, job: str, which: dict[str, Any], after: int, printer: Printer) -> None:
     """Until the job has ended, and a moment longer: the last lines may still be on their way."""
     ended_at: float | None = None
     while ended_at is None or time.monotonic() - ended_at < LATE_S:
         time.sleep(POLL_S)
-        after, over = _print_rest(door, job, pod, stream, after, printer)
+        after, over = _print_rest(door, job, which, after, printer)
         if over and ended_at is None:
             ended_at = time.monotonic()
         if not over:

@@ -18,7 +18,7 @@ from django.db.models.functions import Length
 
 from clusteros.core.settled import settled_up_to
 from jobs.models import Job, LogChunk, Run
-from jobs.services.logs import Segment, segments
+from jobs.services.logs import OfRank, Segment, segments
 
 FIRST_BYTES = 128 * 1024
 PAGE_CHUNKS = 400
@@ -51,8 +51,11 @@ class Tail:
     skipped: bool
 
 
-def read_tail(job: Job, after: int | None, last_run: str, at: int | None, pod: int | None, stream: str) -> Tail:
-    """The chunks after the cursor; without a cursor the end of the log, as much as a screen can use."""
+def read_tail(
+    job: Job, after: int | None, last_run: str, at: int | None, pod: int | None, stream: str, rank: int | None = None
+) -> Tail:
+    """The chunks after the cursor; without a cursor the end of the log, as much as a screen can use. `rank`: its lines alone,
+    where the launcher labels them."""
     runs = {run.id: run for run in Run.objects.filter(job=job)}
     chunks = LogChunk.objects.filter(run__job=job)
     if pod is not None:
@@ -61,7 +64,7 @@ def read_tail(job: Job, after: int | None, last_run: str, at: int | None, pod: i
         chunks = chunks.filter(stream=stream)
     found, skipped = _first(chunks) if after is None else (_later(chunks, after), False)
     lines = {segment.run.id: segment for segment in segments(job)}
-    pieces, run = _pieces(found, runs, lines, _uuid(last_run))
+    pieces, run = _pieces(found, runs, lines, _uuid(last_run), None if rank is None else OfRank(rank))
     last = found[-1].pk if found else after or 0
     return Tail(_with_pods_named(pieces, at, job.pods), last, str(run or ""), found[-1].pod if found else at, skipped)
 
@@ -85,7 +88,7 @@ def _later(chunks: Any, after: int) -> list[LogChunk]:
 
 
 def _pieces(
-    chunks: Iterable[LogChunk], runs: dict[UUID, Run], lines: dict[UUID, Segment], last_run: UUID | None
+    chunks: Iterable[LogChunk], runs: dict[UUID, Run], lines: dict[UUID, Segment], last_run: UUID | None, of_rank: OfRank | None
 ) -> tuple[list[Piece], UUID | None]:
     pieces: list[Piece] = []
     for chunk in chunks:
@@ -93,8 +96,9 @@ def _pieces(
         if run.id != last_run and (last_run is not None or run.from_generation is not None):
             pieces.append(Piece("", mark=_mark_words(run)))
         last_run = run.id
-        pieces += _split_at_mark(chunk, _kept_to(lines, chunk))
-    return _timed(pieces), last_run
+        parts = _split_at_mark(chunk, _kept_to(lines, chunk))
+        pieces += [replace(part, text=of_rank.text_of(chunk, part.text)) for part in parts] if of_rank else parts
+    return _timed([piece for piece in pieces if piece.text or piece.mark]), last_run
 
 
 def _timed(pieces: list[Piece]) -> list[Piece]:

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.contrib.auth.models import User
-from django.db.models import Count, Exists, OuterRef, Q, QuerySet, Sum
+from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet, Sum
+from django.utils import timezone
 
 from checkpoints.models import Generation, Resume
 from clusteros.core.models import Event
 from clusteros.core.problems import not_found
-from jobs.models import Job, OutputFile
+from jobs.models import Job, OutputFile, Run
 
 SHOWN_FILES = 500
 WAITING = ("queued", "held")
@@ -94,6 +95,7 @@ def jobs_list(user: User, wanted: Wanted, limit: int) -> tuple[list[Job], int | 
     found = list(rows.order_by("-number")[: limit + 1])
     more, found = len(found) > limit, found[:limit]
     _add_last_generations(found)
+    add_progress(found)
     if not wanted.array:
         _add_members(found)
     return found, found[-1].number if more else None
@@ -123,6 +125,17 @@ def _add_last_generations(jobs: list[Job]) -> None:
     found = {job: (number, at) for job, number, at in newest.values_list("job", "number", "taken_at")}
     for job in jobs:
         job.last_number, job.last_taken_at = found.get(job.pk, (None, None))  # type: ignore[attr-defined]
+
+
+def add_progress(jobs: list[Job]) -> None:
+    """`ran_s`: the walltime that each has used, over its rollbacks; `percent` of what it asked for, None without a limit."""
+    now = timezone.now()
+    newest = {run.job_id: run for run in Run.objects.filter(job__in=jobs, epoch=F("job__epoch"))}  # type: ignore[attr-defined]
+    for job in jobs:
+        run = newest.get(job.pk)
+        ran_s = run.base_s + ((run.ended_at or now) - (run.started_at or now)).total_seconds() if run else 0.0
+        percent = min(100, round(100 * ran_s / job.walltime_s)) if job.walltime_s and run else None
+        job.ran_s, job.percent = ran_s, percent  # type: ignore[attr-defined]
 
 
 def _add_members(jobs: list[Job]) -> None:

@@ -15,6 +15,7 @@ from django.db.models import Q
 from clusteros.core import live
 from clusteros.core.problems import invalid
 from clusteros.core.settled import settled_up_to
+from clusteros.ranks import Sorter
 from jobs.models import Job, LogChunk, Pod, Run
 from nodes.models import Node
 
@@ -82,11 +83,35 @@ def segments(job: Job, epoch: int | None = None) -> list[Segment]:
     return chain[::-1]
 
 
+class OfRank:
+    """The lines of one rank, by the labels of the launcher (clusteros/ranks.py), without their labels. Chunks are given in the order
+    of their stream; a line that begins in the chunk before them is known by that chunk."""
+
+    def __init__(self, rank: int) -> None:
+        self._rank = rank
+        self._sorters: dict[tuple[Any, int, str], Sorter] = {}
+
+    def text_of(self, chunk: LogChunk, text: str) -> str:
+        sorter = self._sorters.get(key := (chunk.run_id, chunk.pod, chunk.stream))  # type: ignore[attr-defined]
+        if sorter is None:
+            sorter = self._sorters[key] = Sorter()
+            for _ in sorter.take(_before(chunk)):
+                pass
+        return "".join(line for rank, line in sorter.take(text) if rank == self._rank)
+
+
+def _before(chunk: LogChunk) -> str:
+    """The end of the chunk before, from where its last line begins."""
+    same = LogChunk.objects.filter(run=chunk.run_id, pod=chunk.pod, stream=chunk.stream, offset__lt=chunk.offset)  # type: ignore[attr-defined]
+    found = same.order_by("-offset").first()
+    return bytes(found.data).decode(errors="replace").rpartition("\n")[2] if found else ""
+
+
 def read_log(
-    job: Job, *, after: int = 0, pod: int | None = None, stream: str | None = None, epoch: int | None = None
+    job: Job, *, after: int = 0, pod: int | None = None, stream: str | None = None, epoch: int | None = None, rank: int | None = None
 ) -> tuple[list[dict[str, Any]], int]:
     """(chunks in the order of their arrival with an id greater than `after`, the id to go on after). A chunk that may
-    still appear with a smaller id is waited for."""
+    still appear with a smaller id is waited for. `rank`: only the lines that its launcher labelled so."""
     ends = {s.run.pk: s for s in segments(job, epoch)}
     settled = settled_up_to(LogChunk.objects.all(), "recorded_at")
     chunks = LogChunk.objects.filter(run_id__in=ends, id__gt=after, id__lte=settled).order_by("id")
@@ -94,12 +119,13 @@ def read_log(
         chunks = chunks.filter(pod=pod)
     if stream is not None:
         chunks = chunks.filter(stream=stream)
-    items, last = [], after
+    items, last, of_rank = [], after, None if rank is None else OfRank(rank)
     for chunk in chunks[:PAGE_CHUNKS]:
         last = chunk.id
-        data = _visible(chunk, ends[chunk.run_id])
-        if data:
-            items.append(_as_json(chunk, data, ends[chunk.run_id].run))
+        text = _visible(chunk, ends[chunk.run_id]).decode(errors="replace")
+        text = of_rank.text_of(chunk, text) if of_rank else text
+        if text:
+            items.append(_as_json(chunk, text, ends[chunk.run_id].run) | {"rank": rank})
     return items, last
 
 
@@ -109,10 +135,10 @@ def _visible(chunk: LogChunk, segment: Segment) -> bytes:
     return data if end is None else data[: max(0, end - chunk.offset)]
 
 
-def _as_json(chunk: LogChunk, data: bytes, run: Run) -> dict[str, Any]:
+def _as_json(chunk: LogChunk, text: str, run: Run) -> dict[str, Any]:
     return {
         "id": chunk.id, "epoch": run.epoch, "run": str(run.pk), "pod": chunk.pod, "stream": chunk.stream,
-        "offset": chunk.offset, "text": data.decode(errors="replace"), "at": chunk.recorded_at.isoformat(),
+        "offset": chunk.offset, "text": text, "at": chunk.recorded_at.isoformat(),
     }  # fmt: skip
 
 

@@ -198,14 +198,22 @@ def _take_listed(pod: Pod, report: dict[str, Any], sent_at: float) -> Pod:
     seen: dict[str, Any] = {"in_inventory": True, **({"seen_at": sent_at} if alive else {})}
     if pod.state == report["state"] and alive:
         Pod.objects.filter(pk=pod.pk).update(**figures_of(report), **seen)
-        known = (pod.checkpointable, pod.obstacles)
-        if report.get("checkpointable") is not None and (report["checkpointable"], report.get("obstacles") or []) != known:
+        if _says_otherwise(pod, report):
             _note_checkpointable(pod.run)
         return pod
     with transaction.atomic():
         _take(pod, report, sent_at)
         Pod.objects.filter(pk=pod.pk).update(**seen)
     return Pod.objects.select_related("run__job__owner", "node").get(pk=pod.pk)
+
+
+def _says_otherwise(pod: Pod, report: dict[str, Any]) -> bool:
+    """Than the pod's row, or than the job's: two reports that are taken at the same moment may leave the job with the older answer,
+    and this is what puts it right."""
+    answer = report.get("checkpointable")
+    if answer is None:
+        return False
+    return (answer, report.get("obstacles") or []) != (pod.checkpointable, pod.obstacles) or answer != pod.run.job.checkpointable
 
 
 def _answer_lease(pod: Pod, name: dict[str, Any], report: dict[str, Any], answer: dict[str, Any]) -> None:

@@ -158,6 +158,14 @@ static bool is_pods_terminal(const struct pod *pod, uint64_t device)
     return stat(path, &st) == 0 && st.st_rdev == device;
 }
 
+/* The engine itself, at work on the pod at this moment: no obstacle, or a check beside a snapshot would forbid the next one. */
+static bool is_engine(pid_t pid)
+{
+    struct stat own, its;
+    AUTO_FREE char *path = xasprintf("/proc/%d/exe", pid);
+    return stat("/proc/self/exe", &own) == 0 && stat(path, &its) == 0 && own.st_dev == its.st_dev && own.st_ino == its.st_ino;
+}
+
 static void process_check(const struct pod *pod, pid_t pid, struct refusals *out)
 {
     PROC_STATUS struct proc_status s = {0};
@@ -166,7 +174,7 @@ static void process_check(const struct pod *pod, pid_t pid, struct refusals *out
     if (proc_status_read(pid, pid, &s, &gone) < 0 || proc_stat_read(pid, pid, &stat, &gone) < 0 || s.state == 'Z' || s.state == 'X')
         return;
     uint64_t inner = s.tgid == pid ? (uint64_t)s.inner_pid : pid_inside(s.tgid);
-    if (s.tracer)
+    if (s.tracer && !is_engine(s.tracer))
         refuse(out, inner, -1, 0, "it is traced by a debugger");
     if (!is_readable(pid))
         refuse(out, inner, -1, 0, "it has made itself unreadable (PR_SET_DUMPABLE), and only root may read it then");

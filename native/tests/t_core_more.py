@@ -98,6 +98,8 @@ def aborts(lab: Lab) -> None:
         if phase == "captured":
             act.say("stop")
             reached &= act.until("captured")
+            answer = last(native("check", "--pod", t.pod(0)))
+            ok(answer.get("obstacles") == [], "a check beside a snapshot does not take the engine for a debugger", answer)
         act.process.stdin.close()
         act.until("done")
         act.process.wait(20)

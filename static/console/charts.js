@@ -12,9 +12,17 @@
     generations: [["generations", "kept"], ["store_bytes", "store, GiB", GIB]],
     node_load: [["load", "load"], ["cores_used", "cores given"]],
     node_memory: [["mem_used_bytes", "in use, GiB", GIB]],
-    node_network: [["net_in_bytes_per_s", "in, MiB/s", MIB], ["net_out_bytes_per_s", "out, MiB/s", MIB]],
+    node_network: [["net_in_bytes_per_s", "in", 0], ["net_out_bytes_per_s", "out", 0]],
     node_pods: [["pods", "pods"]],
   };
+  /* a rate: in the unit that its highest point wants, the same for all of its chart */
+  const rates = [["GiB/s", GIB], ["MiB/s", MIB], ["KiB/s", 1024]];
+  function inUnits(series, figures) {
+    if (series.every(([, , unit]) => unit !== 0)) return series;
+    const most = Math.max(...series.flatMap(([column]) => figures[column]));
+    const [word, unit] = rates.find(([, size]) => most >= size) || rates[2];
+    return series.map(([column, label]) => [column, `${label}, ${word}`, unit]);
+  }
   const drawn = new Map();
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const short = (value) => (value >= 10 ? Math.round(value) : Math.round(value * 10) / 10).toLocaleString("en");
@@ -58,9 +66,10 @@
     panel.querySelector("[data-nothing]").hidden = !empty;
     panel.querySelector(".charts").hidden = empty;
     if (empty) return;
-    for (const [name, series] of Object.entries(CHARTS)) {
+    for (const [name, plain] of Object.entries(CHARTS)) {
       const box = panel.querySelector(`[data-chart="${name}"]`);
       if (!box) continue;
+      const series = inUnits(plain, figures);
       const columns = series.map(([column, , unit]) => figures[column].map((value) => value / (unit || 1)));
       const old = drawn.get(name);
       if (old) old.destroy();

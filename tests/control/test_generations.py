@@ -145,6 +145,10 @@ def test_reasons_follow_the_running_job(nodes: Nodes) -> None:
     nodes.heartbeat(pod.node.name)
     job.refresh_from_db()
     assert (job.checkpointable, job.obstacles) == (True, [])
+    Job.objects.update(checkpointable=False, obstacles=[{"words": "what an older report said"}])  # two were taken at the same moment
+    nodes.beat()
+    job.refresh_from_db()
+    assert (job.checkpointable, job.obstacles) == (True, []), "a heartbeat puts right what two reports at once left behind"
 
 
 def reason_without_node(nodes: Nodes, generation: Generation) -> str:

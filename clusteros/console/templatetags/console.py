@@ -154,10 +154,18 @@ def then_now(difference: Any) -> list[thennow.Row]:
 
 @register.filter
 def findings(doctor: Any) -> list[tuple[str, str]]:
-    """What `native doctor` found, as (name, words)."""
+    """What `native doctor` found beside its probes, as (name, words)."""
     if not isinstance(doctor, dict):
         return []
-    return [(str(name).replace("_", " "), _finding(value)) for name, value in doctor.items()]
+    told = {name: value for name, value in doctor.items() if name not in ("event", "probes", "missing", "reduced", "uid")}
+    return [(str(name).replace("_", " "), _finding(value)) for name, value in told.items()]
+
+
+@register.filter
+def probes(doctor: Any) -> list[dict[str, Any]]:
+    """The probes of `native doctor`, what is missing first."""
+    found = doctor.get("probes") if isinstance(doctor, dict) else None
+    return sorted((each for each in found or [] if isinstance(each, dict)), key=lambda each: bool(each.get("ok")))
 
 
 def _finding(value: Any) -> str:

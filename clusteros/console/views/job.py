@@ -8,6 +8,7 @@ from django.http import FileResponse, Http404, HttpResponse, StreamingHttpRespon
 from django.shortcuts import render
 from django.urls import reverse
 
+from clusteros import ranks
 from clusteros.console import history, log, queries, verbs
 from clusteros.console.life import life_of
 from clusteros.console.pictures import as_png, may_be_picture
@@ -25,6 +26,7 @@ STREAMS = ("", "stdout", "stderr")
 def _head(request: SignedIn, job: Job) -> dict[str, Any]:
     resume = job.resumes.order_by("-asked_at").select_related("generation").first()  # type: ignore[attr-defined]
     newest = job.generations.order_by("-number").first()  # type: ignore[attr-defined]
+    queries.add_progress([job])
     return {
         "resume": resume,
         "newest": newest,
@@ -81,10 +83,11 @@ def job_part(request: SignedIn, number: int, part: str) -> HttpResponse:
 def _log(request: SignedIn, job: Job) -> dict[str, Any]:
     """The log from the page's cursor on; pod, stream and cursor come from the address."""
     asked = request.GET
-    pod, after, at = (_number(asked.get(name, "")) for name in ("pod", "after", "at"))
+    pod, rank, after, at = (_number(asked.get(name, "")) for name in ("pod", "rank", "after", "at"))
     stream = asked.get("stream", "") if asked.get("stream") in STREAMS else ""
-    tail = log.read_tail(job, after, asked.get("run", ""), at, pod, stream)
-    return {"tail": tail, "log_pod": pod, "log_stream": stream, "log_first": after is None}
+    tail = log.read_tail(job, after, asked.get("run", ""), at, pod, stream, rank)
+    shown = {"log_pod": pod, "log_rank": rank, "log_stream": stream, "log_first": after is None}
+    return {"tail": tail, "rank_labels": ranks.HOW, "all_ranks": job.pods * job.ranks_per_pod, **shown}
 
 
 def _number(text: str) -> int | None:
