@@ -47,7 +47,7 @@ def job_file(request: HttpRequest, job_id: uuid.UUID, sha256: str) -> Any:
 
 
 @router.put("/agent/files/{run}/{pod}/{path:path}", auth=None)
-def put_file(request: HttpRequest, run: uuid.UUID, pod: int, path: str) -> Any:
+def take_output_file(request: HttpRequest, run: uuid.UUID, pod: int, path: str) -> Any:
     """A file of a pod's working directory; its digest stands in the signed headers."""
     node = node_of_request(request)
     digest = request.headers.get(HEADER_DIGEST, "")

@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
+from clusteros.cli import completion
 from clusteros.client import Cluster, ClusterError
 from clusteros.login import NoLogin
 from native.codes import CODES
@@ -23,7 +24,7 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print what the server answered, as JSON.")]
 YesFlag = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
-JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="The job's number.")]
+JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="The job's number.", autocompletion=completion.jobs)]
 
 NEXT = {
     "UNAUTHENTICATED": "clusteros login URL",

@@ -7,13 +7,17 @@ from typing import Annotated, Any
 
 import typer
 
-from clusteros.cli import draw
+from clusteros.cli import completion, draw
 from clusteros.cli.door import JobArgument, JsonFlag, YesFlag, about, ask, cluster, err, out, show, stop_with
 from clusteros.client import Cluster, Generation
 from clusteros.words import ms_words, size_words
 
+WHERE = "Where pod 0, 1, … shall run; again for more."
+LAST = "The generation; the last one if not given."
 UNDER_WAY = frozenset({"taking", "storing"})
-GenerationArgument = Annotated[int, typer.Argument(metavar="GENERATION", min=1, help="The generation's number.")]
+GenerationArgument = Annotated[
+    int, typer.Argument(metavar="GENERATION", min=1, help="The generation's number.", autocompletion=completion.generations)
+]
 
 
 def checkpoint(
@@ -72,8 +76,8 @@ def _now(runs: list[Any], found: list[Generation]) -> int | None:
 def rollback(
     job: JobArgument,
     generation: Annotated[int | None, typer.Argument(metavar="[GENERATION]", min=1, help="The generation; the same as --to.")] = None,
-    to: Annotated[int | None, typer.Option("--to", min=1, metavar="N", help="The generation; the last one if not given.")] = None,
-    node: Annotated[list[str] | None, typer.Option("--node", metavar="NAME", help="Where pod 0, 1, … shall run; again for more.")] = None,
+    to: Annotated[int | None, typer.Option("--to", min=1, metavar="N", help=LAST, autocompletion=completion.generations)] = None,
+    node: Annotated[list[str] | None, typer.Option("--node", metavar="NAME", help=WHERE, autocompletion=completion.nodes)] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would happen.")] = False,
     safety: Annotated[bool, typer.Option("--safety/--no-safety", help="Keep the present as a generation first.")] = True,
     yes: YesFlag = False,

@@ -8,10 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from clusteros.cli import draw
+from clusteros.cli import completion, draw
 from clusteros.cli.door import JsonFlag, YesFlag, ask, cluster, out, show
 
-NodeArgument = Annotated[str, typer.Argument(metavar="NODE", help="The node's name.")]
+NodeArgument = Annotated[str, typer.Argument(metavar="NODE", help="The node's name.", autocompletion=completion.nodes)]
 
 app = typer.Typer(help="Join machines to the cluster.", no_args_is_help=True)
 

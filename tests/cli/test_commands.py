@@ -409,3 +409,24 @@ def test_a_process_of_a_generation_is_listed_and_saved(
     assert sorted(tmp_path.glob("*core*")) == [path], "a refusal leaves no file"
     server.shutdown()
     server.server_close()
+
+
+# ---- completion
+
+
+def completed(environment: dict[str, str], line: str) -> str:
+    asked = {"_CLUSTEROS_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(len(line.split(" ")) - 1)}
+    return str(CliRunner().invoke(app, [], prog_name="clusteros", env=environment | asked).stdout)
+
+
+def test_the_shell_offers_jobs_generations_and_nodes_and_is_silent_without_a_cluster(console_url: str, demo: User, nodes: Nodes) -> None:
+    story = Story(nodes, demo)
+    story.start()
+    story.generation()
+    _, token = make_token(demo, "tab", scopes=["read"], days=1)
+    environment, number = {"CLUSTEROS_URL": console_url, "CLUSTEROS_TOKEN": token}, str(story.job.number)
+    assert completed(environment, "clusteros logs ").split() == [number]
+    assert completed(environment, f"clusteros diff {number} ").split() == ["1"]
+    assert completed(environment, "clusteros drain node2").split() == ["node2"]
+    assert "checkpoint" in completed(environment, "clusteros check")
+    assert completed({"CLUSTEROS_URL": "http://127.0.0.1:9", "CLUSTEROS_TOKEN": "x"}, "clusteros logs ").strip() == ""

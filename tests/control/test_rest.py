@@ -222,6 +222,8 @@ def test_a_request_that_is_too_large_is_413(nodes: Nodes, alice: User, rest: Res
 def test_the_document_names_every_answer_with_an_example(db: None, alice: User, rest: Rest) -> None:
     document = send(rest(alice), "GET", "/openapi.json").json()
     assert document["openapi"].startswith("3.1")
+    names = [operation["operationId"] for operations in document["paths"].values() for operation in operations.values()]
+    assert len(names) == len(set(names)), "generated clients name their functions so"
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             answers = operation["responses"]
