@@ -26,6 +26,8 @@ TIMEOUT = httpx.Timeout(4.0, connect=1.0)
 TOGETHER = 8
 MOST_PODS = 64
 MOST_NAMED = 8
+GROWN = "has grown"
+"""The engine's word for a file that can be cut back (native/restore/outside_check.c)."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,9 @@ def _unknown(words: str) -> dict[str, Any]:
 
 def _files(answers: list[Answer], files_policy: str) -> list[dict[str, Any]]:
     """Files that a process had open and no image carries. Changed ones stop a job whose files_policy is refuse."""
-    changed = list(dict.fromkeys(f"pod {each.pod}: {words}" for each in answers for words in each.changed))
+    taken_back = "; it is cut back, its tail kept beside it" if files_policy == "restore" else ""
+    words_of = [(each.pod, words) for each in answers for words in each.changed]
+    changed = list(dict.fromkeys(f"pod {pod}: {words}{taken_back if GROWN in words else ''}" for pod, words in words_of))
     refused = files_policy == "refuse"
     said = [{"name": "files", "ok": not refused, "known": refused, "words": words} for words in changed[:MOST_NAMED]]
     if len(changed) > MOST_NAMED:

@@ -80,9 +80,8 @@ def verify(agent: Agent, digest: str) -> None:
 
 def why_unfit(agent: Agent, digest: str, policy: str) -> str:
     """Why a restore on this machine would be refused, or nothing. `policy`: the job's files_policy."""
-    files = "refuse" if policy == "refuse" else "keep"
     try:
-        agent.engine.call("image-fit", "--image", agent.images.path(digest), "--files", files, timeout_s=FIT_TIMEOUT_S)
+        agent.engine.call("image-fit", "--image", agent.images.path(digest), "--files", policy, timeout_s=FIT_TIMEOUT_S)
     except EngineError as error:
         if error.code.name != "UNSUPPORTED":
             raise

@@ -115,7 +115,7 @@ def test_changed_files_are_named_and_stop_only_those_who_said_so(job: Job, alice
     possible, said = checks(rest(alice), job)
     assert possible
     assert [(ok, known) for ok, known, _ in said["files"]] == [(True, False)]
-    assert words in said["files"][0][2]
+    assert f"{words}; it is cut back, its tail kept" in said["files"][0][2]
     Job.objects.update(files_policy="refuse")
     assert not checks(rest(alice), job)[0]
 
