@@ -101,19 +101,19 @@ def difference(program: Program, alone: str, disturbed: str) -> str:
 
 
 def life(lab: Lab, program: Program, place: Path, rng: random.Random) -> str:
-    """Begun anew when the machine was quicker than the instants that were chosen: nothing is shown by that life."""
+    """Begun anew, with earlier instants, when the machine was quicker than those that were chosen: nothing is shown by that life."""
     why = ""
     for number in range(LIVES):
-        why = one_life(lab, program, f"{program.name}-{number}", place, rng)
+        why = one_life(lab, program, f"{program.name}-{number}", place, rng, program.steps // (number + 1))
         if why != TOO_QUICK:
             break
     return why
 
 
-def one_life(lab: Lab, program: Program, name: str, place: Path, rng: random.Random) -> str:
+def one_life(lab: Lab, program: Program, name: str, place: Path, rng: random.Random, steps: int) -> str:
     alone, t = Life(lab, program, f"{name}-alone", place), Life(lab, program, name, place)
-    one = 1 + rng.randrange(max(1, program.steps // 4))
-    two = program.steps // 3 + rng.randrange(max(1, program.steps // 3))
+    one = 1 + rng.randrange(max(1, steps // 4))
+    two = steps // 3 + rng.randrange(max(1, steps // 3))
     why = alone.start() or t.start() or t.reach(0, 1) or t.cut(one, 1)
     why = why or t.cut(two, 2, "--parent", t.image(1), "--then", "kill") or t.ended(0)
     why = why or t.come_back(2, 1) or t.end(1) or alone.end(0)

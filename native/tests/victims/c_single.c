@@ -1,7 +1,9 @@
 /* One process: memory, registers of the floating-point unit, its pid, heap, stack, clock that does not jump.
  * COVERAGE: private memory, heap, stack | captured |
  * COVERAGE: registers of the floating-point unit | captured |
- * COVERAGE: pid, parent pid | captured | */
+ * COVERAGE: pid, parent pid | captured |
+ * COVERAGE: clocks that are read all the time (vDSO) | captured | nobody is captured in the middle of a reading
+ * COVERAGE: a reading of a clock that a signal handler has interrupted, captured in the handler | differs | that one reading is off by the time between cut and restore */
 #include <stdint.h>
 #include <time.h>
 
