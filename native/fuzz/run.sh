@@ -17,5 +17,5 @@ clang "${flags[@]}" "${wraps[@]}" -fsanitize=fuzzer -DTARGET="fuzz_$target" -o "
 "build/fuzz/fuzz_$target" -max_total_time="$seconds" -max_len=20000 -rss_limit_mb=2048 -print_final_stats=1 \
     -artifact_prefix="build/fuzz/$target-" "build/fuzz/$target" "fuzz/corpus/$target" &
 fuzzer=$!
-trap 'kill "$fuzzer" 2>/dev/null || true; rm -rf "/dev/shm/fuzz-stream.$fuzzer" "/dev/shm/fuzz-tree.$fuzzer"' EXIT
+trap 'kill "$fuzzer" 2>/dev/null || true; rm -rf "/dev/shm/fuzz-stream.$fuzzer" "/dev/shm/fuzz-tree.$fuzzer" "/dev/shm/fuzz-store.$fuzzer"' EXIT
 wait "$fuzzer"

@@ -200,7 +200,7 @@ static inline void fuzz_stream(const uint8_t *data, size_t len)
 static inline void fuzz_stream_end(void)
 {
     char command[128];
-    snprintf(command, sizeof command, "rm -rf /dev/shm/fuzz-stream.%d /dev/shm/fuzz-tree.%d", (int)getpid(), (int)getpid());
+    snprintf(command, sizeof command, "rm -rf /dev/shm/fuzz-stream.%1$d /dev/shm/fuzz-tree.%1$d /dev/shm/fuzz-store.%1$d", (int)getpid());
     CHECK(system(command) == 0);
 }
 
@@ -237,8 +237,10 @@ static inline void fuzz_tree(const uint8_t *data, size_t len)
     snprintf(command, sizeof command, "chmod -R u+rwx %s; rm -rf %s", dir, dir);
     CHECK(mkdir(dir, 0700) == 0);
     int top = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC), beside = openat(top, "beside", O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
-    if (!store)
-        CHECK(store_open("/dev/shm", false, &store, &e) == -1); /* no content: extents are refused by the file's length or not there */
+    if (!store) { /* without content: extents are refused by the file's length, or not there */
+        AUTO_FREE char *empty = xasprintf("/dev/shm/fuzz-store.%d", (int)getpid());
+        CHECK(store_open(empty, true, &store, &e) == 0);
+    }
     struct timespec one = {1, 0};
     CHECK(top >= 0 && beside >= 0 && fchmod(beside, 0600) == 0 && futimens(beside, (struct timespec[]){one, one}) == 0);
     for (size_t i = 0; i < tree.entries_count; i++) {
