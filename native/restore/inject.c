@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ptrace.h>
+#include <sys/syscall.h>
 
 #include "../base/fiber.h"
 #include "../kernel/namespaces.h"
@@ -11,6 +12,7 @@
 #include "../kernel/trace.h"
 #include "../snapshot/sleep_save.h"
 #include "../snapshot/stop.h"
+#include "fill.h"
 #include "load.h"
 #include "timer_load.h"
 
@@ -93,7 +95,8 @@ static int process_map(void *ctx, size_t k, struct err *e)
         return 0;
     if (victim_take(c->r, k, c->newborns, c->count, e) < 0)
         return -1;
-    if (vmas_load(c->r, v, t, e) < 0 || locks_load_remote(c->r, v, t, e) < 0 || memory_clear(c->r, v, t, e) < 0)
+    if (vmas_load(c->r, v, t, e) < 0 || locks_load_remote(c->r, v, t, e) < 0 || memory_clear(c->r, v, t, e) < 0 ||
+        fill_open(c->r, v, t, &c->r->fills[k], e) < 0)
         return err_wrap(e, "process %lu", t->pid);
     return 0;
 }
@@ -107,7 +110,9 @@ static int process_set(void *ctx, size_t k, struct err *e)
         return 0;
     AUTO_FREE struct call_list *l = xcalloc(1, sizeof *l);
     *l = (struct call_list){.v = v, .what = "set it up"};
-    if (vmas_seal(v, t, e) < 0 || task_load(l, r, t, e) < 0 || threads_load(l, r, t, e) < 0)
+    if (r->fills[k].number >= 0 && CALL(l, e, SYS_close, (uint64_t)r->fills[k].number, 0, 0, 0, 0, 0) < 0)
+        return -1;
+    if (vmas_seal(l, t, e) < 0 || task_load(l, r, t, e) < 0 || threads_load(l, r, t, e) < 0)
         return err_wrap(e, "process %lu", t->pid);
     return 0;
 }
@@ -121,6 +126,7 @@ int inject_all(struct restore *r, struct err *e)
     AUTO_FREE struct newborn *newborns = newborns_read(pids, count);
     struct crowd crowd = {r, newborns, count};
     r->groups_settable = groups_are_settable(r->pod->init_pid);
+    r->fills = xcalloc(r->image->tasks_count, sizeof *r->fills);
     r->victims = xcalloc(r->image->tasks_count, sizeof *r->victims);
     if (fibers_run(r->image->tasks_count, process_map, &crowd, e) < 0 || memory_load(r, e) < 0)
         return -1;

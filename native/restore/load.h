@@ -52,7 +52,7 @@ struct call_list {
 MUST_CHECK int inject_all(struct restore *r, struct err *e);
 MUST_CHECK int release_all(struct restore *r, struct err *e);
 MUST_CHECK int vmas_load(struct restore *r, struct victim *v, const struct task *task, struct err *e); /* the engine's go, its own come */
-MUST_CHECK int vmas_seal(struct victim *v, const struct task *task, struct err *e); /* when nothing of them changes any more */
+MUST_CHECK int vmas_seal(struct call_list *l, const struct task *task, struct err *e); /* when nothing of them changes any more */
 MUST_CHECK int memory_clear(struct restore *r, struct victim *v, const struct task *task, struct err *e);
 MUST_CHECK int memory_load(struct restore *r, struct err *e); /* of all processes, when all are mapped */
 MUST_CHECK int task_load(struct call_list *l, struct restore *r, const struct task *task, struct err *e); /* the calls may wait in the list */

@@ -6,6 +6,7 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 
+#include "fill.h"
 #include "load.h"
 #include "share.h"
 
@@ -55,11 +56,14 @@ static bool is_fresh_zero(const struct mm *mm, uint64_t at, size_t len)
     return true;
 }
 
+/* Something of its relatives is there. */
 static bool is_kept(const struct target *t, uint64_t at, size_t len)
 {
-    for (size_t k = vma_from(t->mm, at); k < t->mm->vmas_count && t->mm->vmas[k].start < at + len; k++)
-        if (share_of(t->r, t->task, &t->mm->vmas[k]))
+    for (size_t k = vma_from(t->mm, at); k < t->mm->vmas_count && t->mm->vmas[k].start < at + len; k++) {
+        const struct shared_vma *s = share_of(t->r, t->task, &t->mm->vmas[k]);
+        if (s && share_has(t->r, s, at, len))
             return true;
+    }
     return false;
 }
 
@@ -88,6 +92,24 @@ static int pages_differing_write(const struct target *t, uint64_t at, const uint
     return 0;
 }
 
+/* A page that is there already can be written without a fault. */
+static int pages_put(const struct target *t, uint64_t at, const uint8_t *data, size_t len, struct err *e)
+{
+    const struct fill *f = &t->r->fills[t->task];
+    if (!fill_takes(f, at))
+        return pages_write(t, at, data, len, e);
+    for (size_t from = 0, done; from < len; from += done) {
+        if (fill_put(f, at + from, data + from, len - from, &done, e) < 0)
+            return -1;
+        if (from + done == len)
+            break;
+        if (pages_write(t, at + from + done, data + from + done, PAGE_BYTES, e) < 0)
+            return -1;
+        done += PAGE_BYTES;
+    }
+    return 0;
+}
+
 /* Called from several threads at once. */
 static int memory_sink(void *ctx, uint64_t number, const void *data, size_t len, struct err *e)
 {
@@ -99,9 +121,8 @@ static int memory_sink(void *ctx, uint64_t number, const void *data, size_t len,
     bool kept = is_kept(&t, place->at, len);
     if (!data && !kept && is_fresh_zero(t.mm, place->at, len))
         return 0;
-    if ((kept ? pages_differing_write : pages_write)(&t, place->at, data ? data : zeros, len, e) == 0)
-        return 0;
-    return err_wrap(e, "process %lu", task->pid);
+    int result = kept ? pages_differing_write(&t, place->at, data ? data : zeros, len, e) : pages_put(&t, place->at, data ? data : zeros, len, e);
+    return result < 0 ? err_wrap(e, "process %lu", task->pid) : 0;
 }
 
 /* Pages that a relative had and this process has not. */
@@ -161,5 +182,9 @@ int memory_load(struct restore *r, struct err *e)
     AUTO_FREE struct place *places = xcalloc(count + 1, sizeof *places);
     AUTO_FREE struct extent *all = parts_join(r, parts, count, places);
     struct whole whole = {r, places};
-    return store_get_ranges(r->store, all, count, memory_sink, &whole, e) < 0 ? err_wrap(e, "contents of memory") : 0;
+    int result = store_get_ranges(r->store, all, count, memory_sink, &whole, e);
+    for (size_t k = 0; k < r->image->tasks_count; k++)
+        if (r->victims[k].thread_count)
+            fill_close(&r->fills[k]);
+    return result < 0 ? err_wrap(e, "contents of memory") : 0;
 }

@@ -32,6 +32,7 @@ struct restore {
     size_t cuts_count;
     bool barrier;             /* print ready, wait for go */
     bool groups_settable;     /* act: by the pod's processes */
+    struct fill *fills;       /* act: fill.h, parallel to image->tasks */
     struct victim *victims;   /* act: parallel to image->tasks, no threads for zombies */
     struct tcp_peer *tcp_peers; /* tcp_peer.c, in podinit */
     size_t tcp_peers_count;

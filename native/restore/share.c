@@ -240,6 +240,13 @@ const struct shared_vma *share_of(const struct restore *r, size_t task, const st
     return NULL;
 }
 
+bool share_has(const struct restore *r, const struct shared_vma *s, uint64_t at, uint64_t len)
+{
+    const struct mm *model = &r->image->tasks[s->model].mm;
+    size_t k = extent_from(model, at);
+    return k < model->extents_count && model->extents[k].at < at + len;
+}
+
 static void range_gone(struct range **gone, size_t *count, uint64_t start, uint64_t end)
 {
     if (start < end)

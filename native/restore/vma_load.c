@@ -293,16 +293,14 @@ static int advice_load(struct call_list *l, const struct vma *v, struct err *e)
     return 0;
 }
 
-int vmas_seal(struct victim *v, const struct task *task, struct err *e)
+int vmas_seal(struct call_list *l, const struct task *task, struct err *e)
 {
-    AUTO_FREE struct call_list *l = xcalloc(1, sizeof *l);
-    *l = (struct call_list){.v = v, .what = "seal its memory"};
     for (size_t k = 0; k < task->mm.vmas_count; k++) {
         const struct vma *vma = &task->mm.vmas[k];
         if (vma->advice & ADV_SEALED && CALL(l, e, SYS_mseal, vma->start, vma->end - vma->start, 0, 0, 0, 0) < 0)
             return -1;
     }
-    return call_flush(l, e);
+    return 0;
 }
 
 static int rights(struct call_list *l, const struct restore *r, uint64_t uid, uint64_t gid, struct err *e)

@@ -1,0 +1,124 @@
+/* See fill.h. */
+#include "fill.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "share.h"
+
+#ifndef UFFD_USER_MODE_ONLY
+#define UFFD_USER_MODE_ONLY 1
+#endif
+#define WORTH_BYTES (1ul << 20)
+
+/* Content put so lies in small pages: where the kernel would give huge ones it shall. */
+static bool gives_huge_pages(const struct mm *mm, const struct vma *v)
+{
+    static int always = -1;
+    struct err ignored;
+    AUTO_BUF struct buf text = {0};
+    if (always < 0)
+        always = io_slurpf(&text, 256, &ignored, "/sys/kernel/mm/transparent_hugepage/enabled") == 0 && strstr((char *)text.data, "[always]");
+    return v->advice & ADV_HUGEPAGE || (always && !(v->advice & ADV_NOHUGEPAGE) && !(mm->thp_disable & 1));
+}
+
+static bool is_plain(const struct restore *r, const struct task *t, const struct vma *v)
+{
+    const uint64_t never = VMAF_SHARED | VMAF_GROWSDOWN | VMAF_HUGETLB;
+    return (v->kind == VMA_ANON || v->kind == VMA_HEAP) && v->prot & PROT_WRITE && !(v->flags & never) && !(v->advice & ADV_LOCKED) &&
+           !gives_huge_pages(&t->mm, v) && !share_of(r, (size_t)(t - r->image->tasks), v);
+}
+
+/* Mappings with much content, none of which reaches over their ends. */
+static void ranges_find(const struct restore *r, const struct task *t, struct fill *f)
+{
+    const struct mm *mm = &t->mm;
+    size_t x = 0;
+    for (size_t k = 0; k < mm->vmas_count; k++) {
+        const struct vma *v = &mm->vmas[k];
+        uint64_t bytes = 0;
+        while (x < mm->extents_count && mm->extents[x].at + mm->extents[x].len <= v->start)
+            x++;
+        bool within = x == mm->extents_count || mm->extents[x].at >= v->start;
+        for (; x < mm->extents_count && mm->extents[x].at + mm->extents[x].len <= v->end; x++)
+            bytes += mm->extents[x].len;
+        within = within && (x == mm->extents_count || mm->extents[x].at >= v->end);
+        if (within && bytes >= WORTH_BYTES && is_plain(r, t, v))
+            *LIST_ADD(f, ranges) = (struct fill_range){v->start, v->end};
+    }
+}
+
+/* Those that the kernel takes stay in the list. */
+static void ranges_register(struct fill *f)
+{
+    struct uffdio_api api = {.api = UFFD_API};
+    size_t kept = 0;
+    bool agreed = ioctl(f->fd, UFFDIO_API, &api) == 0;
+    for (size_t k = 0; k < f->ranges_count && agreed; k++) {
+        struct uffdio_register one = {.range = {f->ranges[k].start, f->ranges[k].end - f->ranges[k].start}, .mode = UFFDIO_REGISTER_MODE_MISSING};
+        if (ioctl(f->fd, UFFDIO_REGISTER, &one) == 0)
+            f->ranges[kept++] = f->ranges[k];
+    }
+    f->ranges_count = kept;
+}
+
+int fill_open(const struct restore *r, struct victim *v, const struct task *task, struct fill *out, struct err *e)
+{
+    *out = (struct fill){.fd = -1, .number = -1};
+    ranges_find(r, task, out);
+    if (!out->ranges_count)
+        return 0;
+    if (remote_one(v, 0, &out->number, SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY, 0, 0, 0, 0, 0, e) < 0)
+        return -1;
+    out->fd = out->number < 0 ? -1 : victim_getfd(v, (int)out->number, e);
+    if (out->number >= 0 && out->fd < 0)
+        return -1;
+    if (out->fd >= 0)
+        ranges_register(out);
+    else
+        out->ranges_count = 0;
+    return 0;
+}
+
+bool fill_takes(const struct fill *f, uint64_t at)
+{
+    size_t low = 0, high = f->ranges_count;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (f->ranges[middle].end <= at)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < f->ranges_count && f->ranges[low].start <= at;
+}
+
+int fill_put(const struct fill *f, uint64_t at, const void *data, size_t len, size_t *done, struct err *e)
+{
+    for (*done = 0; *done < len;) {
+        struct uffdio_copy c = {.dst = at + *done, .src = (uint64_t)(uintptr_t)data + *done, .len = len - *done, .mode = UFFDIO_COPY_MODE_DONTWAKE};
+        if (ioctl(f->fd, UFFDIO_COPY, &c) == 0)
+            c.copy = (int64_t)(len - *done);
+        else if (errno == EEXIST && c.copy <= 0)
+            return 0;
+        else if (errno != EAGAIN && errno != EEXIST)
+            return err_errno(e, "fill memory at 0x%lx", at + *done);
+        *done += c.copy > 0 ? (size_t)c.copy : 0;
+    }
+    return 0;
+}
+
+void fill_close(struct fill *f)
+{
+    if (f->fd >= 0)
+        close(f->fd);
+    free(f->ranges);
+    *f = (struct fill){.fd = -1, .number = f->number};
+}

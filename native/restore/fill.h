@@ -1,0 +1,21 @@
+/* Large fresh memory takes its content without being cleared first: a userfaultfd of the process, registered for such mappings, takes whole pages
+ * (UFFDIO_COPY), in half the time that a write from outside needs. The process stands meanwhile, so nobody ever faults there; the
+ * descriptor is gone before anything else is done to the process. Where it may have none, its memory is written from outside. */
+#pragma once
+#include "load.h"
+
+struct fill {
+    int fd;                       /* our own; -1: none */
+    int64_t number;               /* in the process, negative: none */
+    struct fill_range {
+        uint64_t start, end;
+    } *ranges;                    /* ascending */
+    size_t ranges_count;
+};
+
+MUST_CHECK int fill_open(const struct restore *r, struct victim *v, const struct task *task, struct fill *out, struct err *e);
+/* Is this content to go that way? It lies wholly in such a mapping, or wholly outside. */
+bool fill_takes(const struct fill *f, uint64_t at);
+/* *done: how much was put; less than all when a page is there already. */
+MUST_CHECK int fill_put(const struct fill *f, uint64_t at, const void *data, size_t len, size_t *done, struct err *e);
+void fill_close(struct fill *f);
