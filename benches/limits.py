@@ -175,7 +175,7 @@ def restores(base: Path, program: Path, sizes: Sizes) -> list[Row]:
     limit = sizes.mebibytes / 2048 * 600
     return [
         Row(f"restore of {sizes.mebibytes} MiB, all in", value, limit, "ms", "CRIU 810, DMTCP 990 (1 GiB)"),
-        Row(f"restore of {sizes.mebibytes} MiB, first instruction (not lazy yet)", value, 20, "ms", "CRIU lazy 23"),
+        Row(f"restore of {sizes.mebibytes} MiB, first instruction (not lazy: decision 52)", value, 20, "ms", "CRIU lazy 23"),
     ]
 
 
