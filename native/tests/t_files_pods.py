@@ -155,6 +155,7 @@ def whole_life(lab: Lab, kind: str, program: Path) -> None:
 SERVER = """
 import socket
 l = socket.socket(); l.setsockopt(1, 2, 1); l.bind(("198.51.100.1", 5000)); l.listen(5)
+print("listens", flush=True)
 while True:
     c, _ = l.accept()
     while c.recv(100): c.sendall(b"answer")
@@ -181,11 +182,11 @@ def leaving(lab: Lab) -> None:
     hub = lab.hub()
     name = Path(hub).name
     subprocess.run(["ip", "-n", name, "addr", "add", "198.51.100.1/32", "dev", "lo"], check=True)
-    server = subprocess.Popen(["ip", "netns", "exec", name, "python3", "-c", SERVER])
+    server = subprocess.Popen(["ip", "netns", "exec", name, "python3", "-c", SERVER], stdout=subprocess.PIPE)
     out, image, net = lab.dir / "leaving.out", lab.dir / "leaving-image", f"hub={hub},bridge=br0,ip=10.77.0.1/16,gw=10.77.255.254"
     files = ("--stdout", out, "--stderr", out, "--net", net)
     try:
-        time.sleep(0.3)
+        assert server.stdout and server.stdout.readline() == b"listens\n"
         last(native("run", "--pod", lab.pod("leaving"), *files, "--", "/usr/bin/python3", "-c", CLIENT))
         ok(until(lambda: "ready" in out.read_text()), "a job talks to a server outside", out.read_text())
         answer = last(native("snapshot", "--pod", lab.pod("leaving"), "--image", image, "--store", lab.dir / "store"))
