@@ -1,5 +1,6 @@
 /* See files_messages.h. */
 #include "files_messages.h"
+#include "empties.h"
 #include "inner_creds.h"
 
 #include <errno.h>
@@ -136,7 +137,9 @@ static void room_widen(struct peeking *p, size_t cap)
 static int message_next(struct peeking *p, struct peeked *m, struct sockaddr_storage *from, struct err *e)
 {
     bool none;
+    empties_look(p->src->facts.st.st_ino);
     ssize_t n = look_at(p, p->offset, p->room.cap, m, from, &none, e);
+    empties_looked(p->src->facts.st.st_ino, n == 0 && !none && !p->stream && !p->zero_ends);
     if (n > (ssize_t)p->room.cap) {
         rights_close(m);
         room_widen(p, (size_t)n);
@@ -175,8 +178,15 @@ int messages_peek(const struct saving *v, const struct source *src, size_t strea
 {
     int before = -1;
     socklen_t len = sizeof before;
-    if (is_empty(src))
+    uint64_t ino = src->facts.st.st_ino;
+    if (empties_open(v->s->pod, e) < 0)
+        return -1;
+    if (is_empty(src)) {
+        empties_forget(ino);
         return 0;
+    }
+    if (!stream && empties_have(ino))
+        return source_busy(v, src, e, "a socket with an empty datagram that an earlier snapshot has seen");
     struct peeking p = {.v = v, .src = src, .stream = stream, .zero_ends = zero_ends,
                         .room = {xcalloc(1, FIRST_BUFFER_BYTES), 0, FIRST_BUFFER_BYTES}};
     int result = peek_begin(v, src, &before, &len, e);

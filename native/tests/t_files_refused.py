@@ -25,6 +25,7 @@ COVERAGE: urgent data (waited for) | refused | a socket with urgent data that wa
 COVERAGE: epoll sets, inotify, pidfds, files of /proc and locked files on their way in a message (waited for) | refused | on its way (SCM_RIGHTS) that cannot be captured there
 COVERAGE: TCP connections not accepted (waited for) | refused | a TCP connection that was not accepted yet
 COVERAGE: POSIX message queue with messages (waited for) | refused | messages that were not received
+COVERAGE: empty datagram that stays in its queue for a second snapshot (waited for) | refused | a socket with an empty datagram that an earlier snapshot has seen
 COVERAGE: notices of a TCP socket's error queue (waited for) | refused | a TCP socket with notices in its error queue
 """
 
@@ -180,12 +181,33 @@ class Trial:
             return repr(error)
 
 
+EMPTY = Case("empty", "a socket with an empty datagram that an earlier snapshot has seen", """
+a, b = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM); [a.send(x) for x in (b"one", b"", b"two")]
+def verify(): assert [b.recv(9) for _ in range(3)] == [b"one", b"", b"two"]""", passing=True)
+
+
+def empty_datagrams(lab: Lab) -> str:
+    """The first image has it; a second would lack it, and is refused; what the first brings back has it."""
+    trial, image = Trial(lab, EMPTY), lab.dir / "first.image"
+    store = ("--store", lab.dir / "store")
+    why = trial.start()
+    taken = last(native("snapshot", "--pod", trial.pod, "--image", image, *store))
+    why = why or ("" if taken["event"] == "done" else f"first snapshot: {taken}") or trial.snapshot() or trial.runs_on()
+    trial.pod = lab.pod("empty-again")
+    trial.out.write_text("")
+    last(native("restore", "--pod", trial.pod, "--image", image, *store, "--stdout", trial.out, "--stderr", trial.out))
+    return why or trial.runs_on()
+
+
 def main() -> int:
     wanted = sys.argv[1:]
     cases = [case for case in CASES if not wanted or case.name in wanted]
     with Lab() as lab, ThreadPoolExecutor(12) as pool:
         for case, why in zip(cases, pool.map(lambda case: Trial(lab, case).whole(), cases), strict=True):
             ok(not why, f"{case.name}: refused as \"{case.words}\", and it runs on", why)
+        if not wanted or "empty" in wanted:
+            why = empty_datagrams(lab)
+            ok(not why, "an empty datagram is in the first image, and no second one is taken without it", why)
     return finish()
 
 
