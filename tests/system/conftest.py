@@ -128,11 +128,13 @@ class RingJob:
         """A complete generation; one that fails because of what was just lost is tried again."""
 
         def taken() -> dict[str, Any] | None:
+            if self.get()["state"] in FINAL:
+                pytest.fail(f"the job ended before a generation of it was complete\n{self.story()}")
             number = self.cluster.checkpoint(self.id)["number"]
             generation = self.settled(number)
             return generation if generation["state"] == "complete" else None
 
-        return dict(wait_for("a complete generation", taken, 120))
+        return dict(wait_for("a complete generation", taken, 120, self.story))
 
     def checksum(self, timeout_s: float = 180.0) -> str:
         """What rank 0 printed at the end of a job that ended well."""
