@@ -161,7 +161,7 @@ def _ask_for(digest: str, wanted: int, now: datetime.datetime) -> int:
     missing = wanted - len(good) - len(pending)
     targets = _targets({node.pk for node in have} | tried | pending)[: max(0, missing)]
     for node in targets:
-        fetch_image(node, digest, [n.name for n in have], f"replica:{digest}:{node.name}:{int(now.timestamp())}")
+        fetch_image(node, digest, [n.name for n in have], f"replica:{digest}:{node.name}:{int(now.timestamp())}", background=True)
     return len(targets)
 
 
@@ -171,11 +171,14 @@ def _targets(without: set[int]) -> list[Node]:
     return list(nodes.annotate(n=Count("replicas")).order_by("n", "name"))
 
 
-def fetch_image(node: Node, digest: str, sources: list[str], key: str, *, job: Any = None, fit: str = "") -> None:
-    """Ask `node` to fetch and verify the closure of an image; with `fit` (a files_policy) also whether it could bring it back."""
+def fetch_image(
+    node: Node, digest: str, sources: list[str], key: str, *, job: Any = None, fit: str = "", background: bool = False
+) -> None:
+    """Ask `node` to fetch and verify the closure of an image; with `fit` (a files_policy) also whether it could bring it back; in the
+    background: within the node's bandwidth for replicas."""
     Replica.objects.get_or_create(digest=digest, node=node)
     Replica.objects.filter(digest=digest, node=node, complete=False).update(failed_words="", since=timezone.now())
-    ask(node, "prefetch", key, {"images": [digest], "sources": sources, "fit": fit}, job=job)
+    ask(node, "prefetch", key, {"images": [digest], "sources": sources, "fit": fit, "background": background}, job=job)
 
 
 def forget_lost_fetches() -> None:

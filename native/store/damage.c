@@ -14,6 +14,14 @@ static int marker_write(struct store *s, const char *name, struct err *e)
     return store_io_replace(fd, name, "", 0, e);
 }
 
+int store_forget_in(struct store *s, const struct digest *digest, const char *pack, struct err *e)
+{
+    char hex[65];
+    digest_hex(digest, hex);
+    AUTO_FREE char *name = xasprintf("%s-%s", hex, pack);
+    return marker_write(s, name, e);
+}
+
 int store_forget(struct store *s, const struct digest *digest, struct err *e)
 {
     int result = 0;
@@ -22,8 +30,7 @@ int store_forget(struct store *s, const struct digest *digest, struct err *e)
     pthread_mutex_lock(&s->mutex);
     struct place *p = place_wait(s, digest);
     if (p) {
-        AUTO_FREE char *name = xasprintf("%s-%s", hex, s->packs[p->pack].name);
-        result = marker_write(s, name, e);
+        result = store_forget_in(s, digest, s->packs[p->pack].name, e);
         p->state = result ? p->state : PLACE_GONE;
     }
     pthread_mutex_unlock(&s->mutex);

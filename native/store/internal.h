@@ -68,6 +68,9 @@ MUST_CHECK int catalog_forgotten(const struct store *s, const char *pack, struct
 uint32_t catalog_add(struct store *s, const char *name, int fd);
 void pack_name_new(char out[PACK_NAME_BYTES], const char *ending);
 
+/* ---- damage.c: this chunk of that pack is not there any more, durably */
+MUST_CHECK int store_forget_in(struct store *s, const struct digest *digest, const char *pack, struct err *e);
+
 /* ---- later.c: a token for a copy of `len` bytes, if content is only copied now and there is room; its place, NULL for any other digest */
 void later_reserve(struct store *s, struct digest *token, uint64_t len);
 uint8_t *later_copy(const struct store *s, const struct digest *token, uint64_t len);

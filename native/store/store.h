@@ -74,6 +74,10 @@ void store_later_end(struct store *s);
 /* A chunk that was found damaged: from now on it counts as not there, in this and every other process, and putting it again writes
  * it anew. Durable; the marker goes when gc rewrites the pack. */
 MUST_CHECK int store_forget(struct store *s, const struct digest *digest, struct err *e);
+/* Read every chunk of one pack from the disk (not from memory), at most bytes_per_s (0: as fast as it goes), and forget those that are damaged.
+ * E_NO_INPUT: there is no such pack (any more). `unreadable`: not even its index, so that none of its chunks counts as there. */
+struct scrub_result { uint64_t chunks, bytes, damaged; bool unreadable; };
+MUST_CHECK int store_scrub(const char *dir, const char *pack, uint64_t bytes_per_s, struct scrub_result *out, struct err *e);
 /* Length of the content of a chunk, 0 if it is not there. */
 uint32_t store_raw_len(struct store *s, const struct digest *digest);
 /* Packs that could not be read, one line each ("NAME.pack: its index is damaged"); NULL behind the last. */

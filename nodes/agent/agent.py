@@ -14,6 +14,7 @@ from nodes.agent.images import Images
 from nodes.agent.logs import LogShipper
 from nodes.agent.network import JobNetworks
 from nodes.agent.outbox import Outbox
+from nodes.agent.pulling import Meter
 from nodes.agent.records import Records
 from nodes.agent.runner import Runner
 
@@ -30,6 +31,7 @@ class Agent:
     front: FrontEnd
     logs: LogShipper
     runner: Runner = field(default_factory=Runner)
+    meter: Meter = field(default_factory=lambda: Meter(0))
 
     @property
     def store(self) -> Path:

@@ -16,6 +16,7 @@ STATE_VARIABLE = "CLUSTEROS_NODE_STATE"
 FOLDERS = ("pods", "records", "images", "store", "net", "outbox", "epochs", "snapshots", "certificates", "graves")
 
 
+BY_HAND = ("replication_bytes_per_s", "scrub_bytes_per_s", "scrub_every_s")
 UNIX_SCHEMES = ("unix://", "redis+socket://")  # redis-py's and Celery's word for the same
 
 
@@ -36,6 +37,9 @@ class NodeConfig:
     mem_bytes: int
     heartbeat_s: float = 1.0
     job_address: str = ""  # the underlay of job networks, when it is not `address`
+    replication_bytes_per_s: int = 0  # what replicas in the background may take of the network; 0: no bound
+    scrub_bytes_per_s: int = 32 << 20  # how fast the store is read again, to find damage before it is needed; 0: never
+    scrub_every_s: float = 86400.0  # from the end of one round to the begin of the next
 
     def folder(self, name: str) -> Path:
         return self.state / name

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from clusteros.envelope import NAME
-from nodes.agent.config import NodeConfig
+from nodes.agent.config import BY_HAND, ConfigError, NodeConfig, load_config
 from nodes.agent.heartbeat import package_version
 
 JOIN_TIMEOUT_S = 15.0
@@ -39,11 +39,21 @@ def join(arguments: argparse.Namespace) -> NodeConfig:
             cores=offer["cores"],
             mem_bytes=offer["mem_bytes"],
             heartbeat_s=float(answer.get("heartbeat_s") or 1.0),
+            **settings_before(Path(arguments.state)),
         )
     except KeyError as error:
         raise JoinError(f"the front end's answer has no {error}") from None
     config.save()
     return config
+
+
+def settings_before(state: Path) -> dict[str, Any]:
+    """What was set by hand in an older node.json there; nothing when there is none, or it is damaged."""
+    try:
+        before = load_config(state) if (state / "node.json").exists() else None
+    except ConfigError:
+        before = None
+    return {name: getattr(before, name) for name in BY_HAND} if before else {}
 
 
 def make_offer(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """Getting images from other nodes: the manifest, the chunks that lack here, each checked before it is kept.
 
-Sources are tried in turn, and what one of them gave stays. An image counts as held only when the engine has found the
+All sources serve side by side, and what one of them gave stays. An image counts as held only when the engine has found the
 whole closure in the store. An image that is held already is verified; damaged chunks are forgotten and fetched again.
 Before a way back (`fit`) the engine says also whether this machine could bring the image back: while nothing is ended yet.
+A prefetch `background` (a replica for later) keeps to the node's bandwidth; one that a job waits for does not.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import hashlib
 import logging
 import threading
 from collections import defaultdict
-from collections.abc import Iterator
+from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import httpx
@@ -19,10 +21,11 @@ import httpx
 from native.engine import EngineError
 from nodes.agent import pods
 from nodes.agent.agent import Agent
+from nodes.agent.pulling import Meter, pull, refusal
 from nodes.agent.spec import take_digest
 
 log = logging.getLogger(__name__)
-BATCH = 256
+NO_BOUND = Meter(0)
 BLOCK_BYTES = 1 << 20
 MANIFEST_MAX_BYTES = 1 << 30
 TIMEOUT = httpx.Timeout(60.0, connect=3.0)
@@ -40,11 +43,13 @@ def prefetch(agent: Agent, body: Body) -> None:
     digests, sources = [take_digest(digest) for digest in body.get("images") or []], body.get("sources") or []
     policy = str(body.get("fit") or "")
 
+    meter = agent.meter if body.get("background") is True else NO_BOUND
+
     def work() -> None:
         held, failed, unfit = [], [], []
         for digest in digests:
             try:
-                make_sure(agent, digest, sources)
+                make_sure(agent, digest, sources, meter)
                 held.append(digest)
                 if policy and (words := why_unfit(agent, digest, policy)):
                     unfit.append({"digest": digest, "code": "UNSUPPORTED", "message": words})
@@ -57,7 +62,7 @@ def prefetch(agent: Agent, body: Body) -> None:
     agent.runner.start(f"prefetch:{policy}:" + ",".join(sorted(digests)), work)
 
 
-def make_sure(agent: Agent, digest: str, sources: list[Source]) -> None:
+def make_sure(agent: Agent, digest: str, sources: list[Source], meter: Meter = NO_BOUND) -> None:
     """The image is held and every byte of it is right; else it is fetched."""
     if agent.images.has(digest):
         try:
@@ -70,7 +75,7 @@ def make_sure(agent: Agent, digest: str, sources: list[Source]) -> None:
             agent.images.set_aside(digest)
             if not sources:
                 raise
-    fetch(agent, digest, sources)
+    fetch(agent, digest, sources, meter)
 
 
 def verify(agent: Agent, digest: str) -> None:
@@ -89,44 +94,54 @@ def why_unfit(agent: Agent, digest: str, policy: str) -> str:
     return ""
 
 
-def fetch(agent: Agent, digest: str, sources: list[Source]) -> None:
-    """Hold the image, from whichever source has it. EngineError: none had all of it, and what the last one said."""
+def fetch(agent: Agent, digest: str, sources: list[Source], meter: Meter = NO_BOUND) -> None:
+    """Hold the image, from whichever sources have it. EngineError: they had not all of it, and what each said."""
     with _locks[digest]:
         if agent.images.has(digest):
             return
-        failure = EngineError("NO_INPUT", f"image {digest} is not here, and no source was named")
-        with agent.images.adding():
-            for source in sources:
-                try:
-                    fetch_from(agent, digest, source)
-                    return
-                except EngineError as error:
-                    failure = EngineError(error.code, f"from {source.get('node')}: {error.message}")
-                except OSError as error:
-                    failure = pods.as_outcome(error, f"keep image {digest}")
-                log.warning("image %s: %s", digest, failure)
-        raise failure
+        if not sources:
+            raise EngineError("NO_INPUT", f"image {digest} is not here, and no source was named")
+        with agent.images.adding(), ExitStack() as stack:
+            try:
+                fetch_from(agent, digest, {str(s.get("node")): stack.enter_context(opened(s)) for s in sources}, meter)
+            except OSError as error:
+                raise pods.as_outcome(error, f"keep image {digest}") from error
 
 
-def fetch_from(agent: Agent, digest: str, source: Source) -> None:
+def opened(source: Source) -> httpx.Client:
+    base = str(source.get("url")).rstrip("/")
+    return httpx.Client(base_url=base, timeout=TIMEOUT, trust_env=False, headers={"X-ClusterOS-Ticket": str(source.get("ticket"))})
+
+
+def fetch_from(agent: Agent, digest: str, clients: dict[str, httpx.Client], meter: Meter) -> None:
     """Manifest, missing chunks, closure."""
     making = agent.images.fetching(digest)
-    with httpx.Client(timeout=TIMEOUT, trust_env=False, headers={"X-ClusterOS-Ticket": str(source.get("ticket"))}) as client:
-        base = str(source.get("url")).rstrip("/")
-        manifest = get_manifest(client, base, digest)
-        (making / "manifest").write_bytes(manifest)
-        needed = chunk_list(agent, making)
-        missing = store_missing(agent, [name for name, _ in needed])
-        for first in range(0, len(missing), BATCH):
-            get_chunks(agent, client, base, missing[first : first + BATCH])
+    manifest = first_manifest(clients, digest)
+    (making / "manifest").write_bytes(manifest)
+    needed = chunk_list(agent, making)
+    missing = store_missing(agent, [name for name, _ in needed])
+    serve = {name: partial(get_chunks, agent, client, meter=meter) for name, client in clients.items()}
+    pull(missing, serve, partial(store_missing, agent))
     arguments = ("--dir", making, "--store", agent.store, "--digest", digest)
     agent.engine.feed("image-import", *arguments, pieces=[manifest], timeout_s=IMPORT_TIMEOUT_S)
     agent.images.adopt(making, bytes=sum(size for _, size in needed))
 
 
-def get_manifest(client: httpx.Client, base: str, digest: str) -> bytes:
+def first_manifest(clients: dict[str, httpx.Client], digest: str) -> bytes:
+    """From the first source that gives the right one."""
+    failures: dict[str, EngineError] = {}
+    for name, client in clients.items():
+        try:
+            return get_manifest(client, digest)
+        except EngineError as error:
+            log.warning("image %s from %s: %s", digest, name, error)
+            failures[name] = error
+    raise refusal(failures)
+
+
+def get_manifest(client: httpx.Client, digest: str) -> bytes:
     try:
-        with client.stream("GET", f"{base}/images/{digest}/manifest") as response:
+        with client.stream("GET", f"/images/{digest}/manifest") as response:
             _check(response)
             data = bytearray()
             for block in response.iter_bytes(BLOCK_BYTES):
@@ -134,7 +149,7 @@ def get_manifest(client: httpx.Client, base: str, digest: str) -> bytes:
                 if len(data) > MANIFEST_MAX_BYTES:
                     raise EngineError("BAD_IMAGE", "the manifest is longer than any may be")
     except httpx.HTTPError as error:
-        raise EngineError("IO", f"{base}: {error}") from error
+        raise EngineError("IO", f"{client.base_url}: {error}") from error
     if hashlib.sha256(data).hexdigest() != digest:
         raise EngineError("BAD_IMAGE", f"the manifest that it gave is not the one of {digest}")
     return bytes(data)
@@ -152,15 +167,15 @@ def store_missing(agent: Agent, digests: list[str]) -> list[str]:
         return [line.decode().strip() for line in lines]
 
 
-def get_chunks(agent: Agent, client: httpx.Client, base: str, digests: list[str]) -> None:
+def get_chunks(agent: Agent, client: httpx.Client, digests: list[str], *, meter: Meter = NO_BOUND) -> None:
     """One batch: the source's stream goes into the engine, which checks every chunk before it keeps it."""
     try:
-        with client.stream("POST", f"{base}/chunks", json=digests) as response:
+        with client.stream("POST", "/chunks", json=digests) as response:
             _check(response)
-            pieces: Iterator[bytes] = response.iter_bytes(BLOCK_BYTES)
+            pieces = meter.through(response.iter_bytes(BLOCK_BYTES))
             agent.engine.feed("store-import", "--store", agent.store, pieces=pieces, timeout_s=IMPORT_TIMEOUT_S)
     except httpx.HTTPError as error:
-        raise EngineError("IO", f"{base}: {error}") from error
+        raise EngineError("IO", f"{client.base_url}: {error}") from error
 
 
 def _lines(digests: list[str]) -> bytes:

@@ -26,7 +26,9 @@ from nodes.agent.lease import Leases
 from nodes.agent.logs import LogShipper
 from nodes.agent.network import JobNetworks
 from nodes.agent.outbox import Outbox
+from nodes.agent.pulling import Meter
 from nodes.agent.records import Records
+from nodes.agent.scrubbing import Scrubber
 from nodes.agent.storeserver import StoreServer
 from nodes.agent.watcher import Watcher
 
@@ -44,6 +46,7 @@ class Service:
         self.acts = Acts(self.agent, Leases(self.agent, self.agent.logs.known))
         self.heartbeat = Heartbeat(self.agent, lambda body: self._say("heartbeat", body))
         self.watcher = Watcher(self.agent)
+        self.scrubber = Scrubber(self.agent)
         self.store_server: StoreServer | None = None
 
     def start(self) -> None:
@@ -52,7 +55,7 @@ class Service:
         restoring.recover(self.agent)
         snapshots.recover(self.agent)
         self._serve_store()
-        for thread in (self.heartbeat, self.watcher, self.agent.logs):
+        for thread in (self.heartbeat, self.watcher, self.scrubber, self.agent.logs):
             thread.start()
         log.info("node %s: %d pods, %d reports not acked", self.config.name, len(list(self.agent.records)), len(self.agent.outbox))
 
@@ -66,7 +69,7 @@ class Service:
 
     def stop(self) -> None:
         """Pods run on; nothing is waited for."""
-        for thread in (self.heartbeat, self.watcher, self.agent.logs):
+        for thread in (self.heartbeat, self.watcher, self.scrubber, self.agent.logs):
             thread.stop()
         if self.store_server:
             self.store_server.stop()
@@ -91,6 +94,7 @@ def make_agent(config: NodeConfig, publish: Publish, engine: Engine) -> Agent:
         images=Images(config.folder("images"), config.folder("store")),
         front=FrontEnd(config),
         logs=LogShipper(records, outbox.send_now),
+        meter=Meter(config.replication_bytes_per_s),
     )
 
 

@@ -170,8 +170,8 @@ def test_what_one_source_gave_is_not_fetched_again_from_the_next(peers: dict[str
     making = asker.agent.images.fetching(image[1])
     shutil.copy(peers["first"].agent.images.path(image[1]) / "manifest", making)
     needed = [name for name, _ in prefetching.chunk_list(asker.agent, making)]
-    with httpx.Client(headers={"X-ClusterOS-Ticket": peers["first"].source_for(asker)["ticket"]}) as client:
-        prefetching.get_chunks(asker.agent, client, peers["first"].url, needed[: len(needed) // 2])
+    with prefetching.opened(peers["first"].source_for(asker)) as client:
+        prefetching.get_chunks(asker.agent, client, needed[: len(needed) // 2])
     assert len(prefetching.store_missing(asker.agent, needed)) == len(needed) - len(needed) // 2
 
 

@@ -106,3 +106,14 @@ def test_show_tells_what_node_this_is(front: Front, tmp_path: Path, capsys: pyte
     assert main(["show", "--state", str(tmp_path / "s")]) == 0
     assert "node n1" in capsys.readouterr().out
     assert main(["show", "--state", str(tmp_path / "none")]) == 1
+
+
+def test_joining_again_keeps_what_was_set_by_hand(front: Front, tmp_path: Path) -> None:
+    assert join(front, tmp_path / "s", "--address", "10.1.2.3") == 0
+    path = tmp_path / "s" / "node.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "replication_bytes_per_s": 1000, "scrub_bytes_per_s": 0}))
+    assert join(front, tmp_path / "s", "--address", "10.1.2.4") == 0
+    found = load_config(tmp_path / "s")
+    assert (found.address, found.replication_bytes_per_s, found.scrub_bytes_per_s) == ("10.1.2.4", 1000, 0)
+    path.write_text("{ damaged")
+    assert join(front, tmp_path / "s", "--address", "10.1.2.5") == 0
