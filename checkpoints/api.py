@@ -13,6 +13,7 @@ from checkpoints.downloads import core_response
 from checkpoints.json import full_job_json, generation_json, generations_json, resume_json
 from checkpoints.models import Generation, Resume
 from checkpoints.services.figures import KEEP_DAYS, NODE_KEEP_DAYS, read_node_samples, read_samples, store_figures
+from checkpoints.services.freeing import job_store
 from clusteros.core.etags import require_match, tagged
 from clusteros.core.idempotency import answer_once
 from clusteros.core.paging import page
@@ -32,6 +33,12 @@ router = Router(tags=["generations"])
 def store(request: HttpRequest) -> Any:
     """What the images take: on every node, and by your jobs (an administrator's: by all)."""
     return store_figures(jobs_of(request))
+
+
+@router.get("/jobs/{job_id}/store", response=schemas.JobStoreOut)
+def store_of_job(request: HttpRequest, job_id: str) -> Any:
+    """What each generation of a job takes, and what its removal would give back on all nodes."""
+    return job_store(find_job(request.user, job_id))
 
 
 @router.get("/samples", response=schemas.Samples)

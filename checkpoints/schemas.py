@@ -180,6 +180,24 @@ class DifferenceOut(Schema):
     gone: list[ProcessKey] = Field(description="processes that are not there any more")
 
 
+class StoredByGeneration(Schema):
+    number: int
+    state: str
+    pinned: bool
+    taken_at: Moment
+    bytes: int
+    bytes_new: int
+    frees: int = Field(description="what its removal would give back on all nodes: what no other image needs")
+
+
+class JobStoreOut(Schema):
+    job: int
+    name: str
+    together: int = Field(description="what the removal of all of them would give back")
+    words: str = Field(description="which nodes could not be asked and why, or nothing")
+    generations: list[StoredByGeneration]
+
+
 class Samples(Schema):
     at: list[float] = Field(description="Unix seconds")
     nodes_up: list[float]

@@ -273,6 +273,10 @@ class Cluster:
         """What the images take, by node and by job."""
         return cast(Json, self.call("GET", "store"))
 
+    def job_store(self, job: str) -> Json:
+        """What each generation of a job takes, and what its removal would give back."""
+        return cast(Json, self.call("GET", at("jobs", job, "store")))
+
     # events
 
     def events(self, *, after: str | int | None = None) -> Iterator[Json]:

@@ -231,6 +231,17 @@ def draw_store(store: Any) -> None:
         out.print(jobs)
 
 
+def draw_job_store(found: Any) -> None:
+    rows = table(">GENERATION", "STATE", ">MEMORY AND FILES", ">NEW", ">REMOVAL FREES", "")
+    for g in found["generations"]:
+        figures = (size_words(g["bytes"]), size_words(g["bytes_new"]), size_words(g["frees"]))
+        rows.add_row(str(g["number"]), coloured(g["state"]), *figures, "pinned" if g["pinned"] else "")
+    out.print(rows)
+    out.print(f"all of them together: {size_words(found['together'])} on all nodes")
+    if found["words"]:
+        out.print(f"[yellow]not asked[/yellow]: {escape(found['words'])}")
+
+
 def draw_copy_plan(plan: Any) -> None:
     out.print(f"generation {plan['generation']}, {size_words(plan.get('bytes'))}, grows on beside its job")
     if plan.get("waits"):

@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.text import Text
 
 from clusteros.cli import draw
-from clusteros.cli.door import JsonFlag, cluster, out, show
+from clusteros.cli.door import JsonFlag, about, cluster, out, show
 from clusteros.client import Cluster
 from clusteros.words import ago_words, size_words, when
 
@@ -83,8 +83,13 @@ def _bar(used: float, total: float) -> str:
     return "█" * full + "░" * (BAR - full)
 
 
-def store(as_json: JsonFlag = False) -> None:
-    """Show what the images of generations take, by node and by job."""
+def store(
+    job: Annotated[str | None, typer.Argument(metavar="[JOB]", help="Of this job by generation, and what a removal would free.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show what the images of generations take, by node and by job; or by generation of one job."""
+    if job is not None:
+        about(job)
     with cluster() as door:
-        found = door.store()
-    show(found, as_json, draw.draw_store)
+        found = door.store() if job is None else door.job_store(job)
+    show(found, as_json, draw.draw_store if job is None else draw.draw_job_store)

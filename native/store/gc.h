@@ -7,6 +7,8 @@
 struct marks {
     struct index index;
 };
+/* Calls fn for images_dir and every directory below it. */
+MUST_CHECK int images_walk(const char *images_dir, int (*fn)(void *ctx, const char *dir, struct err *e), void *ctx, struct err *e);
 /* Every chunk that a manifest below images_dir refers to. A manifest that cannot be read fails all (its chunks
  * would be swept). */
 MUST_CHECK int marks_collect(struct marks *m, const char *images_dir, struct err *e);

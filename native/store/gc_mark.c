@@ -19,8 +19,9 @@ static int mark(void *ctx, const struct digest *digest, uint64_t len, struct err
     return 0;
 }
 
-static int image_mark(struct marks *m, const char *dir, struct err *e)
+static int image_mark(void *ctx, const char *dir, struct err *e)
 {
+    struct marks *m = ctx;
     struct image image;
     if (image_read(dir, &image, NULL, e))
         return e->code == E_NO_INPUT ? 0 : -1; /* no image here, or removed since */
@@ -37,9 +38,14 @@ static bool is_dir(int dirfd, const struct dirent *entry)
     return fstatat(dirfd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode);
 }
 
-static int folder_mark(struct marks *m, const char *path, int depth, struct err *e)
+struct walk {
+    int (*fn)(void *ctx, const char *dir, struct err *e);
+    void *ctx;
+};
+
+static int folder_walk(const struct walk *w, const char *path, int depth, struct err *e)
 {
-    if (image_mark(m, path, e))
+    if (w->fn(w->ctx, path, e))
         return -1;
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
     if (fd < 0 && errno == ENOENT && depth > 0)
@@ -50,13 +56,18 @@ static int folder_mark(struct marks *m, const char *path, int depth, struct err 
     struct dirent *entry;
     while (errno = 0, (entry = readdir(dir))) {
         AUTO_FREE char *below = xasprintf("%s/%s", path, entry->d_name);
-        if (is_dir(dirfd(dir), entry) && depth < DEPTH_MAX && folder_mark(m, below, depth + 1, e))
+        if (is_dir(dirfd(dir), entry) && depth < DEPTH_MAX && folder_walk(w, below, depth + 1, e))
             return -1;
     }
     return errno ? err_errno(e, "read %s", path) : 0;
 }
 
+int images_walk(const char *images_dir, int (*fn)(void *ctx, const char *dir, struct err *e), void *ctx, struct err *e)
+{
+    return folder_walk(&(struct walk){fn, ctx}, images_dir, 0, e);
+}
+
 int marks_collect(struct marks *m, const char *images_dir, struct err *e)
 {
-    return folder_mark(m, images_dir, 0, e) ? err_wrap(e, "nothing is swept while an image cannot be read") : 0;
+    return images_walk(images_dir, image_mark, m, e) ? err_wrap(e, "nothing is swept while an image cannot be read") : 0;
 }

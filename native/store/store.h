@@ -74,6 +74,11 @@ void store_later_end(struct store *s);
 /* A chunk that was found damaged: from now on it counts as not there, in this and every other process, and putting it again writes
  * it anew. Durable; the marker goes when gc rewrites the pack. */
 MUST_CHECK int store_forget(struct store *s, const struct digest *digest, struct err *e);
+/* What the store would be rid of: images below images_dir whose folder has the name of a member's digest belong to its group (below group_count).
+ * frees[g]: stored bytes of the chunks that nobody but group g needs; *together: that nobody needs but the groups. Nothing is changed. */
+struct frees_member { struct digest image; uint32_t group; };
+MUST_CHECK int store_frees(const char *dir, const char *images_dir, const struct frees_member *members, size_t member_count, uint64_t *frees,
+                           size_t group_count, uint64_t *together, struct err *e);
 /* Read every chunk of one pack from the disk (not from memory), at most bytes_per_s (0: as fast as it goes), and forget those that are damaged.
  * E_NO_INPUT: there is no such pack (any more). `unreadable`: not even its index, so that none of its chunks counts as there. */
 struct scrub_result { uint64_t chunks, bytes, damaged; bool unreadable; };

@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 
 NATIVE = Path(os.environ.get("CLUSTEROS_NATIVE") or Path(__file__).resolve().parents[1] / "build" / "native")
-VERBS = ("inspect", "verify", "gc", "image-chunks", "image-import", "store-missing", "store-export", "store-import", "store-scrub")
+VERBS = ("inspect", "verify", "gc", "image-chunks", "image-import", "store-missing", "store-export", "store-import", "store-scrub", "store-frees")
 count = failures = 0
 
 

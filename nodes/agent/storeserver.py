@@ -2,7 +2,8 @@
 an image holds: its processes, and one of them as an ELF core; and whether this machine could bring an image back.
 
 GET /images/DIGEST/manifest, POST /chunks [digests], GET /chunks/DIGEST, GET /certificates, GET /images/DIGEST/processes,
-GET /images/DIGEST/cores/PID, POST /fit MANIFEST. A ticket (header
+GET /images/DIGEST/cores/PID, POST /fit MANIFEST, POST /images/frees [[digests that go together] …]: what each removal
+would give back here. A ticket (header
 X-ClusterOS-Ticket) is signed with this node's own secret by the control side. Chunks go out as the engine's stream,
 checked by it before they leave; one that is damaged here ends the stream early, which the asker notices.
 """
@@ -34,7 +35,7 @@ _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 _MANIFEST = re.compile(r"/images/([0-9a-f]{64})/manifest\Z")
 _PROCESSES = re.compile(r"/images/([0-9a-f]{64})/processes\Z")
 _CORE = re.compile(r"/images/([0-9a-f]{64})/cores/([1-9][0-9]{0,9})\Z")
-CORE_TIMEOUT_S = 300.0
+CORE_TIMEOUT_S, FREES_TIMEOUT_S = 300.0, 120.0
 FIT_TIMEOUT_S = 20.0
 MANIFEST_MAX_BYTES = 256 << 20
 _CHUNK = re.compile(r"/chunks/([0-9a-f]{64})\Z")
@@ -44,6 +45,14 @@ class Refused(Exception):
     def __init__(self, status: int, words: str) -> None:
         super().__init__(words)
         self.status = status
+
+
+def _digests_in(value: Any, most: int) -> list[str]:
+    if not isinstance(value, list) or len(value) > most:
+        raise Refused(400, f"not a list of at most {most} digests")
+    if not all(isinstance(digest, str) and _DIGEST.match(digest) for digest in value):
+        raise Refused(400, "not a list of digests")
+    return value
 
 
 class StoreServer(ThreadingHTTPServer):
@@ -115,7 +124,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def _post(self) -> None:
         if self.path == "/chunks":
-            self._send_chunks(self._read_digests())
+            self._send_chunks(_digests_in(self._read_json(), DIGESTS_MAX))
+        elif self.path == "/images/frees":
+            self._send_frees(self._read_json())
         elif self.path == "/fit":
             self._send_fit()
         else:
@@ -127,16 +138,24 @@ class Handler(BaseHTTPRequestHandler):
             raise Refused(413, "the body is too long, or its length is not given")
         return int(length)
 
-    def _read_digests(self) -> list[str]:
+    def _read_json(self) -> Any:
         try:
-            digests = json.loads(self.rfile.read(self._body_length(BODY_MAX_BYTES)))
-        except ValueError:
+            return json.loads(self.rfile.read(self._body_length(BODY_MAX_BYTES)))
+        except (ValueError, RecursionError):
             raise Refused(400, "not a JSON list") from None
-        if not isinstance(digests, list) or len(digests) > DIGESTS_MAX:
-            raise Refused(400, f"not a list of at most {DIGESTS_MAX} digests")
-        if not all(isinstance(digest, str) and _DIGEST.match(digest) for digest in digests):
-            raise Refused(400, "not a list of digests")
-        return digests
+
+    def _send_frees(self, groups: Any) -> None:
+        if not isinstance(groups, list) or len(groups) > DIGESTS_MAX:
+            raise Refused(400, f"not a list of at most {DIGESTS_MAX} lists")
+        lines = "".join(f"{digest} {k}\n" for k, group in enumerate(groups) for digest in _digests_in(group, DIGESTS_MAX)).encode()
+        agent = self.server.agent
+        try:
+            arguments = ("--store", agent.store, "--images", agent.images.folder)
+            found = agent.engine.feed("store-frees", *arguments, pieces=[lines], timeout_s=FREES_TIMEOUT_S)
+        except EngineError as error:
+            raise Refused(error.code.http, error.message) from None
+        frees = [*found["frees"], *[0] * (len(groups) - len(found["frees"]))]
+        self._send(200, json.dumps({"frees": frees, "together": found["together"]}).encode(), "application/json")
 
     def _send_manifest(self, digest: str) -> None:
         path = self.server.agent.images.path(digest) / "manifest"

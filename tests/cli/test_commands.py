@@ -379,6 +379,18 @@ def test_top_and_store_show_the_whole(run_as: RunAs, demo: User, nodes: Nodes) -
     assert json.loads(run("store", "--json").stdout)["jobs"][0]["number"] == job.number
 
 
+def test_the_store_of_a_job_is_shown_by_generation(run_as: RunAs, demo: User, nodes: Nodes) -> None:
+    job = nodes.run_job(demo)
+    nodes.generation(job)
+    Node.objects.update(store_url="http://127.0.0.1:9")
+    run = run_as(demo)
+    shown = run("store", str(job.number)).stdout
+    assert "REMOVAL FREES" in shown
+    assert "did not answer" in shown, "who could not be asked is named"
+    assert json.loads(run("store", str(job.number), "--json").stdout)["generations"][0]["number"] == 1
+    assert run("store", "999").exit_code == NOT_FOUND
+
+
 def test_the_present_is_kept_first_unless_refused(run_as: RunAs, demo: User, nodes: Nodes) -> None:
     from checkpoints.models import Resume
 

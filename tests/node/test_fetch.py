@@ -283,3 +283,22 @@ def test_traffic_is_counted_on_the_underlays_device() -> None:
     assert seen.figures() == {}
     time.sleep(0.01)
     assert set(seen.figures()) == {"net_in_bytes_per_s", "net_out_bytes_per_s"}
+
+
+def test_what_a_removal_frees_is_what_no_other_image_needs(peers: dict[str, Peer], image: tuple[Path, str]) -> None:
+    first = peers["first"]
+    url, headers = f"{first.url}/images/frees", {"X-ClusterOS-Ticket": first.source_for(peers["asker"])["ticket"]}
+    alone = httpx.post(url, headers=headers, json=[[image[1]], []]).json()
+    assert alone["frees"][0] == alone["together"] > 3 << 20
+    assert alone["frees"][1] == 0
+    shutil.copytree(first.agent.images.path(image[1]), first.agent.images.path("e" * 64))
+    shared = httpx.post(url, headers=headers, json=[[image[1]], ["e" * 64]]).json()
+    assert shared == {"frees": [0, 0], "together": alone["together"]}, "each is needed by the other"
+    assert httpx.post(url, headers=headers, json=[[image[1], "e" * 64]]).json()["frees"] == [alone["together"]]
+    assert httpx.post(url, headers=headers, json=[[image[1]]]).json() == {"frees": [0], "together": 0}
+
+
+@pytest.mark.parametrize("asked", [7, [7], [["x"]], {"a": []}, [[["0" * 64]]]])
+def test_what_is_no_list_of_images_is_refused(peers: dict[str, Peer], asked: object) -> None:
+    headers = {"X-ClusterOS-Ticket": peers["first"].source_for(peers["asker"])["ticket"]}
+    assert httpx.post(f"{peers['first'].url}/images/frees", headers=headers, json=asked).status_code == 400
