@@ -153,6 +153,7 @@ class StoreOut(Schema):
     generations: int
     bytes: int
     pinned: int
+    quota_bytes: int = Field(description="what one user's generations may take before further ones are refused; 0: no limit")
     nodes: list[StoredOnNode]
     jobs: list[StoredByJob] = Field(description="the 50 that take most")
 

@@ -39,6 +39,8 @@ class Environment(BaseSettings):
     prefetch_deadline_s: float = Field(600.0, gt=0)
     replicas: int = Field(2, ge=1, le=8)
     tick_s: float = Field(0.5, gt=0, le=5)
+    store_quota_bytes: int = Field(0, ge=0)
+    """What the kept generations of one user may have taken before further ones are refused; 0 for no limit."""
     requests_per_minute: int = Field(6000, ge=0)
     """Of one user over REST; 0 for no limit."""
     max_restarts: int = Field(5, ge=1)

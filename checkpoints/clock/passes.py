@@ -25,6 +25,7 @@ from checkpoints.services.resuming import advance_resume
 from checkpoints.services.taking import complete_generation, decide_cut, fail_generation, take_generation
 from clusteros.core.connections import refresh_connections
 from clusteros.core.dispatch import send_now
+from clusteros.core.events import record_event
 from clusteros.core.models import IdempotencyKey
 from clusteros.core.problems import Problem
 from clusteros.core.states import lock
@@ -173,6 +174,8 @@ def _take_due(job: Job, now: datetime.datetime) -> None:
     try:
         take_generation(job, cause="interval")
     except Problem as problem:
+        if problem.code.name == "NO_SPACE":
+            record_event("generation.refused", problem.detail, **job.event_refs())
         again = min(following, now + datetime.timedelta(seconds=1)) if problem.code.retry else following
         Job.objects.filter(pk=job.pk).update(next_generation_at=again)
 

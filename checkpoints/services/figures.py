@@ -14,6 +14,7 @@ from django.db.models import Count, F, OuterRef, Q, QuerySet, Subquery, Sum
 from django.utils import timezone
 
 from checkpoints.models import Generation, NodeSample, Sample
+from clusteros.environment import environment
 from jobs.models import POD_LIVE, Job, Pod
 from nodes.models import Node
 
@@ -112,6 +113,7 @@ def store_figures(jobs: QuerySet[Job], *, most_nodes: int = 10_000) -> dict[str,
     ).order_by("-taken", "-number")[:MOST_JOBS]  # fmt: skip
     return {
         "generations": total["generations"], "bytes": total["bytes"] or 0, "pinned": total["pinned"],
+        "quota_bytes": environment().store_quota_bytes,
         "nodes": [
             {
                 "name": n.name, "state": n.state, "store_bytes": n.store_bytes, "disk_free_bytes": n.disk_free_bytes,

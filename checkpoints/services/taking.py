@@ -16,6 +16,7 @@ from django.utils import timezone
 
 from checkpoints.certificates import make_certificate
 from checkpoints.models import RESUME_OPEN, Generation, Replica, Resume, Snapshot
+from checkpoints.services.quotas import SYSTEM_CAUSES, refuse_over_quota
 from checkpoints.services.replicas import ask_replicas_of, note_replica, replicas_are_enough
 from checkpoints.services.resources import noted_of
 from clusteros.core.dispatch import send_after_commit, wake_scheduler
@@ -28,13 +29,13 @@ from nodes.models import Node
 from nodes.outbox import ask, close
 
 OPEN = ("taking", "storing")
-SYSTEM_CAUSES = ("safety", "migration")
 
 
 @transaction.atomic
 def take_generation(job: Job, *, cause: str = "asked", then: str = "run", acting_user: Any = None) -> Generation:
     """Begin a generation of the job as it runs now. Problem CONFLICT or UNSUPPORTED says why it cannot."""
     lock(job)
+    refuse_over_quota(job, cause)
     run = _capturable_run(job, cause)
     generation = _make_rows(job, run, cause, then)
     _ask_pods(generation, run)

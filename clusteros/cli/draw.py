@@ -217,7 +217,8 @@ def draw_array(made: Any) -> None:
 
 def draw_store(store: Any) -> None:
     size, pinned = size_words(store["bytes"]), store["pinned"]
-    out.print(f"{count_words(store['generations'], 'generation')} kept, {size}" + (f", {pinned} pinned" if pinned else ""))
+    quota = f"; {size_words(store['quota_bytes'])} are allowed to one user" if store["quota_bytes"] else ""
+    out.print(f"{count_words(store['generations'], 'generation')} kept, {size}" + (f", {pinned} pinned" if pinned else "") + quota)
     nodes = table("NODE", "STATE", ">IMAGES", ">STORE", ">DISK FREE")
     for node in store["nodes"]:
         figures = (str(node["images"]), size_words(node["store_bytes"]), size_words(node["disk_free_bytes"]))

@@ -1,7 +1,9 @@
-"""What a removal would give back: asked of every node that holds images of the job, summed, and honest about who did not answer."""
+"""What a removal would give back: asked of every node that holds images of the job, summed, and honest about who did not answer.
+What one user may take: the quota."""
 
 from __future__ import annotations
 
+import datetime
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -11,7 +13,13 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.test import Client
+from django.utils import timezone
 
+from checkpoints.services import take_generation
+from checkpoints.services.keeping import delete_generation
+from clusteros.core.models import Event
+from clusteros.core.problems import Problem
+from clusteros.environment import environment
 from jobs.models import Job
 from nodes.models import Node
 from tests.control.cluster import Nodes
@@ -80,3 +88,39 @@ def test_nonsense_from_a_node_is_no_figure(job: Job, alice: User, rest: Rest, mo
 
 def test_only_the_owner_sees_it(job: Job, bob: User, rest: Rest) -> None:
     problem(send(rest(bob), "GET", f"/jobs/{job.number}/store"), 404, "NOT_FOUND")
+
+
+# ---- the quota
+
+
+def test_who_has_had_his_share_takes_no_more_until_some_is_gone(
+    nodes: Nodes, alice: User, bob: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, other = nodes.run_job(alice), nodes.run_job(bob)
+    taken = nodes.generation(job).bytes_new
+    monkeypatch.setattr(environment(), "store_quota_bytes", 2 * taken)
+    second = nodes.generation(job)
+    with pytest.raises(Problem, match="the generations of alice take") as refused:
+        take_generation(job)
+    assert refused.value.code.name == "NO_SPACE"
+    assert nodes.generation(other).state == "complete", "bob has a share of his own"
+    delete_generation(second)
+    assert take_generation(job).state == "taking"
+
+
+def test_a_refused_one_that_was_due_is_told_and_due_again(nodes: Nodes, alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = nodes.run_job(alice, interval_s=60)
+    nodes.generation(job)
+    monkeypatch.setattr(environment(), "store_quota_bytes", 1)
+    Job.objects.filter(pk=job.pk).update(next_generation_at=timezone.now())
+    nodes.tick()
+    job.refresh_from_db()
+    assert job.next_generation_at > timezone.now() + datetime.timedelta(seconds=30)
+    assert "take" in Event.objects.get(kind="generation.refused").words
+
+
+def test_what_saves_work_is_never_refused(nodes: Nodes, alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = nodes.run_job(alice)
+    nodes.generation(job)
+    monkeypatch.setattr(environment(), "store_quota_bytes", 1)
+    assert take_generation(job, cause="safety").state == "taking"
