@@ -56,6 +56,7 @@ MUST_CHECK int locks_load_remote(struct restore *r, struct victim *v, const stru
 
 /* ---- taking an image back (restore/restore.c) */
 struct restore_options {
+    const char *digest;           /* of the manifest, as hexadecimal digits; NULL: any */
     const char *image, *store, *pod, *net, *hostname, *hosts, *lower, *stdout_path, *stderr_path, *cpus;
     uint64_t uid, gid, mem_bytes; /* UINT64_MAX: as in the image; else the image must say the same uid and gid */
     bool barrier;

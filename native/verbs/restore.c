@@ -14,6 +14,7 @@ int verb_restore(int argc, char **argv)
     int rest;
     const struct option_spec specs[] = {
         {"image", 'd', &o.image, true, "directory of the image"},
+        {"digest", 's', &o.digest, false, "refuse an image whose manifest has another SHA-256"},
         {"store", 'd', &o.store, false, "directory of the chunks (IMAGE/store by default)"},
         {"pod", 'd', &o.pod, true, "directory of the new pod"},
         {"net", 's', &o.net, false, "network of the pod, as for native run"},

@@ -79,8 +79,11 @@ def make_sure(agent: Agent, digest: str, sources: list[Source], meter: Meter = N
 
 
 def verify(agent: Agent, digest: str) -> None:
+    """Every byte. EngineError BAD_IMAGE: some chunk is damaged, or the manifest is a sound one of another image."""
     image = agent.images.path(digest)
-    agent.engine.call("verify", image, "--store", agent.store, "--forget-damaged", timeout_s=VERIFY_TIMEOUT_S)
+    found = agent.engine.call("verify", image, "--store", agent.store, "--forget-damaged", timeout_s=VERIFY_TIMEOUT_S)
+    if found["digest"] != digest:
+        raise EngineError("BAD_IMAGE", f"in the place of image {digest} lies {found['digest']}")
 
 
 def why_unfit(agent: Agent, digest: str, policy: str) -> str:

@@ -93,7 +93,8 @@ def write_inputs(record: PodRecord) -> None:
 
 
 def arguments(agent: Agent, record: PodRecord, net: str) -> list[str | Path]:
-    found: list[str | Path] = ["--image", agent.images.path(record.request["image"]), "--store", agent.store]
+    image = str(record.request["image"])
+    found: list[str | Path] = ["--image", agent.images.path(image), "--digest", image, "--store", agent.store]
     found += ["--pod", record.pod_dir, "--net", net, "--barrier"]
     found += ["--uid", str(record.spec.uid), "--gid", str(record.spec.gid), "--hosts", record.folder / "hosts"]
     for stream in STREAMS:

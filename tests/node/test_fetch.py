@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 import shutil
@@ -302,3 +303,20 @@ def test_what_a_removal_frees_is_what_no_other_image_needs(peers: dict[str, Peer
 def test_what_is_no_list_of_images_is_refused(peers: dict[str, Peer], asked: object) -> None:
     headers = {"X-ClusterOS-Ticket": peers["first"].source_for(peers["asker"])["ticket"]}
     assert httpx.post(f"{peers['first'].url}/images/frees", headers=headers, json=asked).status_code == 400
+
+
+def test_a_sound_image_in_the_place_of_another_is_refused_and_fetched_again(peers: dict[str, Peer], image: tuple[Path, str]) -> None:
+    """What a hostile disk could do: manifest and chunks agree with each other, and not with the name that the record has."""
+    fetch(peers, image[1], "first")
+    asker, digest = peers["asker"], image[1]
+    manifest = asker.agent.images.path(digest) / "manifest"
+    body = bytearray(manifest.read_bytes()[:-32])
+    body[body.index(b"python3")] ^= 0x20
+    manifest.write_bytes(bytes(body) + hashlib.sha256(bytes(body)).digest())
+    assert not is_whole(asker, digest)
+    pod, store = asker.agent.config.state / "pod", asker.agent.store
+    with pytest.raises(EngineError, match="its manifest was changed") as caught:
+        asker.agent.engine.call("restore", "--image", manifest.parent, "--digest", digest, "--store", store, "--pod", pod, timeout_s=60)
+    assert caught.value.code.name == "BAD_IMAGE"
+    fetch(peers, digest, "second")
+    assert is_whole(asker, digest)
