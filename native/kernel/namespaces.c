@@ -11,6 +11,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+static enum { UNKNOWN, NO, YES } overflow_named; /* in the user namespace that this process is in now */
+
 struct spawn_report {
     pid_t pid;
     struct err error;
@@ -118,6 +120,7 @@ int namespaces_join_user(pid_t pid, struct err *e)
     AUTO_CLOSE int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
     if (pidfd < 0 || setns(pidfd, CLONE_NEWUSER | CLONE_NEWNET | CLONE_NEWIPC) < 0)
         return err_errno(e, "enter the user namespace of %d", pid);
+    overflow_named = UNKNOWN;
     return 0;
 }
 
@@ -132,7 +135,9 @@ void groups_drop_nameless(struct buf *groups)
 {
     const uint32_t overflow = 65534;
     size_t kept = 0;
-    if (map_has("/proc/self/gid_map", overflow))
+    if (overflow_named == UNKNOWN)
+        overflow_named = map_has("/proc/self/gid_map", overflow) ? YES : NO;
+    if (overflow_named == YES)
         return;
     for (size_t at = 0; at + sizeof overflow <= groups->len; at += sizeof overflow) {
         if (memcmp(groups->data + at, &overflow, sizeof overflow) == 0)
@@ -153,6 +158,7 @@ int namespaces_join(pid_t pid, struct err *e)
         flags |= CLONE_NEWUSER;
     if (setns(pidfd, flags) < 0)
         return err_errno(e, "enter the namespaces of %d", pid);
+    overflow_named = UNKNOWN;
     return 0;
 }
 

@@ -81,8 +81,22 @@ static void number_line(const char *line, size_t key_len, const char *value, str
         }
 }
 
+/* A name shows a newline as \n and a backslash as two. */
+static void name_line(const char *value, struct proc_status *s)
+{
+    size_t len = 0;
+    for (const char *at = value; *at && *at != '\n' && len < sizeof s->comm - 1; at++) {
+        bool escaped = *at == '\\' && at[1] && at[1] != '\n';
+        at += escaped;
+        s->comm[len++] = escaped && *at == 'n' ? '\n' : *at;
+    }
+    s->comm[len] = 0;
+}
+
 static void status_line(const char *line, struct proc_status *s)
 {
+    if (strncmp(line, "Name:\t", 6) == 0)
+        name_line(line + 6, s);
     const char *colon = strchr(line, ':');
     if (!colon)
         return;

@@ -5,6 +5,7 @@
 
 struct proc_status {
     char state;                 /* R S D T t Z X I */
+    char comm[32];
     pid_t tgid, ppid, tracer;
     pid_t inner_pid, inner_pgid, inner_sid; /* of this thread; innermost namespace */
     unsigned depth;             /* number of pid namespaces that know it, from the reader's down */

@@ -108,12 +108,11 @@ static int gap_find(struct victim *v, uint64_t *address, struct err *e)
 }
 
 /* Told: stopped at the place where the tracer is told. Other stops are resumed; signals among them are kept. */
-int remote_code_await(struct victim *v, size_t thread, uint64_t told, struct err *e)
+int remote_code_await(struct victim *v, size_t thread, uint64_t told, struct user_regs_struct *last, struct err *e)
 {
     struct victim_thread *t = &v->threads[thread];
     for (;;) {
         int status;
-        struct user_regs_struct r;
         int late = trace_wait(t->tid, v->expendable ? 0 : clock_ns(CLOCK_MONOTONIC) + CALL_DEADLINE_NS, &status, e);
         if (late < 0)
             return -1;
@@ -121,9 +120,9 @@ int remote_code_await(struct victim *v, size_t thread, uint64_t told, struct err
             t->stopped = false;
             return err_set(e, E_CONFLICT, "process %d %s", v->inner_pid, late ? "does not finish a call" : "ended");
         }
-        if (trace_regs_get(t->tid, &r, e) < 0)
+        if (trace_regs_get(t->tid, last, e) < 0)
             return -1;
-        if (r.rip == told)
+        if (last->rip == told)
             return 0;
         if (status >> 16 == 0)
             t->stop_signal = WSTOPSIG(status);
@@ -145,14 +144,12 @@ int remote_code_start(struct victim *v, size_t thread, struct user_regs_struct *
 
 static int code_run(struct victim *v, size_t thread, uint64_t told, struct user_regs_struct *regs, struct err *e)
 {
-    return remote_code_start(v, thread, regs, e) < 0 ? -1 : remote_code_await(v, thread, told, e);
+    return remote_code_start(v, thread, regs, e) < 0 ? -1 : remote_code_await(v, thread, told, regs, e);
 }
 
-static int thread_put_back(struct victim *v, size_t thread, struct user_regs_struct *last, struct err *e)
+static int thread_put_back(struct victim *v, size_t thread, struct err *e)
 {
     struct victim_thread *t = &v->threads[thread];
-    if (last && trace_regs_get(t->tid, last, e) < 0)
-        return -1;
     if (trace_mask_set(t->tid, t->sigmask, e) < 0)
         return -1;
     return trace_regs_set(t->tid, &t->regs, e);
@@ -173,7 +170,7 @@ int remote_from_tail(struct victim *v, size_t thread, const uint64_t call[7], in
     r.rip = v->tail + CODE_START;
     r.rax = call[0], r.rdi = call[1], r.rsi = call[2], r.rdx = call[3], r.r10 = call[4], r.r8 = call[5], r.r9 = call[6];
     if (victim_write(v, v->tail, c.bytes.data, c.bytes.len, e) < 0 || code_run(v, thread, c.told, &r, e) < 0 ||
-        thread_put_back(v, thread, &r, e) < 0)
+        thread_put_back(v, thread, e) < 0)
         return err_wrap(e, "call %lu in process %d", call[0], v->inner_pid);
     *ret = (int64_t)r.rbx;
     return 0;
@@ -222,7 +219,7 @@ int remote_batch(struct victim *v, size_t thread, struct remote_call *calls, siz
     r.rip = v->scratch + CODE_START;
     r.r15 = v->scratch + CODE_TABLE, r.r14 = count, r.r13 = stop_on_error;
     if (code_write(v, thread, &c, e) < 0 || victim_write(v, v->scratch + CODE_TABLE, calls, count * sizeof *calls, e) < 0 ||
-        code_run(v, thread, c.told, &r, e) < 0 || thread_put_back(v, thread, &r, e) < 0 ||
+        code_run(v, thread, c.told, &r, e) < 0 || thread_put_back(v, thread, e) < 0 ||
         victim_read(v, v->scratch + CODE_TABLE, calls, count * sizeof *calls, e) < 0)
         return err_wrap(e, "calls in process %d", v->inner_pid);
     if (done)
@@ -328,7 +325,7 @@ int remote_undo(struct victim *v, uint64_t tail, uint64_t tail_len, uint64_t scr
 }
 
 /* The event of the clone, the child's first stop, then on to the end. A failing clone tells at once. */
-static int clone_events(struct victim *v, size_t thread, uint64_t told, pid_t *child, struct err *e)
+static int clone_events(struct victim *v, size_t thread, uint64_t told, pid_t *child, struct user_regs_struct *last, struct err *e)
 {
     struct victim_thread *t = &v->threads[thread];
     int status;
@@ -337,9 +334,8 @@ static int clone_events(struct victim *v, size_t thread, uint64_t told, pid_t *c
         return -1;
     int event = status >> 16;
     if (event != PTRACE_EVENT_CLONE && event != PTRACE_EVENT_FORK && event != PTRACE_EVENT_VFORK) {
-        struct user_regs_struct r;
         *child = 0;
-        if (!WIFSTOPPED(status) || trace_regs_get(t->tid, &r, e) < 0 || r.rip != told)
+        if (!WIFSTOPPED(status) || trace_regs_get(t->tid, last, e) < 0 || last->rip != told)
             return err_set(e, E_CONFLICT, "a clone in process %d went astray (%x)", v->inner_pid, (unsigned)status);
         return 0;
     }
@@ -352,7 +348,7 @@ static int clone_events(struct victim *v, size_t thread, uint64_t told, pid_t *c
         return err_set(e, E_CONFLICT, "a child of process %d ended", v->inner_pid);
     if (trace_resume(t->tid, 0, e) < 0)
         return -1;
-    return remote_code_await(v, thread, told, e);
+    return remote_code_await(v, thread, told, last, e);
 }
 
 int remote_clone(struct victim *v, size_t thread, uint64_t args_address, uint64_t args_len, pid_t *child, int64_t *ret, struct err *e)
@@ -368,7 +364,7 @@ int remote_clone(struct victim *v, size_t thread, uint64_t args_address, uint64_
     r.orig_rax = (uint64_t)-1;
     uint64_t mask = ~(1ul << (v->notify_signal - 1));
     if (code_write(v, thread, &c, e) < 0 || trace_regs_set(t->tid, &r, e) < 0 || trace_mask_set(t->tid, mask, e) < 0 ||
-        trace_resume(t->tid, 0, e) < 0 || clone_events(v, thread, c.told, child, e) < 0 || thread_put_back(v, thread, &r, e) < 0)
+        trace_resume(t->tid, 0, e) < 0 || clone_events(v, thread, c.told, child, &r, e) < 0 || thread_put_back(v, thread, e) < 0)
         return err_wrap(e, "clone in process %d", v->inner_pid);
     *ret = (int64_t)r.rbx;
     return 0;

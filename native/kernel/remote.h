@@ -6,6 +6,7 @@
  * stops it there, puts every register back by itself and jumps to where the thread was. What may stay behind is the scratch
  * area (one mapping) and code in the zero tail of the vDSO's last page: snapshot/undo.c takes them out. */
 #pragma once
+#include <sys/ptrace.h>
 #include <sys/user.h>
 
 #include "procfs.h"
@@ -19,10 +20,12 @@ struct victim_thread {
     bool group_stopped;
     bool stopped;            /* in a ptrace stop now */
     struct proc_status status; /* as stopped */
+    struct __ptrace_rseq_configuration rseq; /* as stopped; zeros: none */
 };
 struct victim {
     pid_t pid, inner_pid;    /* as the engine sees it (a living thread's where the first has ended); inside the pod */
     pid_t leader;            /* the process's number as others know it, as the engine sees it */
+    uint64_t start_time;     /* of the process, in ticks; 0: a zombie, or not asked for */
     int pidfd, memfd;        /* pidfd of the process; /proc/PID/mem O_RDWR; -1 for a zombie */
     struct victim_thread *threads; /* leader first; none for a zombie */
     size_t thread_count;

@@ -32,8 +32,8 @@ void code_crowd(struct snippet *c, const struct victim *v, uint64_t scratch);
 void code_one(struct snippet *c, const struct victim *v, size_t thread, uint64_t at);
 /* A clone3 whose child ends at once if it ever runs here. */
 void code_clone(struct snippet *c, const struct victim *v, size_t thread, uint64_t scratch);
-/* Run code that has been written, from `regs` with all signals blocked but the notifying one; wait until it tells (remote.c). */
+/* Run code that has been written, from `regs` with all signals blocked but the notifying one; wait until it tells, `last`: its registers then (remote.c). */
 MUST_CHECK int remote_code_start(struct victim *v, size_t thread, struct user_regs_struct *regs, struct err *e);
-MUST_CHECK int remote_code_await(struct victim *v, size_t thread, uint64_t told, struct err *e);
+MUST_CHECK int remote_code_await(struct victim *v, size_t thread, uint64_t told, struct user_regs_struct *last, struct err *e);
 /* Where the thread continues: as the kernel would make it when it restarts the interrupted call. */
 void code_resume_point(const struct user_regs_struct *stopped, struct user_regs_struct *out);

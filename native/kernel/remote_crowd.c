@@ -42,8 +42,9 @@ int remote_crowd(struct victim *v, const struct remote_job *jobs, size_t count, 
     for (size_t k = 0; k < count; k++)
         if (job_begin(v, &jobs[k], e) < 0)
             return err_wrap(e, "calls in process %d", v->inner_pid);
+    struct user_regs_struct last;
     for (size_t k = 0; k < count; k++)
-        if (remote_code_await(v, jobs[k].thread, c.told, e) < 0 ||
+        if (remote_code_await(v, jobs[k].thread, c.told, &last, e) < 0 ||
             victim_read(v, table_of(v, &jobs[k]), jobs[k].calls, jobs[k].count * sizeof *jobs[k].calls, e) < 0)
             return err_wrap(e, "calls in process %d", v->inner_pid);
     return 0;

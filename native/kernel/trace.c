@@ -71,7 +71,7 @@ int trace_regs_set(pid_t tid, const struct user_regs_struct *in, struct err *e)
 
 int trace_xstate_get(pid_t tid, struct buf *out, struct err *e)
 {
-    AUTO_FREE uint8_t *data = xcalloc(1, XSTATE_MAX);
+    AUTO_FREE uint8_t *data = xrealloc(NULL, 1, XSTATE_MAX);
     struct iovec v = {data, XSTATE_MAX};
     if (ptrace(PTRACE_GETREGSET, tid, (void *)NT_X86_XSTATE, &v) != 0)
         return err_errno(e, "read extended registers of thread %d", tid);

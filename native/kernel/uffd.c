@@ -153,7 +153,7 @@ bool pagemap_is_watched(int pagemap, uint64_t start)
  * all was seen, and no page is told twice. */
 static int scan(int pagemap, struct pm_scan_arg arg, struct page_ranges *out, struct err *e)
 {
-    struct page_region *regions = xcalloc(REGIONS, sizeof *regions);
+    struct page_region *regions = xrealloc(NULL, REGIONS, sizeof *regions); /* not zeroed: as long as the scan of a small mapping */
     uint64_t end = arg.end;
     int result = 0;
     arg.size = sizeof arg;

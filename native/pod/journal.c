@@ -1,5 +1,6 @@
 /* POD/journal: one line for each thing that is about to be done to the victims. Written before the deed; whoever finds the
- * engine dead undoes what stands there, last line first. A line that was only half written was not acted upon. */
+ * engine dead undoes what stands there, last line first. A line that was only half written was not acted upon.
+ * A process works on one pod at a time: the file stays open from begin to end. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -15,18 +16,28 @@
 #define JOURNAL_MAX (64ul << 20)
 #define LINE_MAX_BYTES 512
 
-int journal_begin(const struct pod *pod, const char *act, struct err *e)
+static int at_work = -1;
+
+static void work_end(void)
 {
-    AUTO_CLOSE int fd = openat(pod->dirfd, JOURNAL, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    if (fd < 0 && errno == EEXIST)
-        return err_set(e, E_BUSY, "another act works on the pod, or one has died and was not undone yet (native adopt)");
-    if (fd < 0)
-        return err_errno(e, "make the journal");
-    AUTO_FREE char *line = xasprintf("act %s %d\n", act, getpid());
-    return io_write_all(fd, line, strlen(line), e);
+    if (at_work >= 0)
+        close(at_work);
+    at_work = -1;
 }
 
-int journal_note(const struct pod *pod, const char *format, ...)
+int journal_begin(const struct pod *pod, const char *act, struct err *e)
+{
+    work_end();
+    at_work = openat(pod->dirfd, JOURNAL, O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0600);
+    if (at_work < 0 && errno == EEXIST)
+        return err_set(e, E_BUSY, "another act works on the pod, or one has died and was not undone yet (native adopt)");
+    if (at_work < 0)
+        return err_errno(e, "make the journal");
+    AUTO_FREE char *line = xasprintf("act %s %d\n", act, getpid());
+    return io_write_all(at_work, line, strlen(line), e);
+}
+
+int journal_note(const char *format, ...)
 {
     char line[LINE_MAX_BYTES];
     va_list args;
@@ -35,13 +46,13 @@ int journal_note(const struct pod *pod, const char *format, ...)
     va_end(args);
     CHECK(len > 0 && (size_t)len < sizeof line - 1);
     line[len++] = '\n';
-    AUTO_CLOSE int fd = openat(pod->dirfd, JOURNAL, O_WRONLY | O_APPEND | O_CLOEXEC);
     struct err ignored;
-    return fd < 0 ? -1 : io_write_all(fd, line, (size_t)len, &ignored);
+    return at_work < 0 ? -1 : io_write_all(at_work, line, (size_t)len, &ignored);
 }
 
 int journal_end(const struct pod *pod, struct err *e)
 {
+    work_end();
     if (unlinkat(pod->dirfd, JOURNAL, 0) < 0 && errno != ENOENT)
         return err_errno(e, "remove the journal");
     return 0;

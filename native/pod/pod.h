@@ -109,6 +109,6 @@ MUST_CHECK int netlock_forget(const struct pod *pod, struct err *e); /* of a pod
 /* ---- journal: what is about to be done to the victims, one line each, fsync not needed (it matters while the machine lives; page cache survives a killed engine).
  * `journal_replay_undo` is called by the keeper when the engine died, and by whoever adopts a pod with a journal left. */
 MUST_CHECK int journal_begin(const struct pod *pod, const char *act, struct err *e);
-MUST_CHECK int journal_note(const struct pod *pod, const char *format, ...) PRINTF(2, 3);
+MUST_CHECK int journal_note(const char *format, ...) PRINTF(1, 2); /* between begin and end */
 MUST_CHECK int journal_end(const struct pod *pod, struct err *e);           /* all undone or done: the journal is removed */
 MUST_CHECK int journal_replay_undo(const struct pod *pod, struct err *e);   /* snapshot/undo.c registers what each line means */

@@ -38,16 +38,34 @@ void refusals_free(struct refusals *r)
     *r = (struct refusals){0};
 }
 
+static const char *const namespace_names[] = {"pid", "pid_for_children", "user", "net", "ipc", "uts", "mnt", "time", "time_for_children"};
+
+/* The pod's, which do not change: read once. */
+static const char *namespace_of_pod(const struct pod *pod, size_t which)
+{
+    static struct {
+        pid_t of;
+        char words[64];
+    } known[ARRAY_LENGTH(namespace_names)];
+    AUTO_FREE char *name = xasprintf("ns/%s", namespace_names[which]), *link = NULL;
+    struct err gone;
+    if (known[which].of == pod->init_pid)
+        return known[which].words;
+    if (proc_link(pod->init_pid, name, &link, &gone) < 0)
+        return NULL;
+    snprintf(known[which].words, sizeof known[which].words, "%s", link);
+    known[which].of = pod->init_pid;
+    return known[which].words;
+}
+
 static void namespaces_check(const struct pod *pod, pid_t pid, uint64_t inner, struct refusals *out)
 {
-    static const char *const names[] = {"pid", "pid_for_children", "user", "net", "ipc", "uts", "mnt", "time", "time_for_children"};
-    for (size_t k = 0; k < ARRAY_LENGTH(names); k++) {
-        AUTO_FREE char *name = xasprintf("ns/%s", names[k]), *own = NULL, *pods = NULL;
+    for (size_t k = 0; k < ARRAY_LENGTH(namespace_names); k++) {
+        AUTO_FREE char *name = xasprintf("ns/%s", namespace_names[k]), *own = NULL;
+        const char *pods = namespace_of_pod(pod, k);
         struct err gone;
-        if (proc_link(pid, name, &own, &gone) < 0 || proc_link(pod->init_pid, name, &pods, &gone) < 0)
-            continue;
-        if (strcmp(own, pods) != 0)
-            refuse(out, inner, -1, 0, "it made a namespace of its own (%s)", names[k]);
+        if (pods && proc_link(pid, name, &own, &gone) == 0 && strcmp(own, pods) != 0)
+            refuse(out, inner, -1, 0, "it made a namespace of its own (%s)", namespace_names[k]);
     }
 }
 

@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #include "../kernel/trace.h"
-#include "../pod/state.h"
+#include "../pod/pod.h"
 
 static void gone_await(pid_t pid)
 {
@@ -105,9 +105,9 @@ static int copy_make(struct victim *v, struct victim *copy, struct err *e)
     return result;
 }
 
-int cow_make(const struct pod *pod, struct victim *v, struct victim *copy, struct err *e)
+int cow_make(struct victim *v, struct victim *copy, struct err *e)
 {
-    if (journal_note(pod, "cow %d %lu", v->pid, process_start(v->pid)) < 0)
+    if (journal_note("cow %d %lu", v->pid, v->start_time) < 0)
         return err_set(e, E_IO, "write the journal");
     if (ptrace(PTRACE_SETOPTIONS, v->pid, NULL, (void *)PTRACE_O_TRACECLONE) < 0)
         return err_errno(e, "process %d", v->inner_pid);

@@ -5,5 +5,5 @@
 
 /* 0 and *copy filled (copy->expendable: read through memfd only, process_vm_readv would un-share every page); 1 if the process cannot be
  * copied (limits): then its memory is read in the pause. */
-MUST_CHECK int cow_make(const struct pod *pod, struct victim *v, struct victim *copy, struct err *e);
+MUST_CHECK int cow_make(struct victim *v, struct victim *copy, struct err *e);
 void cow_end(struct victim *copy);

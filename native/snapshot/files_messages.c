@@ -160,7 +160,7 @@ static int peek_begin(const struct saving *v, const struct source *src, int *bef
 {
     if (getsockopt(src->fd, SOL_SOCKET, SO_PEEK_OFF, before, len) < 0)
         return err_errno(e, "SO_PEEK_OFF");
-    if (journal_note(v->s->pod, "peekoff %d %d %lu %d", v->s->victims[src->victim].pid, src->number,
+    if (journal_note("peekoff %d %d %lu %d", v->s->victims[src->victim].pid, src->number,
                      (unsigned long)src->facts.st.st_ino, *before) < 0)
         return err_set(e, E_IO, "journal cannot be written");
     return peek_off_set(src->fd, 0, e);

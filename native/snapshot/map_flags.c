@@ -65,7 +65,7 @@ static bool flags_copy(const struct proc_maps *from, struct proc_maps *to)
 bool map_flags_give(const struct map_flags *f, struct victim *v)
 {
     for (size_t k = 0; k < f->count; k++)
-        if (f->items[k].pid == v->pid && f->items[k].start_time == process_start(v->pid))
+        if (f->items[k].pid == v->pid && f->items[k].start_time == v->start_time)
             return v->flags_given = flags_copy(&f->items[k].maps, &v->maps);
     return false;
 }

@@ -67,7 +67,7 @@ static int copy_make(void *ctx, size_t k, struct err *e)
     struct cutting *c = ctx;
     if (!is_alive(c->s, k) || is_filtered(c->s, k) || memory_plan_is_quick(&c->m->plans[k]))
         return 0;
-    return cow_make(c->s->pod, &c->s->victims[k], &c->m->copies[k], e) < 0 ? -1 : 0;
+    return cow_make(&c->s->victims[k], &c->m->copies[k], e) < 0 ? -1 : 0;
 }
 
 int memories_cut(struct memories *m, struct snapshot *s, bool live, struct err *e)

@@ -5,6 +5,7 @@
 
 #include "../kernel/remote.h"
 #include "../pod/pod.h"
+#include "plain_files.h"
 
 struct snapshot {
     struct pod *pod;
@@ -17,6 +18,7 @@ struct snapshot {
     struct victim *victims;       /* the same order as image.tasks (zombies have pid set and no threads) */
     size_t victim_count;
     const struct sleeper_list *sleepers; /* seen before the stop (sleep_save.h) */
+    struct plain_files plain_files; /* of this stop */
 };
 
 /* What cannot be captured: collected, not thrown. `check` prints them all; snapshot fails with E_UNSUPPORTED and the first. */

@@ -87,6 +87,8 @@ int stale_save(struct snapshot *s, const struct victim *v, const struct proc_map
     struct stat st;
     AUTO_CLOSE int copy = copy_open(s->pod, m->path);
     if (copy < 0)
+        plain_files_add(&s->plain_files, m);
+    if (copy < 0)
         return 0;
     if (is_stale(v, m, copy, &stale, e) < 0)
         return -1;

@@ -16,6 +16,7 @@
 #include "../kernel/filters.h"
 #include "../kernel/procfs.h"
 #include "../kernel/trace.h"
+#include "../pod/state.h"
 #include "vfork.h"
 
 #ifndef PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG
@@ -177,7 +178,10 @@ static int wait_rewind(struct victim_thread *t, struct err *e)
 static int rseq_settle(const struct victim *v, struct victim_thread *t, struct err *e)
 {
     struct __ptrace_rseq_configuration c = {0};
-    if (ptrace(PTRACE_GET_RSEQ_CONFIGURATION, t->tid, (void *)sizeof c, &c) < 0 || !c.rseq_abi_pointer)
+    if (ptrace(PTRACE_GET_RSEQ_CONFIGURATION, t->tid, (void *)sizeof c, &c) < 0)
+        return 0;
+    t->rseq = c;
+    if (!c.rseq_abi_pointer)
         return 0;
     uint64_t section;
     struct rseq_cs cs;
@@ -226,6 +230,7 @@ static int living_choose(struct victim *v, struct err *e)
     if (!v->thread_count || thread_find(v, v->pid))
         return 0;
     v->pid = v->threads[0].tid;
+    v->start_time = process_start(v->pid);
     close(v->pidfd);
     v->pidfd = proc_pidfd(v->pid);
     return v->pidfd >= 0 ? 0 : err_errno(e, "open thread %d of process %d", v->pid, v->inner_pid);
@@ -262,6 +267,7 @@ static int victim_open(pid_t pid, struct victim *v, struct err *e)
         return -1;
     v->leader = s.tgid;
     v->inner_pid = leader.inner_pid;
+    v->start_time = process_start(pid);
     v->pidfd = proc_pidfd(pid);
     return v->pidfd >= 0 ? 0 : err_errno(e, "open process %d", v->inner_pid);
 }

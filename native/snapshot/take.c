@@ -42,18 +42,16 @@ struct take {
     struct map_flags map_flags;
     double step_ms[6];            /* stop, ask, cut, descriptors, memory, trees */
 };
-static const struct pod *journal_pod; /* of the one snapshot that this process takes */
-
 static int injection_note(const struct victim *v, const char *what, uint64_t address, uint64_t len, struct err *e)
 {
-    if (journal_note(journal_pod, "%s %d %lu %lx %lu", what, v->pid, process_start(v->pid), address, len) < 0)
+    if (journal_note("%s %d %lu %lx %lu", what, v->pid, v->start_time, address, len) < 0)
         return err_set(e, E_IO, "write the journal");
     return 0;
 }
 
-static int note(const struct take *t, const char *word, struct err *e)
+static int note(const char *word, struct err *e)
 {
-    return journal_note(&t->pod, "%s", word) < 0 ? err_set(e, E_IO, "write the journal") : 0;
+    return journal_note("%s", word) < 0 ? err_set(e, E_IO, "write the journal") : 0;
 }
 
 /* A vfork, a thread that is just ending: what is seen once may be gone at the next look. */
@@ -93,7 +91,6 @@ static int prepare(struct take *t, struct err *e)
     if (pod_open(t->options->pod, &t->pod, e) < 0)
         return -1;
     t->s.pod = &t->pod;
-    journal_pod = &t->pod;
     remote_journal = injection_note;
     seccomp_guard(&t->pod);
     if (t->options->then == THEN_STOP && pod_freezer_kind(&t->pod) == FREEZER_NONE)
@@ -118,7 +115,7 @@ static int stop(struct take *t, struct err *e)
     if (journal_begin(&t->pod, "snapshot", e) < 0)
         return -1;
     t->stopped = true;
-    if (pod_is_frozen(&t->pod) && note(t, "thaw", e) < 0)
+    if (pod_is_frozen(&t->pod) && note("thaw", e) < 0)
         return -1;
     if (tree_stop(&t->pod, &t->s.victims, &t->s.victim_count, e) < 0)
         return -1;
@@ -146,13 +143,13 @@ static int ask(struct take *t, struct err *e)
 static int cut(struct take *t, struct err *e)
 {
     if (pod_freezer_kind(&t->pod) != FREEZER_NONE) {
-        if (note(t, "freeze", e) < 0)
+        if (note("freeze", e) < 0)
             return -1;
         t->frozen = true;
         if (pod_freeze(&t->pod, e) < 0)
             return -1;
     }
-    if (note(t, "lock", e) < 0)
+    if (note("lock", e) < 0)
         return -1;
     t->locked = true;
     return netlock_set(&t->pod, e);
@@ -266,6 +263,7 @@ static void forget(struct take *t)
     t->s.image = (struct image){.parent = t->parent_digest};
     t->s.kept_bytes = 0;
     store_later_reset(t->s.store);
+    plain_files_free(&t->s.plain_files);
 }
 
 static int sleepers_again(struct take *t, struct err *e)
@@ -365,6 +363,7 @@ int snapshot_take(const struct snapshot_options *options, struct err *e)
     victims_free(t.s.victims, t.s.victim_count);
     image_free(&t.s.image);
     image_free(&t.parent);
+    plain_files_free(&t.s.plain_files);
     if (t.s.pod)
         pod_close(&t.pod);
     return result < 0 ? err_wrap(e, "snapshot of %s", options->pod) : 0;

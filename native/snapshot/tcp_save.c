@@ -56,7 +56,7 @@ static int repair_enter(const struct saving *v, const struct source *src, int *r
     socklen_t len = sizeof *reuse;
     if (getsockopt(src->fd, SOL_SOCKET, SO_REUSEADDR, reuse, &len) < 0)
         return err_errno(e, "SO_REUSEADDR");
-    if (journal_note(v->s->pod, "repair %d %d %lu %d", v->s->victims[src->victim].pid, src->number,
+    if (journal_note("repair %d %d %lu %d", v->s->victims[src->victim].pid, src->number,
                      (unsigned long)src->facts.st.st_ino, *reuse) < 0)
         return err_set(e, E_IO, "journal cannot be written");
     return setsockopt(src->fd, IPPROTO_TCP, TCP_REPAIR, &on, sizeof on) < 0 ? err_errno(e, "TCP repair mode") : 0;

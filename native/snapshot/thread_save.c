@@ -58,28 +58,22 @@ static void creds_save(struct proc_status *s, struct creds *out)
     out->no_new_privs = s->no_new_privs;
 }
 
-static int outside_save(struct victim *v, struct victim_thread *t, struct thread *out, struct err *e)
+static int outside_save(struct victim_thread *t, struct thread *out, struct err *e)
 {
-    AUTO_BUF struct buf xstate = {0}, pending = {0}, comm = {0};
-    struct __ptrace_rseq_configuration rseq = {0};
+    AUTO_BUF struct buf xstate = {0}, pending = {0};
     unsigned long head, len;
     if (trace_xstate_get(t->tid, &xstate, e) < 0 ||
-        trace_pending(t->tid, false, &pending, e) < 0 || sched_save(t->tid, &out->sched, e) < 0 ||
-        io_slurpf(&comm, 256, e, "/proc/%d/task/%d/comm", v->pid, t->tid) < 0)
+        trace_pending(t->tid, false, &pending, e) < 0 || sched_save(t->tid, &out->sched, e) < 0)
         return -1;
     creds_save(&t->status, &out->creds);
     bytes_set(&out->regs, &t->regs, sizeof t->regs);
     bytes_set(&out->xstate, xstate.data, xstate.len);
     bytes_set(&out->pending, pending.data, pending.len);
-    if (comm.len && comm.data[comm.len - 1] == '\n')
-        comm.data[comm.len - 1] = 0;
-    out->comm = xstrdup((char *)comm.data);
-    if (ptrace(PTRACE_GET_RSEQ_CONFIGURATION, t->tid, (void *)sizeof rseq, &rseq) >= 0) {
-        out->rseq = rseq.rseq_abi_pointer;
-        out->rseq_len = rseq.rseq_abi_size;
-        out->rseq_sig = rseq.signature;
-        out->rseq_flags = rseq.flags;
-    }
+    out->comm = xstrdup(t->status.comm);
+    out->rseq = t->rseq.rseq_abi_pointer;
+    out->rseq_len = t->rseq.rseq_abi_size;
+    out->rseq_sig = t->rseq.signature;
+    out->rseq_flags = t->rseq.flags;
     if (syscall(SYS_get_robust_list, t->tid, &head, &len) < 0)
         return err_errno(e, "robust list of thread %d", t->inner_tid);
     out->robust_list = head;
@@ -137,7 +131,7 @@ int thread_save(struct victim *v, size_t index, struct thread *out, struct err *
     struct victim_thread *t = &v->threads[index];
     out->tid = (uint64_t)t->inner_tid;
     out->sigmask = t->sigmask;
-    if (outside_save(v, t, out, e) < 0 || inside_save(v, index, out, e) < 0)
+    if (outside_save(t, out, e) < 0 || inside_save(v, index, out, e) < 0)
         return err_wrap(e, "thread %d", t->inner_tid);
     return 0;
 }

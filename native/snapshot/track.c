@@ -268,7 +268,7 @@ static struct track *track_begin(struct tracks *t, struct victim *v, struct err 
         return NULL;
     t->items = xrealloc(t->items, t->count + 1, sizeof *t->items);
     struct track *one = &t->items[t->count++];
-    *one = (struct track){.pid = v->pid, .start_time = process_start(v->pid), .uffd = fd};
+    *one = (struct track){.pid = v->pid, .start_time = v->start_time, .uffd = fd};
     epoch_begin(one);
     return one;
 }

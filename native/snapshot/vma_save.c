@@ -79,11 +79,12 @@ static int segment_of(struct snapshot *s, const struct proc_map *m, struct vma *
 static int file_of(struct snapshot *s, const struct victim *v, const struct proc_map *m, struct vma *out, struct err *e)
 {
     struct stat at;
-    if (mapped_stat(s->pod, v->pid, m, &at, e) < 0)
+    bool known = plain_files_have(&s->plain_files, m);
+    if (!known && mapped_stat(s->pod, v->pid, m, &at, e) < 0)
         return -1;
-    if (!S_ISREG(at.st_mode))
+    if (!known && !S_ISREG(at.st_mode))
         return err_set(e, E_UNSUPPORTED, "mapping at 0x%lx of the device %s", m->start, m->path);
-    int stale = stale_save(s, v, m, &out->memobj, e);
+    int stale = known ? 0 : stale_save(s, v, m, &out->memobj, e);
     if (stale) {
         out->kind = VMA_MEMOBJ;
         return stale < 0 ? -1 : 0;
