@@ -173,6 +173,21 @@ int cgroups_attach(const struct pod_cgroups *groups, pid_t pid, struct err *e)
     return 0;
 }
 
+bool cgroups_members(const struct pod_cgroups *groups, pid_t **out, size_t *count)
+{
+    struct err ignored;
+    AUTO_BUF struct buf pids = {0};
+    const char *dir = groups->dir[CGROUP_UNIFIED] ? groups->dir[CGROUP_UNIFIED] : groups->dir[CGROUP_FREEZER];
+    if (!dir || io_slurpf(&pids, 8u << 20, &ignored, "%s/cgroup.procs", dir) < 0 || !pids.data)
+        return false;
+    char *save = NULL;
+    for (char *pid = strtok_r((char *)pids.data, "\n", &save); pid; pid = strtok_r(NULL, "\n", &save)) {
+        *out = xrealloc(*out, *count + 1, sizeof **out);
+        (*out)[(*count)++] = atoi(pid);
+    }
+    return true;
+}
+
 static void group_kill(const char *dir)
 {
     struct err ignored;

@@ -20,6 +20,8 @@ void cgroups_make(struct pod_cgroups *groups, uint64_t mem_bytes, struct buf *mi
 MUST_CHECK int cgroups_attach(const struct pod_cgroups *groups, pid_t pid, struct err *e);
 /* Kill what is inside and remove them; waits up to two seconds for the dying. */
 MUST_CHECK int cgroups_remove(const struct pod_cgroups *groups, struct err *e);
+/* Members as the caller sees them, from the first hierarchy that is there; zombies are left out. False: it cannot be read. */
+bool cgroups_members(const struct pod_cgroups *groups, pid_t **out, size_t *count);
 void cgroups_usage(const struct pod_cgroups *groups, struct cgroup_usage *out);
 void cgroups_free(struct pod_cgroups *groups);
 

@@ -116,13 +116,40 @@ static bool is_inside(pid_t pid, ino_t space)
     return parent && zombie && pid_namespace(atoi(parent + 6)) == space;
 }
 
-int pod_pids(const struct pod *pod, pid_t **out, size_t *count, struct err *e)
+/* Processes that the pod's own /proc shows, zombies and podinit too; 0 if it is not what stands there. */
+static size_t inside_count(const struct pod *pod)
 {
+    size_t count = 0;
+    struct stat first;
+    AUTO_FREE char *path = xasprintf("/proc/%d/root/proc", pod->init_pid), *self = xasprintf("%s/1/ns/pid", path);
+    AUTO_DIR DIR *proc = opendir(path);
+    if (!proc || stat(self, &first) < 0 || first.st_ino != pid_namespace(pod->init_pid))
+        return 0;
+    for (struct dirent *entry; (entry = readdir(proc));)
+        count += atoi(entry->d_name) > 0;
+    return count;
+}
+
+/* From the pod's control group, if that is all there is: to look at every process of the machine takes milliseconds of a pause. */
+static bool members_take(const struct pod *pod, ino_t space, pid_t **out, size_t *count)
+{
+    AUTO_FREE pid_t *members = NULL;
+    size_t n = 0;
+    if (!pod->cgroups || !cgroups_members(pod->cgroups, &members, &n))
+        return false;
+    for (size_t k = 0; k < n; k++)
+        if (members[k] > 0 && members[k] != pod->init_pid && pid_namespace(members[k]) == space)
+            *(pid_t *)list_add((void **)out, count, sizeof **out) = members[k];
+    if (*count + 1 == inside_count(pod))
+        return true;
+    free(*out);
     *out = NULL;
     *count = 0;
-    ino_t space = pid_namespace(pod->init_pid);
-    if (!space)
-        return err_set(e, E_CONFLICT, "pod %s has ended", pod->dir);
+    return false;
+}
+
+static int machine_search(const struct pod *pod, ino_t space, pid_t **out, size_t *count, struct err *e)
+{
     AUTO_DIR DIR *proc = opendir("/proc");
     if (!proc)
         return err_errno(e, "open /proc");
@@ -131,6 +158,18 @@ int pod_pids(const struct pod *pod, pid_t **out, size_t *count, struct err *e)
         if (pid > 0 && pid != pod->init_pid && is_inside(pid, space))
             *(pid_t *)list_add((void **)out, count, sizeof **out) = pid;
     }
+    return 0;
+}
+
+int pod_pids(const struct pod *pod, pid_t **out, size_t *count, struct err *e)
+{
+    *out = NULL;
+    *count = 0;
+    ino_t space = pid_namespace(pod->init_pid);
+    if (!space)
+        return err_set(e, E_CONFLICT, "pod %s has ended", pod->dir);
+    if (!members_take(pod, space, out, count) && machine_search(pod, space, out, count, e) < 0)
+        return -1;
     if (*count)
         qsort(*out, *count, sizeof **out, pid_compare);
     return 0;

@@ -147,7 +147,8 @@ static int facts_stat(struct facts *out)
         return -1;
     link[n] = 0;
     out->link = xstrdup(link);
-    out->fs_type = statfs(path, &fs) == 0 ? (uint64_t)fs.f_type : 0;
+    if (link[0] == '/') /* of what has no path it says nothing more */
+        out->fs_type = statfs(path, &fs) == 0 ? (uint64_t)fs.f_type : 0;
     return 0;
 }
 

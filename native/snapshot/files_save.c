@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,10 +38,13 @@ int source_busy(const struct saving *v, const struct source *src, struct err *e,
 
 void source_warn(const struct saving *v, const struct source *src, const char *name, const char *words)
 {
+    static pthread_mutex_t one_by_one = PTHREAD_MUTEX_INITIALIZER;
     AUTO_FREE char *whole = xasprintf("process %d: descriptor %d: %s", v->s->victims[src->victim].inner_pid, src->number, words);
+    pthread_mutex_lock(&one_by_one);
     struct xattr *warning = LIST_ADD(&v->s->image, warnings);
     warning->name = xstrdup(name);
     bytes_set(&warning->value, whole, strlen(whole));
+    pthread_mutex_unlock(&one_by_one);
 }
 
 uint64_t saving_inner_pid(const struct saving *v, pid_t pid)
@@ -73,7 +77,7 @@ static int kind_save(struct saving *v, struct source *src, struct err *e)
     case FILE_UNIX:
         return unix_save(v, src, e);
     case FILE_TCP:
-        return tcp_save(v, src, e);
+        return 0; /* tcps_save */
     case FILE_UDP:
         return udp_save(v, src, e);
     case FILE_NETLINK:
@@ -139,7 +143,7 @@ static void numbers_save(struct saving *v)
         const struct slot *slot = &v->slots[i];
         struct task *task = &v->s->image.tasks[slot->victim];
         struct fd *fd = LIST_ADD(task, fds);
-        *fd = (struct fd){.number = (uint64_t)slot->number, .file = slot->source + 1, .cloexec = slot->cloexec};
+        *fd = (struct fd){.number = (uint64_t)slot->number, .file = slot->source + 1, .cloexec = slot->facts.cloexec};
     }
 }
 
@@ -196,8 +200,8 @@ static int sources_save(struct saving *v, struct err *e)
 int files_save(struct snapshot *s, struct err *e)
 {
     static int (*const steps[])(struct saving *v, struct err *e) = {
-        scan_slots, scan_sources, queues_look, groups_read, entries_make, tcp_check_orphans, sources_save, directories_save, pipes_finish, ptys_finish,
-        locks_save,
+        scan_slots, scan_sources, queues_look, groups_read, entries_make, tcp_check_orphans, tcps_save, sources_save, directories_save,
+        pipes_finish, ptys_finish, locks_save,
     };
     struct saving v = {.s = s};
     if (view_open(s->pod, &v.view, e) < 0)

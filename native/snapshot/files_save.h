@@ -11,8 +11,7 @@
 struct slot {
     size_t victim;           /* index into s->victims */
     int number;
-    bool cloexec;
-    uint64_t dev, ino;
+    struct facts facts;
     size_t source;           /* index into sources */
 };
 /* One open file description. */
@@ -23,7 +22,9 @@ struct source {
     bool passed;             /* no process holds it: it lies in the queue of the socket that `victim` and `number` name */
     uint64_t kind;
     struct facts facts;
+    bool owns_facts;         /* what they point to; else its slot does */
     struct socket_facts socket; /* of a socket */
+    struct tcp_socket *tcp;  /* its entry in the image, of a TCP socket (does not move) */
     struct file *file;       /* its entry in the image (does not move) */
     struct unix_message *queue; /* of a Unix socket, until it is saved */
     size_t queue_count;
@@ -66,7 +67,7 @@ MUST_CHECK int memfile_save(struct saving *v, struct source *src, struct err *e)
 MUST_CHECK int pipe_save(struct saving *v, struct source *src, struct err *e);
 MUST_CHECK int pipes_finish(struct saving *v, struct err *e);
 MUST_CHECK int unix_save(struct saving *v, struct source *src, struct err *e);
-MUST_CHECK int tcp_save(struct saving *v, struct source *src, struct err *e);
+MUST_CHECK int tcps_save(struct saving *v, struct err *e); /* all of them, on all processors */
 MUST_CHECK int tcp_check_orphans(struct saving *v, struct err *e);
 MUST_CHECK int udp_save(struct saving *v, struct source *src, struct err *e);
 MUST_CHECK int netlink_save(struct saving *v, struct source *src, struct err *e);

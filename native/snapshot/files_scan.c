@@ -11,18 +11,23 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "../store/crew.h"
 #include "files_save.h"
 
+#define SLOTS_AT_ONCE 32ul
+
 /* ---- slots */
-static int slot_add(struct saving *v, size_t victim, int number, struct err *e)
+static int slots_read(void *ctx, size_t worker, size_t piece, struct err *e)
 {
-    struct facts f;
-    int gone = facts_read(v->s->victims[victim].pid, number, &f, e);
-    if (gone)
-        return gone < 0 ? -1 : err_set(e, E_OS, "descriptor %d of process %d went away while it was stopped", number, v->s->victims[victim].pid);
-    struct slot *slot = LIST_ADD(v, slots);
-    *slot = (struct slot){.victim = victim, .number = number, .cloexec = f.cloexec, .dev = f.st.st_dev, .ino = f.st.st_ino};
-    facts_free(&f);
+    struct saving *v = ctx;
+    (void)worker;
+    for (size_t i = piece * SLOTS_AT_ONCE; i < v->slots_count && i < (piece + 1) * SLOTS_AT_ONCE; i++) {
+        struct slot *slot = &v->slots[i];
+        pid_t pid = v->s->victims[slot->victim].pid;
+        int gone = facts_read(pid, slot->number, &slot->facts, e);
+        if (gone)
+            return gone < 0 ? -1 : err_set(e, E_OS, "descriptor %d of process %d went away while it was stopped", slot->number, pid);
+    }
     return 0;
 }
 
@@ -66,8 +71,7 @@ static int victim_scan(struct saving *v, size_t i, struct err *e)
     if (tables_check(victim, e) < 0 || numbers_read(victim->pid, &numbers, &count, e) < 0)
         return -1;
     for (size_t k = 0; k < count; k++)
-        if (slot_add(v, i, numbers[k], e) < 0)
-            return -1;
+        *LIST_ADD(v, slots) = (struct slot){.victim = i, .number = numbers[k]};
     return 0;
 }
 
@@ -80,10 +84,11 @@ static int compare_slots(const void *a, const void *b)
     const struct slot *x = &comparing->slots[*(const size_t *)a], *y = &comparing->slots[*(const size_t *)b];
     if (x == y)
         return 0;
-    if (x->dev != y->dev)
-        return x->dev < y->dev ? -1 : 1;
-    if (x->ino != y->ino)
-        return x->ino < y->ino ? -1 : 1;
+    const struct stat *p = &x->facts.st, *q = &y->facts.st;
+    if (p->st_dev != q->st_dev)
+        return p->st_dev < q->st_dev ? -1 : 1;
+    if (p->st_ino != q->st_ino)
+        return p->st_ino < q->st_ino ? -1 : 1;
     const struct victim *victims = comparing->s->victims;
     long order = syscall(SYS_kcmp, victims[x->victim].pid, victims[y->victim].pid, KCMP_FILE, x->number, y->number);
     if (order < 0 || order > 2)
@@ -108,7 +113,8 @@ int scan_slots(struct saving *v, struct err *e)
     for (size_t i = 0; i < v->s->victim_count; i++)
         if (victim_scan(v, i, e) < 0)
             return -1;
-    return slots_sort(v, e);
+    size_t pieces = (v->slots_count + SLOTS_AT_ONCE - 1) / SLOTS_AT_ONCE;
+    return crew_work(pieces, slots_read, v, e) < 0 ? -1 : slots_sort(v, e);
 }
 
 /* ---- descriptions */
@@ -131,13 +137,19 @@ static size_t *leaders_find(const struct saving *v)
     return leader;
 }
 
-int source_learn(const struct saving *v, struct source *src, pid_t pid, int number, struct err *e)
+static int source_judge(const struct saving *v, struct source *src, struct err *e)
 {
     char words[256];
-    if (facts_read(pid, number, &src->facts, e) != 0)
-        return err_wrap(e, "process %d: descriptor %d", v->s->victims[src->victim].inner_pid, src->number);
     src->kind = facts_kind(&v->view, &src->facts, words);
     return src->kind ? 0 : source_refuse(v, src, e, "%s", words);
+}
+
+int source_learn(const struct saving *v, struct source *src, pid_t pid, int number, struct err *e)
+{
+    src->owns_facts = true;
+    if (facts_read(pid, number, &src->facts, e) != 0)
+        return err_wrap(e, "process %d: descriptor %d", v->s->victims[src->victim].inner_pid, src->number);
+    return source_judge(v, src, e);
 }
 
 static int source_open(struct saving *v, struct source *src, struct err *e)
@@ -146,7 +158,7 @@ static int source_open(struct saving *v, struct source *src, struct err *e)
     src->fd = victim_getfd(victim, src->number, e);
     if (src->fd < 0)
         return err_wrap(e, "process %d: descriptor %d", victim->inner_pid, src->number);
-    return source_learn(v, src, victim->pid, src->number, e);
+    return source_judge(v, src, e);
 }
 
 /* One duplicate per description: raise our own limit as far as it goes. */
@@ -168,7 +180,7 @@ int scan_sources(struct saving *v, struct err *e)
             continue;
         v->slots[i].source = v->sources_count;
         struct source *src = LIST_ADD(v, sources);
-        *src = (struct source){.victim = v->slots[i].victim, .number = v->slots[i].number, .fd = -1};
+        *src = (struct source){.victim = v->slots[i].victim, .number = v->slots[i].number, .fd = -1, .facts = v->slots[i].facts};
         if (source_open(v, src, e) < 0)
             return -1;
     }
@@ -180,12 +192,16 @@ int scan_sources(struct saving *v, struct err *e)
 void scan_free(struct saving *v)
 {
     for (size_t i = 0; i < v->sources_count; i++) {
-        cleanup_close(&v->sources[i].fd);
-        facts_free(&v->sources[i].facts);
-        for (size_t k = 0; k < v->sources[i].queue_count; k++)
-            unix_message_free(&v->sources[i].queue[k]);
-        free(v->sources[i].queue);
+        struct source *src = &v->sources[i];
+        cleanup_close(&src->fd);
+        if (src->owns_facts)
+            facts_free(&src->facts);
+        for (size_t k = 0; k < src->queue_count; k++)
+            unix_message_free(&src->queue[k]);
+        free(src->queue);
     }
+    for (size_t i = 0; i < v->slots_count; i++)
+        facts_free(&v->slots[i].facts);
     free(v->sources);
     free(v->slots);
     free(v->sorted);

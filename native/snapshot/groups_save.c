@@ -70,9 +70,10 @@ int groups_read(struct saving *v, struct err *e)
 
 static int membership_save(int fd, const struct joined_group *g, struct sockopt **options, size_t *count, struct err *e)
 {
-    AUTO_FREE struct group_filter *f = xcalloc(1, GROUP_FILTER_SIZE(SOURCES_MAX));
+    AUTO_FREE struct group_filter *f = xrealloc(NULL, 1, GROUP_FILTER_SIZE(SOURCES_MAX));
     socklen_t len = GROUP_FILTER_SIZE(SOURCES_MAX);
     int level = g->family == AF_INET ? IPPROTO_IP : IPPROTO_IPV6;
+    memset(f, 0, GROUP_FILTER_SIZE(0));
     f->gf_interface = g->interface;
     f->gf_group = g->address;
     f->gf_numsrc = SOURCES_MAX;

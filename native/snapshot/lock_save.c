@@ -75,17 +75,13 @@ static bool can_be_locked(const struct source *src)
 
 static int slot_locks(struct saving *v, const struct slot *slot, struct err *e)
 {
-    struct facts facts;
     const struct source *src = &v->sources[slot->source];
     if (!can_be_locked(src))
         return 0;
-    if (facts_read(v->s->victims[slot->victim].pid, slot->number, &facts, e) != 0)
-        return err_wrap(e, "locks of descriptor %d", slot->number);
-    int result = 0;
-    for (const char *at = strstr(facts.fdinfo, "\nlock:"); at && !result; at = strstr(at + 1, "\nlock:"))
-        result = line_save(v, slot, src, at, e);
-    facts_free(&facts);
-    return result;
+    for (const char *at = strstr(slot->facts.fdinfo, "\nlock:"); at; at = strstr(at + 1, "\nlock:"))
+        if (line_save(v, slot, src, at, e) < 0)
+            return -1;
+    return 0;
 }
 
 int locks_save(struct saving *v, struct err *e)

@@ -91,6 +91,8 @@ int memories_save(struct memories *m, struct snapshot *s, struct err *e)
 {
     for (size_t k = 0; k < m->count; k++) {
         enum memory_part part = m->copies[k].pid ? MEMORY_NOT_COPIED : MEMORY_ALL;
+        if (part == MEMORY_ALL && m->plans[k].later && memory_plan_finish(s, &s->victims[k], &s->image.tasks[k].mm, &m->plans[k], e) < 0)
+            return -1;
         if (is_alive(s, k) && memory_save(s, &s->victims[k], &s->image.tasks[k].mm, &m->plans[k], part, e) < 0)
             return -1;
     }
@@ -106,6 +108,8 @@ int memories_finish(struct memories *m, struct snapshot *s, struct err *e)
         struct victim *copy = &m->copies[k];
         if (!copy->pid)
             continue;
+        if (m->plans[k].later && memory_plan_finish(s, copy, &s->image.tasks[k].mm, &m->plans[k], e) < 0)
+            return -1;
         if (memory_save(s, copy, &s->image.tasks[k].mm, &m->plans[k], MEMORY_COPIED, e) < 0)
             return -1;
         cow_end(copy);

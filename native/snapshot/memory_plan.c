@@ -16,6 +16,7 @@ struct planning {
     const struct mm *parent;
     struct page_ranges written;
     struct memory_plan *out;
+    bool of_copy;                 /* what it does not show was read before */
     size_t extent, range;         /* where the walks over the parent's extents and the written ranges stand */
     uint64_t chunk_bytes;         /* of the chunks that kept pages need */
     struct digest last;
@@ -37,6 +38,8 @@ void memory_plan_free(struct memory_plan *p)
 {
     page_ranges_free(&p->inside);
     page_ranges_free(&p->copied);
+    page_ranges_free(&p->written);
+    free(p->watched);
     free(p->kept);
     *p = (struct memory_plan){0};
 }
@@ -112,14 +115,14 @@ static void present_add(struct planning *p, const struct vma *m, uint64_t start,
     }
 }
 
-static int vma_plan(struct planning *p, int pagemap, const struct vma *m, struct err *e)
+static int vma_plan(struct planning *p, int pagemap, const struct vma *m, const bool *noted, struct err *e)
 {
     PAGE_RANGES struct page_ranges present = {0};
-    if (!memory_is_private(m))
+    if (!memory_is_private(m) || (p->of_copy && !memory_is_forked(m)))
         return 0;
     if (pagemap_present(pagemap, m->start, m->end, &present, e) < 0)
         return -1;
-    bool watched = p->parent && present.count && pagemap_is_watched(pagemap, m->start);
+    bool watched = p->parent && present.count && (noted ? *noted : pagemap_is_watched(pagemap, m->start));
     for (size_t k = 0; k < present.count; k++)
         if (watched)
             present_add(p, m, present.items[k].start, present.items[k].end);
@@ -142,7 +145,7 @@ static int plan(struct planning *p, const struct victim *v, const struct mm *mm,
     if (pagemap < 0)
         return -1;
     for (size_t k = 0; k < mm->vmas_count; k++)
-        if (vma_plan(p, pagemap, &mm->vmas[k], e) < 0)
+        if (vma_plan(p, pagemap, &mm->vmas[k], p->out->watched ? &p->out->watched[k] : NULL, e) < 0)
             return -1;
     p->out->made = true;
     return 0;
@@ -152,6 +155,37 @@ static int plan(struct planning *p, const struct victim *v, const struct mm *mm,
 static bool is_wasteful(const struct planning *p)
 {
     return p->lost || p->chunk_bytes > 2 * p->out->kept_bytes + WASTE_BYTES;
+}
+
+static int whole_plan(struct planning *p, const struct victim *from, const struct mm *mm, struct err *e)
+{
+    if (plan(p, from, mm, e) < 0)
+        return err_wrap(e, "memory of process %d", from->inner_pid);
+    if (is_wasteful(p))
+        memory_plan_free(p->out);
+    return 0;
+}
+
+/* Without looking at every page: no copy in the pause would be quick. */
+static bool is_surely_much(const struct page_ranges *written, uint64_t anonymous)
+{
+    uint64_t bytes = 0, quick = anonymous / 8 > QUICK_BYTES ? anonymous / 8 : QUICK_BYTES;
+    for (size_t k = 0; k < written->count; k++)
+        bytes += written->items[k].end - written->items[k].start;
+    return bytes > quick + quick / 4 && anonymous > quick + quick / 4;
+}
+
+/* A copy is not watched: of the process it must be known which mappings are. */
+static int put_off(const struct victim *v, const struct mm *mm, struct memory_plan *out, struct err *e)
+{
+    AUTO_CLOSE int pagemap = pagemap_open(v->pid, e);
+    if (pagemap < 0)
+        return -1;
+    out->watched = xcalloc(mm->vmas_count + 1, sizeof *out->watched);
+    for (size_t k = 0; k < mm->vmas_count; k++)
+        out->watched[k] = tracks_can_watch(&mm->vmas[k]) && pagemap_is_watched(pagemap, mm->vmas[k].start);
+    out->later = true;
+    return 0;
 }
 
 int memory_plan_make(const struct snapshot *s, const struct victim *v, const struct mm *mm, struct memory_plan *out, struct err *e)
@@ -164,9 +198,15 @@ int memory_plan_make(const struct snapshot *s, const struct victim *v, const str
     p.written = written;
     if (!p.parent && v->threads[0].status.rss_anon_kib > SMALL_KIB)
         return 0;
-    if (plan(&p, v, mm, e) < 0)
-        return err_wrap(e, "memory of process %d", v->inner_pid);
-    if (is_wasteful(&p))
-        memory_plan_free(out);
-    return 0;
+    if (!p.parent || !is_surely_much(&written, v->threads[0].status.rss_anon_kib * 1024))
+        return whole_plan(&p, v, mm, e);
+    out->written = written;
+    written = (struct page_ranges){0};
+    return put_off(v, mm, out, e);
+}
+
+int memory_plan_finish(const struct snapshot *s, const struct victim *from, const struct mm *mm, struct memory_plan *out, struct err *e)
+{
+    struct planning p = {.s = s, .out = out, .parent = parent_of(s, from), .written = out->written, .of_copy = from->expendable};
+    return whole_plan(&p, from, mm, e);
 }

@@ -94,7 +94,7 @@ int memory_save(struct snapshot *s, const struct victim *v, struct mm *mm, const
         return err_wrap(e, "memory of process %d", v->inner_pid);
     if (ranges_put(s, v, mm, &list, e) < 0)
         return err_wrap(e, "memory of process %d", v->inner_pid);
-    if (plan->made && part != MEMORY_COPIED)
+    if (plan->made && (part != MEMORY_COPIED || plan->later)) /* what was put off is known with the copy only */
         kept_take(s, plan, mm);
     if (mm->extents_count)
         qsort(mm->extents, mm->extents_count, sizeof *mm->extents, extent_order);

@@ -16,8 +16,10 @@
 #include <unistd.h>
 
 #include "../kernel/tcpstate.h"
+#include "../store/crew.h"
 #include "files_save.h"
 
+#define SOCKETS_AT_ONCE 16ul
 #define SEGMENT_MIN 88 /* what may be asked for */
 #define SEGMENT_MAX 32767
 #define SEND_SLACK_BYTES (256u * 1024) /* a segment acknowledged in part is shown whole */
@@ -281,7 +283,7 @@ static int state_save(const struct saving *v, const struct source *src, const st
     }
 }
 
-int tcp_save(struct saving *v, struct source *src, struct err *e)
+static int tcp_save(struct saving *v, struct source *src, struct err *e)
 {
     struct tcp_info info = {0};
     socklen_t len = sizeof info;
@@ -292,7 +294,7 @@ int tcp_save(struct saving *v, struct source *src, struct err *e)
         return source_refuse(v, src, e, "a TCP socket of another network namespace");
     if (d && d->has_keys)
         return source_refuse(v, src, e, "a TCP socket that signs its segments (TCP_MD5SIG)");
-    struct tcp_socket *t = LIST_ADD(&v->s->image, tcp_sockets);
+    struct tcp_socket *t = src->tcp;
     t->id = src->file->ref = src->file->id;
     t->family = (uint64_t)src->socket.domain;
     t->protocol = src->socket.protocol == IPPROTO_TCP ? 0 : (uint64_t)src->socket.protocol;
@@ -309,4 +311,41 @@ int tcp_save(struct saving *v, struct source *src, struct err *e)
     if (error_save(v, src, t, e) < 0)
         return -1;
     return state_save(v, src, d, t, &info, e);
+}
+
+/* ---- all of them: a hundred calls for each, on all processors */
+struct tcp_list {
+    struct saving *v;
+    struct source **items;
+    size_t count;
+};
+
+static int some_save(void *ctx, size_t worker, size_t piece, struct err *e)
+{
+    const struct tcp_list *l = ctx;
+    (void)worker;
+    for (size_t i = piece * SOCKETS_AT_ONCE; i < l->count && i < (piece + 1) * SOCKETS_AT_ONCE; i++) {
+        struct source *src = l->items[i];
+        if (tcp_save(l->v, src, e) < 0)
+            return e->code == E_UNSUPPORTED || e->code == E_BUSY
+                       ? -1
+                       : err_wrap(e, "process %d: descriptor %d (%s)", l->v->s->victims[src->victim].inner_pid, src->number, src->facts.link);
+    }
+    return 0;
+}
+
+/* The entries come first, all of them, so that pointers to them stay. */
+int tcps_save(struct saving *v, struct err *e)
+{
+    struct image *image = &v->s->image;
+    AUTO_FREE struct source **items = xcalloc(v->sources_count + 1, sizeof *items);
+    struct tcp_list l = {.v = v, .items = items};
+    for (size_t i = 0; i < v->sources_count; i++)
+        if (v->sources[i].kind == FILE_TCP) {
+            LIST_ADD(image, tcp_sockets);
+            items[l.count++] = &v->sources[i];
+        }
+    for (size_t i = 0; i < l.count; i++)
+        items[i]->tcp = &image->tcp_sockets[i];
+    return crew_work((l.count + SOCKETS_AT_ONCE - 1) / SOCKETS_AT_ONCE, some_save, &l, e);
 }

@@ -232,7 +232,7 @@ void tracks_begin(struct tracks *t)
 }
 
 /* ---- at the cut */
-static bool is_watchable(const struct vma *m)
+bool tracks_can_watch(const struct vma *m)
 {
     bool anonymous = m->kind == VMA_ANON || m->kind == VMA_HEAP || m->kind == VMA_STACK;
     return anonymous && !(m->flags & VMAF_SHARED);
@@ -248,7 +248,7 @@ static int watch_new(struct track *t, struct epoch *ending, const struct mm *mm,
         return -1;
     for (size_t k = 0; k < mm->vmas_count; k++) {
         const struct vma *m = &mm->vmas[k];
-        if (!is_watchable(m))
+        if (!tracks_can_watch(m))
             continue;
         bool known = pagemap_is_watched(pagemap, m->start);
         if (!known && uffd_register(t->uffd, m->start, m->end)) {

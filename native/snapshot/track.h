@@ -36,6 +36,7 @@ void tracks_begin(struct tracks *t);
 void tracks_cut_begin(struct tracks *t);
 /* At the cut, the victim stopped: what it wrote goes to the ending epoch, a new one begins, new memory is watched. */
 MUST_CHECK int tracks_cut(struct tracks *t, struct victim *v, const struct mm *mm, struct err *e);
+bool tracks_can_watch(const struct vma *m);
 /* Pages written since that image, sorted. False when that cannot be told. */
 bool tracks_written_since(const struct tracks *t, const struct victim *v, const struct digest *image, struct page_ranges *out);
 /* The cut's image is written: its name. */
