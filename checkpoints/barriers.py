@@ -1,8 +1,9 @@
 """The barriers of cuts and restores: sets in Redis that pods write into, and a verdict that they wait for.
 
-Owns the keys of docs/protocol.md ("The cut in Redis") and the watcher: one thread per control worker that polls all
-barriers under way. Nothing here must last: pods write again until they hear, the decision is in PostgreSQL before the
-verdict is set, and the clock repeats verdicts, so that an emptied Redis or a killed worker costs a moment only.
+Owns the keys of docs/protocol.md ("The cut in Redis") and the watcher: one thread per control worker that looks at all
+barriers under way, when a pod rings or some milliseconds have passed. Nothing here must last: pods write again until they hear, the
+decision is in PostgreSQL before the verdict is set, and the clock repeats verdicts, so that an emptied Redis or a killed worker costs a
+moment only.
 """
 
 from __future__ import annotations
@@ -22,9 +23,7 @@ from clusteros.environment import environment
 
 LOG = logging.getLogger(__name__)
 KEY_LIFE_S = 300
-POLL_S = 0.001
-IDLE_POLL_S = 0.004
-"""While nobody has come to any barrier, and for restores, whose pods come seconds apart."""
+BELL_S = 0.02
 LOOK_AT_RECORD_S = 0.25
 
 
@@ -54,8 +53,14 @@ def client() -> redis.Redis:
     return redis.Redis.from_url(environment().redis_url, socket_timeout=5, socket_connect_timeout=5)
 
 
-def set_verdict(store: redis.Redis, prefix: str, verdict: str) -> None:
-    store.set(prefix + "verdict", verdict, ex=KEY_LIFE_S)
+def set_verdict(store: redis.Redis, prefix: str, verdict: str, members: int = 0) -> None:
+    """Set it, and ring for as many as wait."""
+    pipeline: Any = store.pipeline(transaction=False)
+    pipeline.set(prefix + "verdict", verdict, ex=KEY_LIFE_S)
+    if members:
+        bell = prefix + "verdict:bell"
+        pipeline.lpush(bell, *([1] * members)).expire(bell, KEY_LIFE_S)
+    pipeline.execute()
 
 
 class Watcher:
@@ -80,14 +85,13 @@ class Watcher:
     def _watch(self) -> None:
         store = client()
         while barriers := self._current():
-            pause_s = IDLE_POLL_S
             try:
-                pause_s = POLL_S if self._round(store, barriers) else IDLE_POLL_S
+                self._round(store, barriers)
+                store.blpop([barrier.prefix + "came" for barrier in barriers], timeout=BELL_S)
             except Exception as error:  # Redis or PostgreSQL away: the clock starts a new watch if this one ends
                 LOG.warning("the barriers cannot be watched at this moment: %s", error)
                 refresh_connections()
                 time.sleep(0.2)
-            time.sleep(pause_s)
 
     def _current(self) -> list[Barrier]:
         """The barriers under way; with none left the thread ends, under the lock, so that `add` makes a new one."""
@@ -96,8 +100,8 @@ class Watcher:
                 self._thread = None
             return list(self._barriers.values())
 
-    def _round(self, store: redis.Redis, barriers: list[Barrier]) -> bool:
-        """Look once at each; True when a pause of a job is going on, which every millisecond lengthens."""
+    def _round(self, store: redis.Redis, barriers: list[Barrier]) -> None:
+        """Look once at each."""
         pipeline = store.pipeline(transaction=False)
         for barrier in barriers:
             pipeline.scard(barrier.prefix + barrier.name)
@@ -105,10 +109,9 @@ class Watcher:
         for barrier, count in zip(barriers, counts, strict=True):
             verdict = self._judge(barrier, int(count))
             if verdict is not None:
-                set_verdict(store, barrier.prefix, verdict)
+                set_verdict(store, barrier.prefix, verdict, barrier.members)
                 with self._lock:
                     self._barriers.pop(barrier.prefix, None)
-        return any(count and barrier.name == "captured" for barrier, count in zip(barriers, counts, strict=True))
 
     def _judge(self, barrier: Barrier, count: int) -> str | None:
         now = time.monotonic()

@@ -179,7 +179,6 @@ def decide_cut(generation: Generation, wish: str, words: str = "") -> str:
     if decision == "go":
         deadline = timezone.now() + datetime.timedelta(seconds=environment().store_deadline_s)
         move(generation, "storing", "every pod is captured", decision="go", deadline=deadline)
-        complete_generation(generation)
     else:
         _fail_locked(generation, words or "the cut was given up", "ABORTED")
     return decision

@@ -1,19 +1,24 @@
 """Waiting for the others of a cut, in Redis: sets that every participant writes again until it hears.
 
-Nothing here is kept: an emptied Redis is filled again by the next poll, an unreachable one is asked again until the
+Nothing here is kept: an emptied Redis is filled again by the next look, an unreachable one is asked again until the
 deadline. Only the control side sets a verdict; who hears none before its deadline answers `abort`.
+
+Between looks everybody waits for a *bell*, a list into which whoever changes something puts one token for each who waits:
+asking again and again would take processor time from the engines, while a job stands still. A lost token costs one wait.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import redis
 
 EXPIRE_S = 300
-FAST_S, FAST_POLL_S, SLOW_POLL_S, RETRY_S = 1.0, 0.001, 0.01, 0.2
+BELL_S, RETRY_S = 0.02, 0.2
+LONG_S = 1.0
 
 
 def connect(url: str) -> redis.Redis:
@@ -27,44 +32,78 @@ class Barrier:
     def __init__(
         self, client: redis.Redis, prefix: str, member: int, deadline: float, given_up: Callable[[], bool] = lambda: False
     ) -> None:
-        """`deadline` on the monotonic clock; `given_up` is asked at every poll: the pod is to end, nobody need wait."""
+        """`deadline` on the monotonic clock; `given_up` is asked at every look: the pod is to end, nobody need wait."""
         self._client, self._prefix, self._member, self._deadline = client, prefix, member, deadline
-        self._given_up, self._started = given_up, time.monotonic()
+        self._given_up = given_up
 
-    def all_in(self, name: str, size: int) -> bool:
-        """Enter the set and wait until `size` are in it: True. False on the verdict `abort` or past the deadline."""
-        self._started = time.monotonic()
-        while (left := self._poll(name)) is not None:
+    def all_in(self, name: str, size: int, long: Callable[[], None] = lambda: None) -> bool:
+        """Enter the set and wait until `size` are in it: True. False on the verdict `abort` or past the deadline.
+
+        `long` is called once if it takes long."""
+        late = _Late(long)
+        while (left := self._look(name)) is not None:
             count, verdict = left
             if verdict == b"abort":
                 return False
             if count >= size:
+                self._ring(name, size - 1)
                 return True
+            late.look()
+            self._wait(name)
         return False
 
-    def verdict(self, name: str) -> bool:
+    def verdict(self, name: str, long: Callable[[], None] = lambda: None) -> bool:
         """Enter the set and wait for the verdict: True for `go`; False for `abort` or past the deadline."""
-        self._started = time.monotonic()
-        while (left := self._poll(name)) is not None:
+        late, bell = _Late(long), "came"
+        while (left := self._look(name, bell)) is not None:
+            bell = ""
             if left[1] in (b"go", b"abort"):
                 return left[1] == b"go"
+            late.look()
+            self._wait("verdict")
         return False
 
-    def _poll(self, name: str) -> tuple[int, bytes | None] | None:
-        """Write again and look, then wait a little; None past the deadline."""
+    def _look(self, name: str, bell: str = "") -> tuple[int, bytes | None] | None:
+        """Write again, ring and look; None past the deadline."""
         while time.monotonic() < self._deadline and not self._given_up():
             try:
-                answer = self._ask(name)
+                return self._ask(name, bell)
             except redis.RedisError:
                 time.sleep(RETRY_S)
-                continue
-            time.sleep(FAST_POLL_S if time.monotonic() - self._started < FAST_S else SLOW_POLL_S)
-            return answer
         return None
 
-    def _ask(self, name: str) -> tuple[int, bytes | None]:
+    def _ask(self, name: str, bell: str) -> tuple[int, bytes | None]:
         key = self._prefix + name
         pipe: Any = self._client.pipeline(transaction=False)
         pipe.sadd(key, self._member).expire(key, EXPIRE_S).scard(key).get(self._prefix + "verdict")
-        _, _, count, verdict = pipe.execute()
-        return int(count), verdict
+        if bell:
+            _ring(pipe, self._prefix + bell, 1)
+        answers = pipe.execute()
+        return int(answers[2]), answers[3]
+
+    def _ring(self, name: str, others: int) -> None:
+        if others:
+            pipe = self._client.pipeline(transaction=False)
+            _ring(pipe, f"{self._prefix}{name}:bell", others)
+            with suppress(redis.RedisError):
+                pipe.execute()
+
+    def _wait(self, name: str) -> None:
+        with suppress(redis.RedisError):
+            self._client.blpop([f"{self._prefix}{name}:bell"], timeout=BELL_S)
+
+
+def _ring(pipe: Any, bell: str, tokens: int) -> None:
+    pipe.lpush(bell, *([1] * tokens)).expire(bell, EXPIRE_S)
+
+
+class _Late:
+    """Calls `then` once, when LONG_S have passed."""
+
+    def __init__(self, then: Callable[[], None]) -> None:
+        self._then, self._at = then, time.monotonic() + LONG_S
+
+    def look(self) -> None:
+        if time.monotonic() > self._at:
+            self._at = float("inf")
+            self._then()

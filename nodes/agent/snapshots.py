@@ -81,15 +81,14 @@ def cut(agent: Agent, record: PodRecord, body: Body, key: str) -> Event:
     generation, epoch, pod = take_uuid(body, "generation"), record.spec.epoch, record.spec.pod
     client, prefix = barrier.connect(agent.config.barrier_url), f"cut:{generation}:{epoch}:"
     others = barrier.Barrier(client, prefix, pod, deadline, given_up=lambda: record.ending)
+    tell = partial(say_phase, agent, record, generation)
     with agent.engine.start("snapshot", *arguments(agent, record, body, key)) as act:
         act.until("prepared", timeout_s=max(PREPARE_MIN_S, deadline_s))
-        say_phase(agent, record, generation, "prepared")
-        if not others.all_in("prepared", take_int(body, "pods", 1, 1 << 31)):
+        if not others.all_in("prepared", take_int(body, "pods", 1, 1 << 31), long=partial(tell, "prepared")):
             raise aborted(act, "not all pods were prepared in time, or the generation was given up")
         act.say("stop")
         act.until("captured", timeout_s=max(PREPARE_MIN_S, deadline - time.monotonic()))
-        say_phase(agent, record, generation, "captured")
-        if not others.verdict("captured"):
+        if not others.verdict("captured", long=partial(tell, "captured")):
             raise aborted(act, "the generation was given up, or no word came in time")
         act.say("go")
         done = act.done(WRITE_TIMEOUT_S)
@@ -117,6 +116,7 @@ def aborted(act: Act, words: str) -> EngineError:
 
 
 def say_phase(agent: Agent, record: PodRecord, generation: str, phase: str) -> None:
+    """Who waits, for the record; said only when it takes long: in the pause every message costs the job time."""
     agent.outbox.say("cut", {"generation": generation, "epoch": record.spec.epoch, "pod": record.spec.pod, "phase": phase})
 
 
