@@ -19,6 +19,8 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 IMAGES = REPOSITORY / "docs" / "img"
 FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync"]
 WIDTH, HEIGHT = 1280, 860
+TALL = 1480
+"""Of a job's page, which may be much longer."""
 SETTLE_MS = 1500
 
 
@@ -93,7 +95,8 @@ def _save(page: Page, address: str, name: str, asked: argparse.Namespace) -> Non
     page.locator(".live[data-state=on]").wait_for(state="attached")
     page.wait_for_timeout(SETTLE_MS)
     path = IMAGES / f"{name}{asked.suffix}.png"
-    page.screenshot(path=path, full_page=name == "console-job")
+    page.evaluate("document.querySelector('.log')?.scrollTo(0, 1e9)")
+    page.screenshot(path=path, full_page=True, clip={"x": 0, "y": 0, "width": WIDTH, "height": TALL if name == "console-job" else HEIGHT})
     print(path.relative_to(REPOSITORY))
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from clusteros.words import count_words
+
 GIB = 1024**3
 
 
@@ -112,8 +114,8 @@ def _refuse(nodes: Sequence[NodeRoom], request: PodRequest, pod: int) -> Refusal
         return Refusal(never, never=True)
     where = f"node {wish}" if wish else "the nodes that are up"
     return Refusal(
-        f"waits for room: {request.pods} pods with {request.cores} cores and {_gib(request.mem_bytes)} each "
-        f"do not fit beside what runs on {where} (free: {_free(nodes)})",
+        f"waits for room: {count_words(request.pods, 'pod')} with {count_words(request.cores, 'core')} and {_gib(request.mem_bytes)} "
+        f"{'does' if request.pods == 1 else 'each do'} not fit beside what runs on {where} (free: {_free(nodes)})",
         never=False,
     )
 
@@ -127,7 +129,7 @@ def _never_words(nodes: Sequence[NodeRoom], request: PodRequest) -> str:
         return f"needs {_gib(request.mem_bytes)} of memory on one node, the largest has {_gib(memory)}"
     slots = sum(_slots(n, request) for n in nodes)
     if slots < request.pods:
-        return f"needs room for {request.pods} pods, all nodes together have room for {slots}"
+        return f"needs room for {count_words(request.pods, 'pod')}, all nodes together have room for {slots}"
     return ""
 
 
@@ -137,7 +139,7 @@ def _slots(node: NodeRoom, request: PodRequest) -> int:
 
 
 def _free(nodes: Sequence[NodeRoom]) -> str:
-    parts = [f"{n.name} {max(0, n.free_cores)} cores {_gib(max(0, n.free_mem_bytes))}" for n in nodes[:8]]
+    parts = [f"{n.name} {count_words(max(0, n.free_cores), 'core')} {_gib(max(0, n.free_mem_bytes))}" for n in nodes[:8]]
     return ", ".join(parts) + (", …" if len(nodes) > 8 else "")
 
 

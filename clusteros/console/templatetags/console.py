@@ -56,10 +56,10 @@ def clock(then: datetime | None) -> SafeString:
 
 
 @register.inclusion_tag("console/parts/gauge.html")
-def gauge(name: str, used: float | None, total: float | None, words: str = "") -> dict[str, Any]:
-    """A bar of used over total with its words, or the two numbers."""
+def gauge(name: str, used: float | None, total: float | None, words: str = "", calm: bool = False) -> dict[str, Any]:
+    """A bar of used over total with its words, or the two numbers. `calm`: to be full is no cause for alarm."""
     percent = round(100 * (used or 0) / total) if total else 0
-    heat = "hot" if percent >= 95 else "warm" if percent >= 80 else ""
+    heat = "" if calm else "hot" if percent >= 95 else "warm" if percent >= 80 else ""
     return {"name": name, "percent": max(0, min(100, percent)), "heat": heat, "words": words or f"{used} of {total}"}
 
 
