@@ -80,7 +80,7 @@ def test_a_refusal_says_what_is_missing() -> None:
     busy = place([NodeRoom("n0", 4, 8 * GIB, 1, 8 * GIB)], PodRequest(1, 2, GIB))
     assert isinstance(busy, Refusal)
     assert not busy.never
-    assert "n0 1 cores" in busy.words
+    assert "n0 1 core " in busy.words
 
 
 def test_a_wish_is_followed_or_refused_never_ignored() -> None:
