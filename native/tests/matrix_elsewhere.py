@@ -50,8 +50,12 @@ def elsewhere(t: Trial, _: random.Random) -> str:
 
 def travel(t: Traveller) -> str:
     command = [*SPACES, sys.executable, str(Path(__file__).resolve()), str(t.lab.dir), str(t.program)]
-    environment = {**os.environ, "CLUSTEROS_CGROUP": f"clusteros-elsewhere-{os.getpid()}"}
-    result = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, env=environment)
+    group = f"clusteros-elsewhere-{os.getpid()}"
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, env={**os.environ, "CLUSTEROS_CGROUP": group})
+    finally:
+        for top in Path("/sys/fs/cgroup").glob(f"*/{group}"):
+            top.rmdir()
     return "" if result.returncode == 0 else f"elsewhere: {result.stdout}{result.stderr}"
 
 
