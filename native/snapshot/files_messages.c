@@ -21,6 +21,7 @@ struct peeking {
     bool zero_ends;
     struct buf room;         /* cap bytes to receive into */
     int offset;              /* of the next message in the queue */
+    struct empties_answer *answer; /* of this look, NULL: none that an empty message could be seen by */
 };
 
 static int peek_off_set(int fd, int value, struct err *e)
@@ -78,24 +79,29 @@ static int sender_find(const struct peeking *p, struct peeked *m, int at, struct
 static ssize_t look_at(const struct peeking *p, int offset, size_t room, struct peeked *m, struct sockaddr_storage *from, bool *none, struct err *e)
 {
     _Alignas(struct cmsghdr) uint8_t control[CONTROL_BYTES];
-    struct iovec place = {p->room.data, room};
-    struct msghdr header = {.msg_name = from, .msg_namelen = sizeof *from, .msg_iov = &place, .msg_iovlen = 1,
-                            .msg_control = control, .msg_controllen = sizeof control};
+    struct empties_answer own = {0}, *a = p->answer ? p->answer : &own;
+    size_t first = p->answer ? sizeof a->first : 0;
+    struct iovec places[] = {{a->first, first}, {p->room.data + first, room - first}};
+    struct msghdr *header = &a->header;
+    header->msg_name = from, header->msg_namelen = sizeof *from;
+    header->msg_iov = places, header->msg_iovlen = ARRAY_LENGTH(places);
+    header->msg_control = control, header->msg_controllen = sizeof control;
     *none = false;
     m->rights_count = 0;
     m->has_creds = false;
     if (peek_off_set(p->src->fd, offset, e) < 0)
         return -1;
-    ssize_t n = recvmsg(p->src->fd, &header, MSG_PEEK | MSG_DONTWAIT | MSG_CMSG_CLOEXEC | (p->stream ? 0 : MSG_TRUNC));
+    ssize_t n = recvmsg(p->src->fd, header, MSG_PEEK | MSG_DONTWAIT | MSG_CMSG_CLOEXEC | (p->stream ? 0 : MSG_TRUNC));
     *none = n < 0 && errno == EAGAIN;
     if (n < 0)
         return *none ? 0 : err_errno(e, "messages of a socket");
-    control_parse(&header, m);
+    memcpy(p->room.data, a->first, first);
+    control_parse(header, m);
     m->data = p->room.data;
     m->len = (size_t)n;
     m->from = from;
-    m->from_len = header.msg_namelen;
-    if (!(header.msg_flags & MSG_CTRUNC))
+    m->from_len = header->msg_namelen;
+    if (!(header->msg_flags & MSG_CTRUNC))
         return n;
     rights_close(m);
     return err_set(e, E_UNSUPPORTED, "more descriptors on their way (SCM_RIGHTS) than the engine may open");
@@ -137,8 +143,9 @@ static void room_widen(struct peeking *p, size_t cap)
 static int message_next(struct peeking *p, struct peeked *m, struct sockaddr_storage *from, struct err *e)
 {
     bool none;
-    empties_look(p->src->facts.st.st_ino);
+    p->answer = empties_look(p->src->facts.st.st_ino);
     ssize_t n = look_at(p, p->offset, p->room.cap, m, from, &none, e);
+    p->answer = NULL;
     empties_looked(p->src->facts.st.st_ino, n == 0 && !none && !p->stream && !p->zero_ends);
     if (n > (ssize_t)p->room.cap) {
         rights_close(m);
