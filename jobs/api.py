@@ -30,6 +30,11 @@ BYTES = {"application/octet-stream": {"schema": {"type": "string", "format": "bi
 FILE_BODY = {"requestBody": {"required": True, "content": BYTES}}
 FILE_ANSWER = {"responses": {200: {"description": "the bytes of the file", "content": BYTES}}}
 
+LOG_ANSWER = {"responses": {200: {"description": "a page of the output, or with `raw` its bytes", "content": {
+    "application/json": {"schema": {"$ref": "#/components/schemas/LogPage"}},
+    "text/plain": {"schema": {"type": "string"}, "example": "block 1 of 40\n"},
+}}}}  # fmt: skip
+
 
 def request_of(payload: schemas.JobIn) -> JobRequest:
     """0 for interval and walltime means none."""
@@ -179,7 +184,7 @@ def job_events(request: HttpRequest, job_id: str, after: int = 0, limit: int = 2
     return {"items": [as_json(event) for event in found], "next": found[-1].id if len(found) == limit else None}
 
 
-@router.get("/jobs/{job_id}/log", response=schemas.LogPage)
+@router.get("/jobs/{job_id}/log", response=schemas.LogPage, openapi_extra=LOG_ANSWER)
 def log(
     request: HttpRequest, job_id: str, pod: int | None = None, rank: int | None = None, stream: str | None = None,
     after: int = 0, epoch: int | None = None, raw: bool = False,
