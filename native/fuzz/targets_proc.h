@@ -203,6 +203,7 @@ static inline void fuzz_fdinfo(const uint8_t *data, size_t len)
     fuzz_begin(data, len);
     int result = facts_read(getpid(), fd, &src.facts, &e);
     if (result == 0) {
+        slot.facts = src.facts;
         if (locks_save(&v, &e) < 0)
             CHECK(e.message[0]);
         for (size_t k = 0; k < ARRAY_LENGTH(savers); k++)

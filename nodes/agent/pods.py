@@ -234,9 +234,8 @@ def _upload_one(agent: Agent, record: PodRecord, upper: Path, entry: dict[str, A
 def end(agent: Agent, body: dict[str, Any]) -> None:
     """An end_pod: kill, report, remove. A pod that is not known here has ended."""
     key = pod_key(take_uuid(body, "run"), take_int(body, "pod", 0, 1 << 31))
-    epoch, record = take_int(body, "epoch", 0, 1 << 62), agent.records.get(key)
+    epoch, record = take_int(body, "epoch", 0, 1 << 62), agent.records.get_or_bury(key)
     if record is None:
-        agent.records.bury(key)
         gone = {"run": body["run"], "epoch": epoch, "pod": body["pod"], "state": "ended", "exit_status": None}
         agent.report("pod", {**gone, "code": "OK", "message": "not known here"})
     elif record.spec.epoch > epoch:

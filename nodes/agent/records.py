@@ -101,6 +101,14 @@ class Records:
     def get(self, key: str) -> PodRecord | None:
         return self._records.get(key)
 
+    def get_or_bury(self, key: str) -> PodRecord | None:
+        """The record of a pod that is to end; one that is not known is buried, and no start that is under way can come in between."""
+        with self._lock:
+            record = self._records.get(key)
+            if record is None:
+                self.bury(key)
+            return record
+
     def of_job(self, job: str) -> list[PodRecord]:
         return [record for record in self if record.spec.job == job]
 

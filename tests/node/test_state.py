@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from nodes.agent.config import ConfigError, NodeConfig, load_config
 from nodes.agent.durable import read_json, write_durable, write_json
 from nodes.agent.epochs import Epochs
 from nodes.agent.outbox import Outbox
-from nodes.agent.records import Records
+from nodes.agent.records import PodRecord, Records
 from nodes.agent.spec import take_spec
 from tests.node.bodies import spec_body
 
@@ -147,6 +148,25 @@ def test_a_pod_that_is_over_does_not_begin_again_also_after_a_restart(tmp_path: 
             again.make(spec, {}, "starting")
         assert caught.value.code.name == "STALE"
         assert list(again) == []
+
+
+def test_a_pod_that_ends_while_it_is_noted_is_known_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec, records, found = take_spec(spec_body()), make_records(tmp_path), list[PodRecord | None]()
+    asker = threading.Thread(target=lambda: found.append(records.get_or_bury(spec.key)))
+    save = PodRecord.save
+
+    def slow_save(record: PodRecord) -> None:
+        asker.start()
+        asker.join(0.2)
+        save(record)
+
+    monkeypatch.setattr(PodRecord, "save", slow_save)
+    record, _ = records.make(spec, {}, "starting")
+    asker.join()
+    assert found == [record]
+    assert records.get_or_bury("run-7") is None
+    assert records.is_buried("run-7")
+    assert not records.is_buried(spec.key)
 
 
 # ---- files and configuration
