@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from django.contrib.auth.models import User
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from checkpoints.models import Generation, Resume
 from checkpoints.services import take_generation
@@ -243,6 +243,21 @@ def test_suspend_and_resume_follow_what_the_nodes_report(visit: Visit, demo: Use
     expect(page.locator("#toasts")).to_contain_text("runs on")
     nodes.obey()
     expect(page.locator("#head .state").first).to_have_text("running")
+
+
+def test_a_click_while_a_part_is_on_its_way_is_not_lost(visit: Visit, demo: User, nodes: Nodes) -> None:
+    story = Story(nodes, demo)
+    story.start()
+    page = visit(demo).live(f"/jobs/{story.job.number}/")
+    held: list[Route] = []
+    page.route("**/part/head/", lambda route: held.append(route))
+    with page.expect_request("**/part/head/"):
+        page.evaluate("htmx.trigger('#head', 'live')")
+    page.click("#b-suspend")
+    for route in held:
+        route.continue_()
+    expect(page.locator("#toasts")).to_contain_text("is being frozen")
+    page.unroute_all(behavior="ignoreErrors")
 
 
 def test_generations_are_pinned_and_a_pinned_one_is_not_deleted(visit: Visit, demo: User, nodes: Nodes) -> None:
