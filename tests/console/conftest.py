@@ -109,6 +109,7 @@ class Visitor:
         self.page.screenshot(path=SHOTS / f"{name}-{width}.png", full_page=True)
 
     def assert_nothing_sticks_out(self) -> None:
+        expect(self.page.get_by_text("asking the nodes")).to_have_count(0)
         wide = self.page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
         assert wide <= 0, f"the page is {wide} px wider than the screen"
 
