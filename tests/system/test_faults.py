@@ -32,6 +32,15 @@ def inside_node(lab: Lab, node: str, *command: str) -> str:
     return subprocess.run(["nsenter", "-t", str(pid), "-a", *command], capture_output=True, text=True, check=True).stdout
 
 
+def unmounted(lab: Lab, node: str, place: str) -> bool:
+    """Whether it could be unmounted: an engine that has just told its end may still have files open there."""
+    try:
+        inside_node(lab, node, "umount", place)
+    except subprocess.CalledProcessError:
+        return False
+    return True
+
+
 @contextmanager
 def cut_off(lab: Lab, node: str) -> Iterator[None]:
     """The node's wire is out."""
@@ -132,7 +141,7 @@ def test_a_full_disk_fails_the_generation_and_the_job_runs_on(lab: Lab, submit: 
     try:
         generation = job.settled(cluster.checkpoint(job.id)["number"])
     finally:
-        inside_node(lab, node, "umount", "/clusteros/store")
+        wait_for("the disk free again", lambda: unmounted(lab, node, "/clusteros/store"), 30)
     assert generation["state"] == "failed"
     assert generation["code"] == "NO_SPACE", generation
     assert job.checksum() == right
