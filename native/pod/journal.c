@@ -7,7 +7,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "../snapshot/sleep_save.h"
 #include "../snapshot/undo.h"
 #include "state.h"
 #include "pod.h"
@@ -75,7 +74,7 @@ int journal_replay_undo(const struct pod *pod, struct err *e)
 {
     AUTO_BUF struct buf text = {0};
     if (faccessat(pod->dirfd, JOURNAL, F_OK, 0) < 0 && errno == ENOENT) /* it died before it began, or after it had ended */
-        return pod_init_alive(pod) ? sleepers_settle(pod, e) : 0;
+        return undo_without_lines(pod, e);
     if (io_slurp(pod->dirfd, JOURNAL, &text, JOURNAL_MAX, e) < 0)
         return err_wrap(e, "journal");
     size_t count;

@@ -130,3 +130,8 @@ int undo_lines(const struct pod *pod, char **lines, size_t count, struct err *e)
         return -1;
     return pod_wants_frozen(pod) ? pod_freeze(pod, e) : 0;
 }
+
+int undo_without_lines(const struct pod *pod, struct err *e)
+{
+    return pod_init_alive(pod) ? sleepers_settle(pod, e) : 0;
+}

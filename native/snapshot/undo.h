@@ -12,4 +12,5 @@
  *   lock                                the pod's network was cut
  *   repair …, peekoff …                 sockets (snapshot/files_undo.h) */
 MUST_CHECK int undo_lines(const struct pod *pod, char **lines, size_t count, struct err *e);
-
+/* The same where no journal was begun, or its end was reached. */
+MUST_CHECK int undo_without_lines(const struct pod *pod, struct err *e);
