@@ -100,6 +100,14 @@ void outside_cuts_mark(const struct restore *r)
 }
 
 /* ---- on `go` */
+
+/* Before the file is cut its tail has to be durable, its name too. */
+static int name_keep(int above)
+{
+    AUTO_CLOSE int dir = openat(above, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return dir < 0 ? -1 : fsync(dir);
+}
+
 static int tail_create(const struct file *f, char path[PATH_BYTES], mode_t mode, struct err *e)
 {
     const char *name;
@@ -112,8 +120,14 @@ static int tail_create(const struct file *f, char path[PATH_BYTES], mode_t mode,
             break;
         AUTO_CLOSE int above = inside_parent(path, &name);
         int fd = above < 0 ? -1 : openat(above, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode & 0777);
-        if (fd >= 0 || errno != EEXIST)
+        if (fd < 0 && errno == EEXIST)
+            continue;
+        if (fd < 0 || name_keep(above) == 0)
             return fd < 0 ? err_errno(e, "make %s", path) : fd;
+        err_errno(e, "keep the name %s", path);
+        unlinkat(above, name, 0);
+        close(fd);
+        return -1;
     }
     return err_set(e, E_CONFLICT, "there is no free name beside it");
 }
@@ -127,6 +141,15 @@ static int tail_copy(int from, int to, uint64_t at, uint64_t end, struct err *e)
             return -1;
     }
     return fsync(to) < 0 ? err_errno(e, "what was added") : 0;
+}
+
+/* Half of it beside a file that was not cut would only mislead. */
+static void tail_forget(const char *path)
+{
+    const char *name;
+    AUTO_CLOSE int above = inside_parent(path, &name);
+    if (above >= 0)
+        unlinkat(above, name, 0);
 }
 
 static int tail_keep(const struct restore *r, struct outside_cut *c, struct err *e)
@@ -146,6 +169,8 @@ static int tail_keep(const struct restore *r, struct outside_cut *c, struct err 
         result = err_errno(e, "cut it");
     if (result == 0)
         memcpy(c->tail, path, sizeof path);
+    else if (fd >= 0)
+        tail_forget(path);
     return result;
 }
 
