@@ -9,6 +9,7 @@
 #define USER_END 0x7ffffffff000ul
 #define PID_MAX 4194304ul
 #define FD_MAX (1ul << 20)
+#define MESSAGE_PRIORITIES 32768u /* MQ_PRIO_MAX of linux/limits.h */
 
 struct ids {
     uint64_t *items;
@@ -109,6 +110,20 @@ static int message_check(const struct unix_message *m, const struct checks *c, s
     return 0;
 }
 
+static int mqueue_check(const struct mqueue *q, const struct checks *c, struct err *e)
+{
+    (void)c;
+    if (q->messages_count > q->max_messages)
+        return bad(e, "a POSIX message queue that is more than full", q->messages_count);
+    for (size_t i = 0; i < q->messages_count; i++) {
+        if (q->messages[i].priority >= MESSAGE_PRIORITIES || (i && q->messages[i].priority > q->messages[i - 1].priority))
+            return bad(e, "a message of an impossible priority, or out of order", q->messages[i].priority);
+        if (q->messages[i].data.len > q->message_bytes)
+            return bad(e, "a message that is longer than its queue takes", q->messages[i].data.len);
+    }
+    return 0;
+}
+
 static int none_check(const void *x, const struct checks *c, struct err *e)
 {
     (void)x, (void)c, (void)e;
@@ -120,7 +135,7 @@ static int none_check(const void *x, const struct checks *c, struct err *e)
     { \
         if (_Generic(in, const struct extent *: extent_check, const struct vma *: vma_check, \
                      const struct mm *: mm_check, const struct fd *: fd_check, \
-                     const struct unix_message *: message_check, default: none_check)(in, c, e)) \
+                     const struct unix_message *: message_check, const struct mqueue *: mqueue_check, default: none_check)(in, c, e)) \
             return -1;
 #define END(name) \
         return 0; \

@@ -200,8 +200,8 @@ static int sources_save(struct saving *v, struct err *e)
 int files_save(struct snapshot *s, struct err *e)
 {
     static int (*const steps[])(struct saving *v, struct err *e) = {
-        scan_slots, scan_sources, queues_look, groups_read, entries_make, tcp_check_orphans, tcps_save, sources_save, directories_save,
-        pipes_finish, ptys_finish, locks_save,
+        scan_slots, scan_sources, queues_look, groups_read, entries_make, tcp_check_orphans, tcps_save, mqueues_messages_save, sources_save,
+        directories_save, pipes_finish, ptys_finish, locks_save,
     };
     struct saving v = {.s = s};
     if (view_open(s->pod, &v.view, e) < 0)

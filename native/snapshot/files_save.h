@@ -73,6 +73,7 @@ MUST_CHECK int udp_save(struct saving *v, struct source *src, struct err *e);
 MUST_CHECK int netlink_save(struct saving *v, struct source *src, struct err *e);
 MUST_CHECK int epoll_save(struct saving *v, struct source *src, struct err *e);
 MUST_CHECK int mqueue_save(struct saving *v, struct source *src, struct err *e);
+MUST_CHECK int mqueues_messages_save(struct saving *v, struct err *e); /* of the queues that have names */
 MUST_CHECK int eventfd_save(struct saving *v, struct source *src, struct err *e);
 MUST_CHECK int timerfd_save(struct saving *v, struct source *src, struct err *e);
 MUST_CHECK int signalfd_save(struct saving *v, struct source *src, struct err *e);

@@ -1,5 +1,6 @@
-/* POSIX message queues: every queue of the pod's ipc namespace, opened by somebody or not, and those whose name is gone. Messages cannot be
- * looked at without taking them: a queue that holds some is waited for. Mirrored by restore/mqueue_load.c. */
+/* POSIX message queues: every queue of the pod's ipc namespace, opened by somebody or not, and those whose name is gone. Their messages are
+ * taken and put back when the pod is frozen (mqueue_take.h); in a pod without a freezer a queue that holds some is waited for. Mirrored by
+ * restore/mqueue_load.c. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -14,12 +15,9 @@
 #include <unistd.h>
 
 #include "files_save.h"
+#include "mqueue_take.h"
 #include "sysv_save.h"
-
-struct look {
-    struct mq_attr attr;
-    unsigned long notified_pid;
-};
+#include "undo.h"
 
 #define NO_QUEUES -2 /* a kernel without them */
 
@@ -63,33 +61,22 @@ static int queues_open(pid_t init_pid, struct err *e)
     return fd == -1 ? err_errno(e, "look at POSIX message queues") : fd;
 }
 
-static int queue_look(int fd, struct look *out, struct err *e)
+static int queue_save(struct snapshot *s, int fd, const char *name, struct err *e)
 {
-    char text[256] = "", path[64];
-    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-    AUTO_CLOSE int own = open(path, O_RDONLY | O_CLOEXEC); /* the position in the text is the description's */
-    if (own < 0 || pread(own, text, sizeof text - 1, 0) < 0 || syscall(SYS_mq_getsetattr, own, NULL, &out->attr) < 0)
-        return err_errno(e, "state of a POSIX message queue");
-    const char *pid = strstr(text, "NOTIFY_PID:");
-    out->notified_pid = pid ? strtoul(pid + strlen("NOTIFY_PID:"), NULL, 10) : 0;
-    return 0;
-}
-
-static int queue_save(struct image *image, int fd, const char *name, struct err *e)
-{
-    struct look q;
+    struct mqueue_look q;
     struct stat st;
-    if (queue_look(fd, &q, e) < 0)
+    if (mqueue_look(fd, &q, e) < 0)
         return -1;
     if (fstat(fd, &st) < 0)
         return err_errno(e, "POSIX message queue %s", name);
     if (q.notified_pid)
         return err_set(e, E_UNSUPPORTED, "a POSIX message queue that notifies a process: %s", name);
-    if (q.attr.mq_curmsgs)
-        return err_set(e, E_BUSY, "a POSIX message queue with %ld messages that were not received: %s", q.attr.mq_curmsgs, name);
-    struct mqueue *out = LIST_ADD(image, mqueues);
-    *out = (struct mqueue){.id = image->mqueues_count, .name = xstrdup(name), .unlinked = st.st_nlink == 0, .mode = st.st_mode & 0777,
-                           .uid = st.st_uid, .gid = st.st_gid, .max_messages = (uint64_t)q.attr.mq_maxmsg, .message_bytes = (uint64_t)q.attr.mq_msgsize};
+    if (q.messages && pod_freezer_kind(s->pod) == FREEZER_NONE)
+        return err_set(e, E_BUSY, "a POSIX message queue with %lu messages that were not received, in a pod without a freezer: %s", q.messages, name);
+    struct mqueue *out = LIST_ADD(&s->image, mqueues);
+    *out = (struct mqueue){.id = s->image.mqueues_count, .name = xstrdup(name), .unlinked = st.st_nlink == 0, .mode = st.st_mode & 0777,
+                           .uid = st.st_uid, .gid = st.st_gid, .max_messages = q.max_messages, .message_bytes = q.message_bytes};
+    s->queues_hold |= q.messages > 0;
     return 0;
 }
 
@@ -117,13 +104,14 @@ static int save_one(void *ctx, int fd, const char *name, struct err *e)
 
 int mqueues_save(struct snapshot *s, struct err *e)
 {
-    return each_queue(s->pod, save_one, &s->image, e);
+    s->queues_hold = false;
+    return each_queue(s->pod, save_one, s, e);
 }
 
 static int check_one(void *ctx, int fd, const char *name, struct err *e)
 {
-    struct look q;
-    if (queue_look(fd, &q, e) < 0)
+    struct mqueue_look q;
+    if (mqueue_look(fd, &q, e) < 0)
         return -1;
     if (q.notified_pid)
         refuse(ctx, 0, -1, 0, "a POSIX message queue that notifies a process: %s", name);
@@ -133,6 +121,47 @@ static int check_one(void *ctx, int fd, const char *name, struct err *e)
 int mqueues_check(const struct pod *pod, struct refusals *out, struct err *e)
 {
     return each_queue(pod, check_one, out, e);
+}
+
+/* ---- messages */
+static struct mqueue *queue_find(struct image *image, const char *name)
+{
+    for (size_t i = 0; i < image->mqueues_count; i++)
+        if (!image->mqueues[i].unlinked && !strcmp(image->mqueues[i].name, name))
+            return &image->mqueues[i];
+    return NULL;
+}
+
+static int for_both(int fd, struct err *e)
+{
+    return source_reopen(fd, O_RDWR | O_NONBLOCK, e);
+}
+
+static int messages_save(const struct snapshot *s, int fd, struct mqueue *out, struct err *e)
+{
+    AUTO_CLOSE int both = for_both(fd, e);
+    return both < 0 || mqueue_messages_save(s->pod, both, out, e) < 0 ? err_wrap(e, "POSIX message queue %s", out->name) : 0;
+}
+
+static int messages_save_one(void *ctx, int fd, const char *name, struct err *e)
+{
+    struct snapshot *s = ctx;
+    struct mqueue *out = queue_find(&s->image, name);
+    struct mqueue_look q;
+    if (!out || mqueue_look(fd, &q, e) < 0)
+        return out ? -1 : 0;
+    return q.messages ? messages_save(s, fd, out, e) : 0;
+}
+
+static int named_messages_save(void *ctx, struct err *e)
+{
+    const struct saving *v = ctx;
+    return each_queue(v->s->pod, messages_save_one, v->s, e);
+}
+
+int mqueues_messages_save(struct saving *v, struct err *e)
+{
+    return v->s->queues_hold ? in_ipc_of(v->s->pod, named_messages_save, v, e) : 0;
 }
 
 /* ---- a descriptor of one */
@@ -146,20 +175,22 @@ static const char *name_of(const struct source *src, char room[PATH_BYTES])
     return room;
 }
 
-static struct mqueue *queue_find(const struct image *image, const char *name)
-{
-    for (size_t i = 0; i < image->mqueues_count; i++)
-        if (!image->mqueues[i].unlinked && !strcmp(image->mqueues[i].name, name))
-            return &image->mqueues[i];
-    return NULL;
-}
-
 static const struct source *nameless_before(const struct saving *v, const struct source *src)
 {
     for (const struct source *other = v->sources; other < src; other++)
         if (other->kind == FILE_MQUEUE && other->facts.st.st_ino == src->facts.st.st_ino && other->facts.st.st_dev == src->facts.st.st_dev)
             return other;
     return NULL;
+}
+
+static int nameless_save(struct saving *v, const struct source *src, const char *name, struct err *e)
+{
+    struct mqueue_look q;
+    if (queue_save(v->s, src->fd, name, e) < 0 || mqueue_look(src->fd, &q, e) < 0)
+        return -1;
+    if (q.messages && src->passed)
+        return source_busy(v, src, e, "a POSIX message queue with messages that were not received: %s", name);
+    return q.messages ? messages_save(v->s, src->fd, &v->s->image.mqueues[v->s->image.mqueues_count - 1], e) : 0;
 }
 
 int mqueue_save(struct saving *v, struct source *src, struct err *e)
@@ -173,8 +204,68 @@ int mqueue_save(struct saving *v, struct source *src, struct err *e)
         return q ? 0 : source_refuse(v, src, e, "a POSIX message queue of another ipc namespace: %s", name);
     }
     const struct source *before = nameless_before(v, src);
-    if (!before && queue_save(image, src->fd, name, e) < 0)
+    if (!before && nameless_save(v, src, name, e) < 0)
         return -1;
     src->file->ref = before ? before->file->ref : image->mqueues_count;
     return 0;
+}
+
+/* ---- after a death */
+struct sought {
+    const struct pod *pod;
+    dev_t dev;
+    ino_t ino;
+    int fd;
+};
+
+static int seek_one(void *ctx, int fd, const char *name, struct err *e)
+{
+    struct sought *q = ctx;
+    struct stat st;
+    (void)name;
+    if (q->fd >= 0 || fstat(fd, &st) < 0 || st.st_dev != q->dev || st.st_ino != q->ino)
+        return 0;
+    q->fd = for_both(fd, e);
+    return q->fd < 0 ? -1 : 0;
+}
+
+static int seek_by_name(void *ctx, struct err *e)
+{
+    struct sought *q = ctx;
+    return each_queue(q->pod, seek_one, q, e);
+}
+
+static int seek_in_process(struct sought *q, pid_t pid, struct err *e)
+{
+    AUTO_FREE char *path = xasprintf("/proc/%d/fd", pid);
+    AUTO_DIR DIR *dir = opendir(path);
+    AUTO_CLOSE int pidfd = dir ? proc_pidfd(pid) : -1;
+    struct stat st;
+    for (const struct dirent *d; q->fd < 0 && pidfd >= 0 && (d = readdir(dir));) {
+        if (fstatat(dirfd(dir), d->d_name, &st, 0) < 0 || st.st_dev != q->dev || st.st_ino != q->ino)
+            continue;
+        AUTO_CLOSE int fd = (int)syscall(SYS_pidfd_getfd, pidfd, atoi(d->d_name), 0);
+        if (fd >= 0 && (q->fd = for_both(fd, e)) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* By its name, or among what the pod's processes have open. */
+static int queue_seek(const struct pod *pod, dev_t dev, ino_t ino, struct err *e)
+{
+    struct sought q = {pod, dev, ino, -1};
+    AUTO_FREE pid_t *pids = NULL;
+    size_t count = 0;
+    if (in_ipc_of(pod, seek_by_name, &q, e) < 0 || (q.fd < 0 && pod_pids(pod, &pids, &count, e) < 0))
+        return -1;
+    for (size_t k = 0; q.fd < 0 && k < count; k++)
+        if (seek_in_process(&q, proc_living(pids[k]), e) < 0)
+            return -1;
+    return q.fd;
+}
+
+int mqueues_undo(const struct pod *pod, struct err *e)
+{
+    return mqueue_messages_undo(pod, queue_seek, e);
 }

@@ -19,6 +19,7 @@ struct snapshot {
     size_t victim_count;
     const struct sleeper_list *sleepers; /* seen before the stop (sleep_save.h) */
     struct plain_files plain_files; /* of this stop */
+    bool queues_hold;             /* some POSIX message queue holds messages */
 };
 
 /* What cannot be captured: collected, not thrown. `check` prints them all; snapshot fails with E_UNSUPPORTED and the first. */

@@ -58,8 +58,7 @@ static int segments_save(struct snapshot *s, struct err *e)
     return 0;
 }
 
-/* Run fn in the pod's ipc namespace. */
-static int in_ipc_of(const struct pod *pod, int (*fn)(void *ctx, struct err *e), void *ctx, struct err *e)
+int in_ipc_of(const struct pod *pod, int (*fn)(void *ctx, struct err *e), void *ctx, struct err *e)
 {
     AUTO_FREE char *path = xasprintf("/proc/%d/ns/ipc", pod->init_pid);
     AUTO_CLOSE int there = open(path, O_RDONLY | O_CLOEXEC);

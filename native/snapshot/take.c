@@ -22,6 +22,7 @@
 #include "sleep_save.h"
 #include "stop.h"
 #include "sysv_save.h"
+#include "undo.h"
 
 #define CHECK_TRIES 10
 #define PROCESS_EXITING 0x4ul /* PF_EXITING of linux/sched.h */
@@ -200,6 +201,8 @@ static int run_on(struct take *t, bool stay_frozen, struct err *e)
     struct err other;
     if (!t->stopped)
         return 0;
+    if (t->frozen && mqueues_undo(&t->pod, e) < 0)
+        return -1; /* it stays frozen and cut, and its journal stays: whoever undoes this tries again */
     if (t->locked)
         keep_first(&result, netlock_clear(&t->pod, &other), e, &other);
     stay_frozen = stay_frozen || pod_wants_frozen(&t->pod);

@@ -120,6 +120,8 @@ int undo_lines(const struct pod *pod, char **lines, size_t count, struct err *e)
 {
     if (!pod_init_alive(pod))
         return 0;
+    if (mqueues_undo(pod, e) < 0)
+        return -1;
     files_undo(pod, lines, count);
     if (has_line(lines, count, "lock") && netlock_clear(pod, e) < 0)
         return -1;

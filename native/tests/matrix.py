@@ -101,7 +101,7 @@ def declared(victim: str, mode: str) -> tuple[str, str]:
 
 def judge(why: str, kind: str, words: str) -> str:
     if kind == "refused":
-        return "refused" if "UNSUPPORTED" in why and words in why else f"should be refused with '{words}': {why or 'it was not'}"
+        return "refused" if re.search("UNSUPPORTED|BUSY", why) and words in why else f"should be refused with '{words}': {why or 'it was not'}"
     if kind == "differs" and why and words in why:
         return "differs"
     return why or "whole"

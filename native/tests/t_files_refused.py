@@ -24,7 +24,6 @@ COVERAGE: corked UDP data (waited for) | refused | a UDP socket with data that w
 COVERAGE: urgent data (waited for) | refused | a socket with urgent data that was not read yet
 COVERAGE: epoll sets, inotify, pidfds, files of /proc and locked files on their way in a message (waited for) | refused | on its way (SCM_RIGHTS) that cannot be captured there
 COVERAGE: TCP connections not accepted (waited for) | refused | a TCP connection that was not accepted yet
-COVERAGE: POSIX message queue with messages (waited for) | refused | messages that were not received
 COVERAGE: empty datagram that stays in its queue for a second snapshot (waited for) | refused | a socket with an empty datagram that an earlier snapshot has seen
 COVERAGE: notices of a TCP socket's error queue (waited for) | refused | a TCP socket with notices in its error queue
 """
@@ -132,9 +131,6 @@ import select
 a, b = socket.socketpair(); r, w = os.pipe(); p = select.epoll(); p.register(r, select.EPOLLIN); socket.send_fds(a, [b"x"], [p.fileno()]); p.close()
 def verify(): p = select.epoll.fromfd(socket.recv_fds(b, 1, 1)[1][0]); os.write(w, b"y"); assert p.poll(1) == [(r, 1)]""", passing=True),
     Case("accept", "a TCP connection that was not accepted yet", "l = listener(); c = socket.create_connection(l.getsockname()); c.sendall(b'x')\ndef verify(): assert l.accept()[0].recv(1) == b'x'", passing=True),
-    Case("queue", "messages that were not received", """
-q = syscall(240, b"q", 0o102, 0o600, None); syscall(242, q, b"hello", 5, 0, None); room = ctypes.create_string_buffer(8192)
-def verify(): assert syscall(243, q, room, 8192, 0, None) == 5""", passing=True),
     Case("notices", "a TCP socket with notices in its error queue", """
 l, c, s = joined(); c.setsockopt(1, 60, 1); c.send(b"x", 0x4000000); assert s.recv(1) == b"x"
 def verify(): assert c.recvmsg(100, 100, socket.MSG_ERRQUEUE)""", passing=True),

@@ -60,6 +60,34 @@ static void impossible_images_are_refused(void)
     ok(impossible(&i, "id that comes twice"), "two files of one number");
 }
 
+/* ---- message queues */
+static void queue_with(struct image *i, uint64_t room, size_t len, uint64_t first, uint64_t second)
+{
+    struct mqueue *q = LIST_ADD(i, mqueues);
+    *q = (struct mqueue){.id = 1, .name = xstrdup("/q"), .max_messages = room, .message_bytes = 5};
+    LIST_ADD(q, messages)->priority = first;
+    struct mq_message *m = LIST_ADD(q, messages);
+    m->priority = second;
+    bytes_set(&m->data, "0123456789", len);
+}
+
+static bool possible(struct image *in);
+
+static void impossible_queues_are_refused(void)
+{
+    struct image i = {0};
+    queue_with(&i, 1, 5, 3, 3);
+    ok(impossible(&i, "more than full"), "a message queue with more messages than it takes");
+    queue_with(&i, 2, 6, 3, 3);
+    ok(impossible(&i, "longer than its queue takes"), "a message that is too long");
+    queue_with(&i, 2, 5, 32768, 3);
+    ok(impossible(&i, "impossible priority"), "a message of a priority beyond all");
+    queue_with(&i, 2, 5, 3, 4);
+    ok(impossible(&i, "out of order"), "a message before one of higher priority");
+    queue_with(&i, 2, 5, 32767, 0);
+    ok(possible(&i), "a full queue is taken");
+}
+
 /* ---- paths that lead somewhere else */
 static struct file *file_with(struct image *i, uint64_t kind, const char *path)
 {
@@ -117,6 +145,7 @@ int main(void)
 {
     seed_begin();
     impossible_images_are_refused();
+    impossible_queues_are_refused();
     leading_paths_are_refused();
     return done_testing();
 }

@@ -1,6 +1,6 @@
 /* POSIX message queues: named with descriptors of both processes, named without any, one whose name is gone; limits, modes, flags; a child
  * that waits for a message.
- * COVERAGE: POSIX message queues | captured | a queue with messages is waited for: they cannot be looked at without taking them */
+ * COVERAGE: POSIX message queues | captured | all of the pod, opened by somebody or not */
 #include <errno.h>
 #include <fcntl.h>
 #include <mqueue.h>
