@@ -9,7 +9,7 @@ from django.http import HttpRequest, HttpResponse
 from ninja import Router, Status
 
 from checkpoints import schemas, services
-from checkpoints.downloads import core_response
+from checkpoints.downloads import core_response, export_response
 from checkpoints.json import full_job_json, generation_json, generations_json, resume_json
 from checkpoints.models import Generation, Resume
 from checkpoints.services.figures import KEEP_DAYS, NODE_KEEP_DAYS, read_node_samples, read_samples, store_figures
@@ -25,6 +25,9 @@ from nodes.services import get_node
 
 CORE_ANSWER = {"responses": {200: {"description": "the core file", "content": {
     "application/octet-stream": {"schema": {"type": "string", "format": "binary"}}
+}}}}  # fmt: skip
+EXPORT_ANSWER = {"responses": {200: {"description": "the tar", "content": {
+    "application/x-tar": {"schema": {"type": "string", "format": "binary"}}
 }}}}  # fmt: skip
 router = Router(tags=["generations"])
 
@@ -174,6 +177,13 @@ def core(request: HttpRequest, job_id: str, number: int, pid: int, pod: int = 0)
     """A process as it was, as an ELF core: `gdb PROGRAM CORE` opens it."""
     found = _details(request, job_id, number)[0]
     return core_response(found, pod, pid)
+
+
+@router.get("/jobs/{job_id}/generations/{number}/export", openapi_extra=EXPORT_ANSWER)
+def export(request: HttpRequest, job_id: str, number: int) -> Any:
+    """The whole generation as a tar: its signed certificate, and of each pod the manifest and all chunks, as the engine alone
+    can open them again on any machine (the README in it says how). Its length is not known before its end: `end` is its last file."""
+    return export_response(_details(request, job_id, number)[0])
 
 
 @router.post("/jobs/{job_id}/rollback", response={200: schemas.PlanOut, 202: schemas.BegunOut})

@@ -238,12 +238,21 @@ class Cluster:
 
     def core(self, job: str, number: int, pod: int, pid: int) -> Iterator[bytes]:
         """A process of a generation as an ELF core, piece by piece."""
-        path = at("jobs", job, "generations", number, "core")
-        with self._http.stream("GET", path, params={"pod": pod, "pid": pid}, timeout=httpx.Timeout(10.0, read=400.0)) as response:
-            if not response.is_success:
-                response.read()
-                raise refusal_of(response)
-            yield from response.iter_bytes()
+        return self._download(at("jobs", job, "generations", number, "core"), {"pod": pod, "pid": pid})
+
+    def export(self, job: str, number: int) -> Iterator[bytes]:
+        """A whole generation as a tar, piece by piece; ClusterError IO when it breaks off."""
+        return self._download(at("jobs", job, "generations", number, "export"), {})
+
+    def _download(self, path: str, params: Json) -> Iterator[bytes]:
+        try:
+            with self._http.stream("GET", path.lstrip("/"), params=params, timeout=httpx.Timeout(10.0, read=400.0)) as response:
+                if not response.is_success:
+                    response.read()
+                    raise refusal_of(response)
+                yield from response.iter_bytes()
+        except httpx.TransportError as fault:
+            raise ClusterError(CODES["IO"], f"the file broke off: {fault}") from fault
 
     def rollback(self, job: str, number: int, *, placement: list[str] | None = None, dry_run: bool = False, safety: bool = True) -> Json:
         """`safety`: the present is kept as a generation first, where that is possible."""

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from django.db import connection
-from django.db.models import Count, F, OuterRef, Q, QuerySet, Subquery, Sum
+from django.db.models import Count, F, Q, QuerySet, Sum
 from django.utils import timezone
 
 from checkpoints.models import Generation, NodeSample, Sample
@@ -106,11 +106,8 @@ def store_figures(jobs: QuerySet[Job], *, most_nodes: int = 10_000) -> dict[str,
     complete = Generation.objects.filter(job__in=jobs.order_by(), state="complete")
     total = complete.aggregate(generations=Count("pk"), bytes=Sum("bytes_new"), pinned=Count("pk", Q(pinned=True)))
     largest = complete.order_by().values("job").annotate(taken=Sum("bytes_new"), kept=Count("pk"), pinned=Count("pk", Q(pinned=True)))
-    names = Job.objects.filter(pk=OuterRef("job"))
-    rows = largest.annotate(
-        number=Subquery(names.values("number")), name=Subquery(names.values("name")), state=Subquery(names.values("state")),
-        owner=Subquery(names.values("owner__username")),
-    ).order_by("-taken", "-number")[:MOST_JOBS]  # fmt: skip
+    rows = list(largest.order_by("-taken", "job")[:MOST_JOBS])
+    known = Job.objects.select_related("owner").in_bulk([row["job"] for row in rows])
     return {
         "generations": total["generations"], "bytes": total["bytes"] or 0, "pinned": total["pinned"],
         "quota_bytes": environment().store_quota_bytes,
@@ -123,9 +120,10 @@ def store_figures(jobs: QuerySet[Job], *, most_nodes: int = 10_000) -> dict[str,
         ],
         "jobs": [
             {
-                "number": r["number"], "name": r["name"], "owner": r["owner"], "state": r["state"], "bytes": r["taken"] or 0,
-                "generations": r["kept"], "pinned": r["pinned"],
+                "number": job.number, "name": job.name, "owner": job.owner.username, "state": job.state, "bytes": row["taken"] or 0,
+                "generations": row["kept"], "pinned": row["pinned"],
             }
-            for r in rows
+            for row in rows
+            if (job := known.get(row["job"]))
         ],
     }  # fmt: skip

@@ -5,23 +5,20 @@ does not answer is named, not waited for: before anything is ended the nodes loo
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
 import httpx
 
 from checkpoints.models import Generation, Snapshot
 from checkpoints.services.replicas import holders_of
-from clusteros.envelope import make_ticket
+from checkpoints.services.stores import ask_store
 from clusteros.words import count_words
 from nodes.models import Node
 
-ASKER = "front"
 TIMEOUT = httpx.Timeout(4.0, connect=1.0)
 TOGETHER = 8
 MOST_PODS = 64
@@ -69,7 +66,7 @@ def _ask(question: Question) -> Answer:
     target = question.target
     try:
         manifest = _manifest(question)
-        response = _client().post(f"{_base(target)}/fit", content=manifest, headers=_pass(target))
+        response = ask_store(target, "fit", method="POST", content=manifest, timeout=TIMEOUT)
         if response.status_code != 200:
             return Answer(question.pod, target.name, None, f"{target.name} answered {response.status_code}: {response.text[:200]}")
         said = response.json()
@@ -83,7 +80,7 @@ def _manifest(question: Question) -> bytes:
     fault: Exception = ValueError("no node that is up holds the image")
     for node in sorted(question.holders, key=lambda each: each.name != question.target.name):
         try:
-            response = _client().get(f"{_base(node)}/images/{question.digest}/manifest", headers=_pass(node))
+            response = ask_store(node, f"images/{question.digest}/manifest", timeout=TIMEOUT)
             response.raise_for_status()
         except httpx.HTTPError as failed:
             fault = failed
@@ -91,19 +88,6 @@ def _manifest(question: Question) -> bytes:
         with closing(response):
             return response.content
     raise fault
-
-
-def _base(node: Node) -> str:
-    return node.store_url.rstrip("/")
-
-
-def _pass(node: Node) -> dict[str, str]:
-    return {"X-ClusterOS-Ticket": make_ticket(node.secret, ASKER, time.time() + 60)}
-
-
-@lru_cache
-def _client() -> httpx.Client:
-    return httpx.Client(trust_env=False, timeout=TIMEOUT)
 
 
 def _machines(answers: list[Answer]) -> list[dict[str, Any]]:

@@ -5,7 +5,6 @@ A chunk that another image needs is not given back, so that only a node can tell
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -14,9 +13,8 @@ from typing import Any
 import httpx
 
 from checkpoints.models import Generation, Replica
-from checkpoints.services.inside import ASKER
 from checkpoints.services.replicas import ALIVE
-from clusteros.envelope import make_ticket
+from checkpoints.services.stores import ask_store
 from jobs.models import Job
 from nodes.models import Node
 
@@ -78,10 +76,8 @@ def _groups(images: dict[int, set[str]], held: set[str]) -> dict[int, list[str]]
 
 def _ask(node: Node, groups: dict[int, list[str]]) -> dict[str, Any] | str:
     """{frees: [bytes of each group], together}, or why there is no answer. No database in here: it runs on a thread."""
-    headers = {"X-ClusterOS-Ticket": make_ticket(node.secret, ASKER, time.time() + 60)}
-    url = f"{node.store_url.rstrip('/')}/images/frees"
     try:
-        answer = httpx.post(url, headers=headers, json=list(groups.values()), timeout=TIMEOUT_S, trust_env=False)
+        answer = ask_store(node, "images/frees", method="POST", json=list(groups.values()), timeout=TIMEOUT_S)
         found = answer.json() if answer.status_code == 200 else {}
         frees, together = [int(size) for size in found["frees"]], int(found["together"])
     except httpx.HTTPError as fault:

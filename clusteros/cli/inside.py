@@ -1,8 +1,10 @@
-"""`processes`, `core` and `diff`: what a generation holds, a process of it for a debugger, what the job used then and uses now."""
+"""`processes`, `core`, `export` and `diff`: what a generation holds, a process of it for a debugger, all of it as one file, and what the
+job used then and uses now."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -53,10 +55,30 @@ def core(
     """Save a process of a generation as an ELF core: gdb opens the past."""
     about(job)
     path = output or Path(f"job{job}-g{generation}-pod{pod}-{pid}.core")
+    with cluster() as door:
+        _save(path, door.core(job, generation, pod, pid))
+    out.print(f"{path}: {size_words(path.stat().st_size)}; open it:  gdb PROGRAM {path}", soft_wrap=True)
+
+
+def export(
+    job: JobArgument,
+    generation: GenerationArgument,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="The file; jobN-gN.tar if not given.")] = None,
+) -> None:
+    """Save a whole generation as a tar, to be kept outside the cluster; the engine alone opens it again."""
+    about(job)
+    path = output or Path(f"job{job}-g{generation}.tar")
+    with cluster() as door:
+        _save(path, door.export(job, generation))
+    out.print(f"{path}: {size_words(path.stat().st_size)}; its README says how it is opened:  tar tf {path}", soft_wrap=True)
+
+
+def _save(path: Path, pieces: Iterator[bytes]) -> None:
+    """Under its name only when it is whole, and readable by its owner alone: it holds a job's memory."""
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with cluster() as door, err.status(f"{path}") as status, fresh.open("xb") as file:
-            for piece in door.core(job, generation, pod, pid):
+        with err.status(f"{path}") as status, os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            for piece in pieces:
                 file.write(piece)
                 status.update(f"{path}: {size_words(file.tell())}")
         fresh.replace(path)
@@ -64,4 +86,3 @@ def core(
         raise stop_with("IO", f"{path} cannot be written: {fault}") from fault
     finally:
         fresh.unlink(missing_ok=True)
-    out.print(f"{path}: {size_words(path.stat().st_size)}; open it:  gdb PROGRAM {path}", soft_wrap=True)

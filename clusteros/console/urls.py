@@ -53,6 +53,7 @@ urlpatterns = [
     path("jobs/<int:number>/generations/<int:generation>/copy/now/", generations.copy, name="copy"),
     path("jobs/<int:number>/generations/<int:generation>/inside/", generations.inside_dialog, name="inside"),
     path("jobs/<int:number>/generations/<int:generation>/core/<int:pod>/<int:pid>/", generations.core, name="core"),
+    path("jobs/<int:number>/generations/<int:generation>/export/", generations.export, name="export"),
     path("jobs/<int:number>/generations/<int:generation>/pin/", generations.pin, name="pin"),
     path("jobs/<int:number>/generations/<int:generation>/delete/", generations.delete_dialog, name="delete_dialog"),
     path("jobs/<int:number>/generations/<int:generation>/delete/now/", generations.delete, name="delete"),

@@ -1,10 +1,10 @@
 """This node's store over HTTP, for other nodes and the front end with a ticket: manifests, chunks, certificates, and what
 an image holds: its processes, and one of them as an ELF core; and whether this machine could bring an image back.
 
-GET /images/DIGEST/manifest, POST /chunks [digests], GET /chunks/DIGEST, GET /certificates, GET /images/DIGEST/processes,
-GET /images/DIGEST/cores/PID, POST /fit MANIFEST, POST /images/frees [[digests that go together] …]: what each removal
-would give back here. A ticket (header
-X-ClusterOS-Ticket) is signed with this node's own secret by the control side. Chunks go out as the engine's stream,
+GET /images/DIGEST/manifest, GET /images/DIGEST/chunks (lines of digest and length), POST /chunks [digests], GET /chunks/DIGEST,
+GET /certificates, GET /images/DIGEST/processes, GET /images/DIGEST/cores/PID, POST /fit MANIFEST, POST /images/frees [[digests
+that go together] …]: what each removal would give back here. A ticket (header X-ClusterOS-Ticket) is signed with this node's own
+secret by the control side. Chunks go out as the engine's stream,
 checked by it before they leave; one that is damaged here ends the stream early, which the asker notices.
 """
 
@@ -33,6 +33,7 @@ COPY_BYTES = 1 << 20
 READ_TIMEOUT_S = 60.0
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 _MANIFEST = re.compile(r"/images/([0-9a-f]{64})/manifest\Z")
+_IMAGE_CHUNKS = re.compile(r"/images/([0-9a-f]{64})/chunks\Z")
 _PROCESSES = re.compile(r"/images/([0-9a-f]{64})/processes\Z")
 _CORE = re.compile(r"/images/([0-9a-f]{64})/cores/([1-9][0-9]{0,9})\Z")
 CORE_TIMEOUT_S, FREES_TIMEOUT_S = 300.0, 120.0
@@ -113,6 +114,8 @@ class Handler(BaseHTTPRequestHandler):
             self._send_manifest(match[1])
         elif match := _CHUNK.match(self.path):
             self._send_chunks([match[1]])
+        elif match := _IMAGE_CHUNKS.match(self.path):
+            self._send_chunk_list(match[1])
         elif match := _PROCESSES.match(self.path):
             self._send_processes(match[1])
         elif match := _CORE.match(self.path):
@@ -166,6 +169,21 @@ class Handler(BaseHTTPRequestHandler):
         except FileNotFoundError:
             raise Refused(404, f"image {digest} is not here") from None
 
+    def _send_chunk_list(self, digest: str) -> None:
+        """"DIGEST LENGTH" of every chunk that the image needs: whole before the first byte goes out."""
+        agent = self.server.agent
+        if not agent.images.has(digest):
+            raise Refused(404, f"image {digest} is not here")
+        with tempfile.TemporaryFile(dir=agent.config.state) as kept:
+            try:
+                with agent.engine.reading("image-chunks", "--image", agent.images.path(digest)) as lines:
+                    shutil.copyfileobj(lines, kept, COPY_BYTES)
+            except EngineError as error:
+                raise Refused(error.code.http, error.message) from None
+            self._begin(200, "text/plain; charset=us-ascii", kept.tell())
+            kept.seek(0)
+            shutil.copyfileobj(kept, self.wfile, COPY_BYTES)
+
     def _send_processes(self, digest: str) -> None:
         listed = self._ask("--image", self.server.agent.images.path(digest))
         self._send(200, json.dumps({"processes": listed["processes"]}).encode(), "application/json")
@@ -201,13 +219,16 @@ class Handler(BaseHTTPRequestHandler):
             raise Refused(error.code.http, error.message) from None
 
     def _send_chunks(self, digests: list[str]) -> None:
-        agent, wanted = self.server.agent, "".join(f"{digest}\n" for digest in digests).encode()
+        wanted = "".join(f"{digest}\n" for digest in digests).encode()
+        self._send_stream("store-export", "--store", self.server.agent.store, stdin=wanted)
+
+    def _send_stream(self, verb: str, *arguments: str | Path, stdin: bytes = b"") -> None:
         self._begin(200, "application/octet-stream", None)
         try:
-            with agent.engine.reading("store-export", "--store", agent.store, stdin=wanted) as stream:
+            with self.server.agent.engine.reading(verb, *arguments, stdin=stdin) as stream:
                 shutil.copyfileobj(stream, self.wfile, COPY_BYTES)
         except EngineError as error:
-            log.warning("chunks were not sent: %s", error)
+            log.warning("%s was not sent whole: %s", verb, error)
 
     def _begin(self, status: int, kind: str, length: int | None) -> None:
         """HTTP/1.0: without a length the end of the connection is the end of the body."""

@@ -8,7 +8,6 @@ import stat
 import threading
 import time
 from collections.abc import Callable
-from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +25,7 @@ from jobs.models import Job
 from jobs.services import cancel_job
 from nodes.models import Node
 from tests.console.story import Story
-from tests.control.cluster import Nodes, digest_of
-from tests.control.test_inside import Store
+from tests.control.cluster import Nodes
 
 pytestmark = pytest.mark.django_db(transaction=True)
 RunAs = Callable[..., Callable[..., Any]]
@@ -399,28 +397,6 @@ def test_the_present_is_kept_first_unless_refused(run_as: RunAs, demo: User, nod
     assert run_as(demo)("rollback", str(job.number), "1", "--yes", "--no-safety").exit_code == 0
     assert Resume.objects.get().wants_safety is False
 
-
-def test_a_process_of_a_generation_is_listed_and_saved(
-    run_as: RunAs, demo: User, nodes: Nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    job = nodes.run_job(demo, pods=1)
-    generation = nodes.generation(job)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Store)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    holder = Node.objects.filter(replicas__digest=digest_of(generation, 0))[0]
-    Node.objects.update(store_url=f"http://127.0.0.1:{server.server_address[1]}", secret=holder.secret)
-    monkeypatch.setattr(Store, "secret", holder.secret)
-    monkeypatch.setattr(Store, "digest", digest_of(generation, 0))
-    run, path = run_as(demo), tmp_path / "heat.core"
-    assert "/work/heat" in run("processes", str(job.number), "1").stdout
-    saved = run("core", str(job.number), "1", "2", "-o", str(path))
-    assert saved.exit_code == 0, saved.stderr
-    assert path.read_bytes() == b"\x7fELF core"
-    refused = run("core", str(job.number), "1", "3", "-o", str(tmp_path / "none"))
-    assert refused.exit_code == NOT_FOUND
-    assert sorted(tmp_path.glob("*core*")) == [path], "a refusal leaves no file"
-    server.shutdown()
-    server.server_close()
 
 
 # ---- completion

@@ -3,11 +3,8 @@ says; what the engine answers is tested beside it (t_files_host.py) and at the n
 
 from __future__ import annotations
 
-import json
-import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -17,10 +14,10 @@ from django.utils import timezone
 
 from checkpoints.models import Generation, NodeSample, Resume
 from checkpoints.services import figures, resume_run
-from clusteros.envelope import EnvelopeError, check_ticket
 from jobs.models import Job
 from nodes.models import Command, Node
 from tests.control.cluster import Nodes, digest_of
+from tests.control.stores import DEAD, FakeStore, serving
 from tests.control.test_api import send
 
 pytestmark = pytest.mark.django_db
@@ -28,7 +25,7 @@ Rest = Callable[..., Client]
 FITS = {"fits": True, "words": "", "changed": []}
 
 
-class Machine(BaseHTTPRequestHandler):
+class Machine(FakeStore):
     """Every node's store at once: whose ticket it is tells which node is asked."""
 
     secrets: dict[str, str] = {}
@@ -38,34 +35,19 @@ class Machine(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         digest = self.path.split("/")[2]
         known = self._who() and digest in self.manifests
-        self._say(200, self.manifests[digest]) if known else self._say(404, b"not here")
+        self.say(200, self.manifests[digest]) if known else self.say(404, b"not here")
 
     def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
+        body = self.body()
         said = self.answers.get(self._who(), FITS)
         if isinstance(said, bytes):
-            return self._say(500, said)
+            return self.say(500, said)
         assert self.path == "/fit"
         assert body in self.manifests.values()
-        self._say(200, json.dumps(said).encode())
+        self.say_json(200, said)
 
     def _who(self) -> str:
-        for name, secret in self.secrets.items():
-            try:
-                check_ticket(self.headers.get("X-ClusterOS-Ticket", ""), secret)
-            except EnvelopeError:
-                continue
-            return name
-        return ""
-
-    def _say(self, status: int, body: bytes) -> None:
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
+        return next((name for name, secret in self.secrets.items() if self.may_read(secret)), "")
 
 
 @pytest.fixture
@@ -76,12 +58,9 @@ def job(nodes: Nodes, alice: User) -> Iterator[Job]:
     Machine.secrets = dict(Node.objects.values_list("name", "secret"))
     Machine.answers = {}
     Machine.manifests = {digest_of(generation, pod): f"manifest {pod}".encode() for pod in range(3)}
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Machine)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    Node.objects.update(store_url=f"http://127.0.0.1:{server.server_address[1]}")
-    yield found
-    server.shutdown()
-    server.server_close()
+    with serving(Machine) as url:
+        Node.objects.update(store_url=url)
+        yield found
 
 
 def checks(client: Client, job: Job, path: str = "rollback", **more: Any) -> tuple[bool, dict[str, list[Any]]]:
@@ -122,7 +101,7 @@ def test_changed_files_are_named_and_stop_only_those_who_said_so(job: Job, alice
 
 def test_who_does_not_answer_is_named_and_stops_nothing(job: Job, alice: User, rest: Rest) -> None:
     Machine.answers["node3"] = b"out of order"
-    Node.objects.filter(name="node2").update(store_url="http://127.0.0.1:9")
+    Node.objects.filter(name="node2").update(store_url=DEAD)
     possible, said = checks(rest(alice), job)
     assert possible
     unknown = [words for ok, known, words in said["machine"] if not known]

@@ -5,9 +5,7 @@ from __future__ import annotations
 
 import datetime
 import json
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -23,28 +21,21 @@ from clusteros.environment import environment
 from jobs.models import Job
 from nodes.models import Node
 from tests.control.cluster import Nodes
+from tests.control.stores import DEAD, FakeStore, serving
 from tests.control.test_api import problem, send
 
 pytestmark = pytest.mark.django_db
 Rest = Callable[..., Client]
 
 
-class Store(BaseHTTPRequestHandler):
+class Store(FakeStore):
     """A node on which every image's removal gives back 1,000 bytes, and 50 more are shared by all of them."""
 
     answer: Any = None
 
     def do_POST(self) -> None:
-        groups = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        frees = [1000 * len(group) for group in groups]
-        body = json.dumps({"frees": frees, "together": sum(frees) + 50} if self.answer is None else self.answer).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
+        frees = [1000 * len(group) for group in json.loads(self.body())]
+        self.say_json(200, {"frees": frees, "together": sum(frees) + 50} if self.answer is None else self.answer)
 
 
 @pytest.fixture
@@ -53,12 +44,9 @@ def job(nodes: Nodes, alice: User, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     nodes.generation(found)
     nodes.generation(found)
     monkeypatch.setattr(Store, "answer", None)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Store)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    Node.objects.update(store_url=f"http://127.0.0.1:{server.server_address[1]}")
-    yield found
-    server.shutdown()
-    server.server_close()
+    with serving(Store) as url:
+        Node.objects.update(store_url=url)
+        yield found
 
 
 def test_replicas_on_all_nodes_are_summed(job: Job, alice: User, rest: Rest) -> None:
@@ -70,7 +58,7 @@ def test_replicas_on_all_nodes_are_summed(job: Job, alice: User, rest: Rest) -> 
 
 
 def test_who_does_not_answer_is_named(job: Job, alice: User, rest: Rest) -> None:
-    Node.objects.update(store_url="http://127.0.0.1:9")
+    Node.objects.update(store_url=DEAD)
     seen = send(rest(alice), "GET", f"/jobs/{job.number}/store").json()
     assert [g["frees"] for g in seen["generations"]] == [0, 0]
     assert "did not answer" in seen["words"]

@@ -3,52 +3,36 @@ with the next holder when one does not answer."""
 
 from __future__ import annotations
 
-import json
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
-from clusteros.envelope import EnvelopeError, check_ticket
 from jobs.models import Job
 from nodes.models import Node
 from tests.control.cluster import Nodes, digest_of
+from tests.control.stores import DEAD, FakeStore, serving
 from tests.control.test_api import problem, send
 
 pytestmark = pytest.mark.django_db
 Rest = Callable[..., Client]
 LISTED = [{"pid": 2, "ppid": 1, "name": "heat", "exe": "/work/heat", "state": "running", "threads": 3, "bytes": 4096}]
-DEAD = "http://127.0.0.1:9"
 
 
-class Store(BaseHTTPRequestHandler):
-    """A node's store: knows node1's secret and one image."""
+class Store(FakeStore):
+    """A node's store: knows one node's secret and one image."""
 
     secret, digest = "", ""
 
     def do_GET(self) -> None:
-        try:
-            check_ticket(self.headers.get("X-ClusterOS-Ticket", ""), self.secret)
-        except EnvelopeError:
-            return self._say(403, b"no")
+        if not self.may_read(self.secret):
+            return self.say(403, b"no")
         if self.path == f"/images/{self.digest}/processes":
-            return self._say(200, json.dumps({"processes": LISTED}).encode())
+            return self.say_json(200, {"processes": LISTED})
         if self.path == f"/images/{self.digest}/cores/2":
-            return self._say(200, b"\x7fELF core")
-        self._say(404, b"the image has no such process")
-
-    def _say(self, status: int, body: bytes) -> None:
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
+            return self.say(200, b"\x7fELF core")
+        self.say(404, b"the image has no such process")
 
 
 @pytest.fixture
@@ -56,15 +40,12 @@ def job(nodes: Nodes, alice: User) -> Iterator[Job]:
     found = nodes.run_job(alice, pods=1)
     generation = nodes.generation(found)
     Store.digest = digest_of(generation, 0)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Store)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
     Node.objects.update(store_url=DEAD)
     holder = Node.objects.filter(replicas__digest=Store.digest).order_by("-name")[0]
     Store.secret = holder.secret
-    Node.objects.filter(pk=holder.pk).update(store_url=f"http://127.0.0.1:{server.server_address[1]}")
-    yield found
-    server.shutdown()
-    server.server_close()
+    with serving(Store) as url:
+        Node.objects.filter(pk=holder.pk).update(store_url=url)
+        yield found
 
 
 def test_the_processes_of_a_generation_are_listed_by_any_node_that_answers(job: Job, alice: User, rest: Rest) -> None:

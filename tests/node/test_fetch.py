@@ -212,6 +212,14 @@ def test_malformed_requests_are_refused(peers: dict[str, Peer], method: str, pat
     assert answer.status_code == status
 
 
+def test_the_chunks_of_an_image_are_listed(peers: dict[str, Peer], image: tuple[Path, str]) -> None:
+    headers = {"X-ClusterOS-Ticket": peers["first"].source_for(peers["asker"])["ticket"]}
+    listed = [line.split() for line in httpx.get(f"{peers['first'].url}/images/{image[1]}/chunks", headers=headers).text.splitlines()]
+    assert sum(int(size) for _, size in listed) > 3 << 20
+    assert len({digest for digest, _ in listed}) == len(listed)
+    assert httpx.get(f"{peers['first'].url}/images/{'0' * 64}/chunks", headers=headers).status_code == 404
+
+
 def test_a_snapshot_left_by_a_killed_service_gets_its_name(peers: dict[str, Peer], image: tuple[Path, str]) -> None:
     first = peers["first"]
     first.agent.images.path(image[1]).rename(first.agent.images.taking("left"))

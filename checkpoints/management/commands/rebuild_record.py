@@ -13,11 +13,10 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from checkpoints.models import Replica, Snapshot
 from checkpoints.services.rebuilding import rebuild_from
-from clusteros.envelope import make_ticket
+from checkpoints.services.stores import ask_store
 from nodes.models import Node
 
 TIMEOUT_S = 20.0
-ASKER = "front"
 JOIN_WAIT_S = 90.0
 REPLICAS_WAIT_S = 15.0
 
@@ -69,10 +68,7 @@ def _ask(node: Node, deadline: float) -> list[Any]:
 
 
 def _certificates_of(node: Node) -> list[Any]:
-    ticket = make_ticket(node.secret, ASKER, time.time() + 60)
-    headers = {"X-ClusterOS-Ticket": ticket}
-    url = f"{node.store_url.rstrip('/')}/certificates"
-    response = httpx.get(url, headers=headers, timeout=TIMEOUT_S, trust_env=False)
+    response = ask_store(node, "certificates", timeout=TIMEOUT_S)
     response.raise_for_status()
     answer = response.json()
     listed = answer.get("certificates", []) if isinstance(answer, dict) else answer

@@ -11,7 +11,7 @@ from django.shortcuts import render
 from django.urls import reverse
 
 from checkpoints import services
-from checkpoints.downloads import core_response
+from checkpoints.downloads import core_response, export_response
 from checkpoints.models import Generation
 from checkpoints.services.plans import Foresight
 from clusteros.console import machines, queries
@@ -123,6 +123,16 @@ def core(request: SignedIn, number: int, generation: int, pod: int, pid: int) ->
     _, found = _generation(request, number, generation)
     try:
         return core_response(found, pod, pid)
+    except Problem as refusal:
+        raise Http404(refusal.detail) from refusal
+
+
+@page
+def export(request: SignedIn, number: int, generation: int) -> StreamingHttpResponse:
+    """The whole generation as a file for a shelf outside the cluster."""
+    _, found = _generation(request, number, generation)
+    try:
+        return export_response(found)
     except Problem as refusal:
         raise Http404(refusal.detail) from refusal
 
