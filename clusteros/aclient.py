@@ -14,6 +14,7 @@ from typing import Any, Self, cast
 import httpx
 
 from clusteros.answers import (
+    DOWNLOAD,
     FINAL_STATES,
     TRIES,
     ClusterError,
@@ -105,8 +106,15 @@ class AsyncCluster:
         """Submit once, however often it is tried: the key makes it one job."""
         return cast(Job, await self.call("POST", "jobs", body=spec, key=key or str(uuid.uuid4())))
 
+    async def foresee(self, spec: JobSpec) -> Json:
+        return cast(Json, await self.call("POST", "jobs", body=spec, params={"dry_run": True}))
+
     async def submit_many(self, specs: list[JobSpec], *, key: str = "") -> list[Json]:
         return cast(list[Json], (await self.call("POST", "jobs/bulk", body=specs, key=key or str(uuid.uuid4())))["items"])
+
+    async def submit_array(self, spec: JobSpec, indexes: str, *, key: str = "") -> Json:
+        body = {**spec, "array": indexes}
+        return cast(Json, await self.call("POST", "jobs/array", body=body, key=key or str(uuid.uuid4())))
 
     def jobs(self, *, limit: int | None = None, **filters: Any) -> AsyncIterator[Json]:
         return self.pages("jobs", filters, limit)
@@ -138,14 +146,45 @@ class AsyncCluster:
     async def copy(self, job: str, body: Mapping[str, Any], *, key: str = "") -> Job:
         return cast(Job, await self.call("POST", at("jobs", job, "copy"), body=dict(body), key=key or str(uuid.uuid4())))
 
+    async def check(self, job: str) -> Json:
+        return cast(Json, await self.call("GET", at("jobs", job, "check")))
+
     async def runs(self, job: str) -> list[Json]:
         return await self._all(at("jobs", job, "runs"))
+
+    async def job_events(self, job: str) -> AsyncIterator[Json]:
+        """Everything that happened to it, oldest first."""
+        after = 0
+        while True:
+            items, _ = page_of(await self.call("GET", at("jobs", job, "events"), params={"after": after}))
+            for item in items:
+                yield item
+            if not items:
+                return
+            after = items[-1]["id"]
+
+    async def files(self, job: str) -> list[Json]:
+        return await self._all(at("jobs", job, "files"))
+
+    async def exec(self, job: str, argv: list[str], *, pod: int = 0, timeout_s: int = 60) -> Json:
+        body = {"argv": argv, "pod": pod, "timeout_s": timeout_s}
+        return cast(Json, await self.call("POST", at("jobs", job, "exec"), body=body))
 
     async def log_page(
         self, job: str, *, pod: int | None = None, stream: str | None = None, after: int = 0, rank: int | None = None
     ) -> Json:
         params = {"pod": pod, "stream": stream, "after": after, "rank": rank}
         return cast(Json, await self.call("GET", at("jobs", job, "log"), params=params))
+
+    async def log(self, job: str, *, pod: int | None = None, stream: str | None = None, rank: int | None = None) -> Json:
+        """All of the output so far: the pages as one, and `text`, its pieces joined."""
+        page = await self.log_page(job, pod=pod, stream=stream, rank=rank)
+        items, after = list(page["items"]), 0
+        while page["next"] != after:
+            after = page["next"]
+            page = await self.log_page(job, pod=pod, stream=stream, after=after, rank=rank)
+            items += page["items"]
+        return page | {"items": items, "text": "".join(item["text"] for item in items)}
 
     async def wait(self, job: str, *, poll_s: float = 0.5) -> Job:
         """The job when it has ended, however long that takes."""
@@ -175,6 +214,28 @@ class AsyncCluster:
     async def difference(self, job: str, number: int) -> Json:
         return cast(Json, await self.call("GET", at("jobs", job, "generations", number, "difference")))
 
+    async def processes(self, job: str, number: int) -> list[Json]:
+        return await self._all(at("jobs", job, "generations", number, "processes"))
+
+    def core(self, job: str, number: int, pod: int, pid: int) -> AsyncIterator[bytes]:
+        """A process of a generation as an ELF core, piece by piece."""
+        return self._download(at("jobs", job, "generations", number, "core"), {"pod": pod, "pid": pid})
+
+    def export(self, job: str, number: int) -> AsyncIterator[bytes]:
+        """A whole generation as a tar, piece by piece; ClusterError IO when it breaks off."""
+        return self._download(at("jobs", job, "generations", number, "export"), {})
+
+    async def _download(self, path: str, params: Json) -> AsyncIterator[bytes]:
+        try:
+            async with self._http.stream("GET", path.lstrip("/"), params=params, timeout=DOWNLOAD) as response:
+                if not response.is_success:
+                    await response.aread()
+                    raise refusal_of(response)
+                async for piece in response.aiter_bytes():
+                    yield piece
+        except httpx.TransportError as fault:
+            raise ClusterError(CODES["IO"], f"the file broke off: {fault}") from fault
+
     async def rollback(
         self, job: str, number: int, *, placement: list[str] | None = None, dry_run: bool = False, safety: bool = True
     ) -> Json:
@@ -194,6 +255,15 @@ class AsyncCluster:
 
     async def undrain(self, name: str) -> Json:
         return cast(Json, await self.call("POST", at("nodes", name, "undrain"), body={}))
+
+    async def node_token(self) -> Json:
+        return cast(Json, await self.call("POST", "nodes/tokens", body={}))
+
+    async def store(self) -> Json:
+        return cast(Json, await self.call("GET", "store"))
+
+    async def job_store(self, job: str) -> Json:
+        return cast(Json, await self.call("GET", at("jobs", job, "store")))
 
     async def events(self, *, after: str | int | None = None) -> AsyncIterator[Json]:
         """Every event from now on (or after an id), for ever: a broken stream is resumed where it ended."""

@@ -14,6 +14,8 @@ import httpx
 
 from native.codes import CODES, Code
 
+DOWNLOAD = httpx.Timeout(10.0, read=400.0)
+"""A node makes a core before its first byte goes out."""
 TRIES = 4
 AGAIN = (502, 503, 504)
 """Something on the way, not the cluster, refused."""

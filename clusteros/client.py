@@ -17,6 +17,7 @@ import httpx
 
 from clusteros.aclient import AsyncCluster
 from clusteros.answers import (
+    DOWNLOAD,
     FINAL_STATES,
     TRIES,
     ClusterError,
@@ -246,7 +247,7 @@ class Cluster:
 
     def _download(self, path: str, params: Json) -> Iterator[bytes]:
         try:
-            with self._http.stream("GET", path.lstrip("/"), params=params, timeout=httpx.Timeout(10.0, read=400.0)) as response:
+            with self._http.stream("GET", path.lstrip("/"), params=params, timeout=DOWNLOAD) as response:
                 if not response.is_success:
                     response.read()
                     raise refusal_of(response)

@@ -103,7 +103,9 @@ def _columns(
 def store_figures(jobs: QuerySet[Job], *, most_nodes: int = 10_000) -> dict[str, Any]:
     """What the images take: by node (everybody's; the fullest), and by those of `jobs` that take most."""
     nodes = Node.objects.annotate(images=Count("replicas", Q(replicas__complete=True))).order_by("-store_bytes", "name")[:most_nodes]
-    complete = Generation.objects.filter(job__in=jobs.order_by(), state="complete")
+    complete = Generation.objects.filter(state="complete")
+    if jobs.query.where:  # all jobs need no join with every one of them
+        complete = complete.filter(job__in=jobs.order_by())
     total = complete.aggregate(generations=Count("pk"), bytes=Sum("bytes_new"), pinned=Count("pk", Q(pinned=True)))
     largest = complete.order_by().values("job").annotate(taken=Sum("bytes_new"), kept=Count("pk"), pinned=Count("pk", Q(pinned=True)))
     rows = list(largest.order_by("-taken", "job")[:MOST_JOBS])

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import httpx
@@ -171,3 +172,41 @@ def test_who_is_told_to_come_later_comes_later(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("clusteros.client.time.sleep", waited.append)
     assert cluster.me() == {"name": "x"}
     assert waited == [7.0]
+
+
+def verbs_of(kind: type) -> dict[str, list[tuple[str, Any]]]:
+    found = inspect.getmembers(kind, inspect.isfunction)
+    return {
+        name: [(each.name, each.default) for each in inspect.signature(verb).parameters.values()]
+        for name, verb in found
+        if not name.startswith("_")
+    }
+
+
+def test_both_clients_have_the_same_verbs() -> None:
+    assert verbs_of(AsyncCluster) == verbs_of(Cluster)
+
+
+def test_a_file_that_breaks_off_is_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken(httpx.SyncByteStream, httpx.AsyncByteStream):
+        def __iter__(self) -> Iterator[bytes]:
+            yield b"half"
+            raise httpx.RemoteProtocolError("peer closed connection")
+
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            yield b"half"
+            raise httpx.RemoteProtocolError("peer closed connection")
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        assert request.url.path == "/api/v1/jobs/1/generations/2/export"
+        return httpx.Response(200, stream=Broken())
+
+    async def use() -> None:
+        async with async_client_of(answer, monkeypatch) as cluster:
+            async for _ in cluster.export("1", 2):
+                pass
+
+    with pytest.raises(ClusterError, match="broke off"):
+        asyncio.run(use())
+    with Cluster("http://x", "t", transport=httpx.MockTransport(answer)) as cluster, pytest.raises(ClusterError, match="broke off"):
+        list(cluster.export("1", 2))
