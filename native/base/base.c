@@ -10,6 +10,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#define SLURP_BYTES 8192ul
+
 void cleanup_close(int *fd)
 {
     if (*fd >= 0)
@@ -170,8 +172,9 @@ int io_slurp(int dirfd, const char *path, struct buf *out, size_t max, struct er
     if (fd < 0)
         return err_errno(e, "open %s", path);
     for (;;) {
-        buf_reserve(out, 65536);
-        ssize_t n = read(fd, out->data + out->len, 65536);
+        size_t room = out->len < SLURP_BYTES ? SLURP_BYTES : out->len; /* procfs gives a page at a time, files more and more */
+        buf_reserve(out, room);
+        ssize_t n = read(fd, out->data + out->len, room);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)

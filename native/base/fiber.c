@@ -31,7 +31,7 @@ struct waiting {
 };
 struct fiber {
     ucontext_t context;
-    uint8_t *stack;
+    uint8_t *stack;           /* one of stacks */
     size_t i;
     bool alive;
     struct waiting waiting;
@@ -50,6 +50,7 @@ struct fibers {
 };
 
 static _Thread_local struct fibers *crew;
+static _Thread_local uint8_t *stacks[FIBERS_MAX]; /* from one run to the next */
 static _Thread_local struct fiber *now; /* NULL: the thread itself */
 static _Thread_local enum { UNKNOWN, OURS, THEIRS } child_signal;
 
@@ -129,12 +130,18 @@ static void fiber_enter(struct fibers *c, struct fiber *f)
     now = NULL;
 }
 
-static void fiber_begin(struct fibers *c, struct fiber *f)
+static uint8_t *stack_make(void)
 {
-    if (!f->stack) {
-        f->stack = mmap(NULL, STACK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK | MAP_NORESERVE, -1, 0);
-        CHECK(f->stack != MAP_FAILED && mprotect(f->stack, PAGE_BYTES, PROT_NONE) == 0);
-    }
+    uint8_t *stack = mmap(NULL, STACK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK | MAP_NORESERVE, -1, 0);
+    CHECK(stack != MAP_FAILED && mprotect(stack, PAGE_BYTES, PROT_NONE) == 0);
+    return stack;
+}
+
+static void fiber_begin(struct fibers *c, struct fiber *f, size_t place)
+{
+    if (!stacks[place])
+        stacks[place] = stack_make();
+    f->stack = stacks[place];
     f->i = c->next++;
     f->waiting.pid = 0;
     f->alive = true;
@@ -151,7 +158,7 @@ static void fibers_round(struct fibers *c)
     c->progress = false;
     for (size_t k = 0; k < FIBERS_MAX; k++) {
         if (!c->items[k].alive && c->next < c->count && !c->failed)
-            fiber_begin(c, &c->items[k]);
+            fiber_begin(c, &c->items[k], k);
         if (!c->items[k].alive || (c->items[k].waiting.pid && !is_over(&c->items[k].waiting)))
             continue;
         c->progress = true;
@@ -169,9 +176,6 @@ int fibers_run(size_t count, fiber_piece *piece, void *ctx, struct err *e)
     while (c.alive || (c.next < count && !c.failed))
         fibers_round(&c);
     crew = NULL;
-    for (size_t k = 0; k < FIBERS_MAX; k++)
-        if (c.items[k].stack)
-            munmap(c.items[k].stack, STACK_BYTES);
     free(c.items);
     if (!c.failed)
         return 0;

@@ -103,27 +103,30 @@ static void status_line(const char *line, struct proc_status *s)
     size_t len = (size_t)(colon - line);
     const char *value = colon + 1 + strspn(colon + 1, "\t ");
     unsigned depth;
-    number_line(line, len, value, s);
-    if (strncmp(line, "State:", 6) == 0)
+#define IS(key) (len == sizeof key - 1 && memcmp(line, key, sizeof key - 1) == 0)
+    if (IS("State"))
         s->state = *value;
-    else if (strncmp(line, "Tgid:", 5) == 0)
+    else if (IS("Tgid"))
         s->tgid = atoi(value);
-    else if (strncmp(line, "PPid:", 5) == 0)
+    else if (IS("PPid"))
         s->ppid = atoi(value);
-    else if (strncmp(line, "TracerPid:", 10) == 0)
+    else if (IS("TracerPid"))
         s->tracer = atoi(value);
-    else if (strncmp(line, "NSpid:", 6) == 0)
+    else if (IS("NSpid"))
         s->inner_pid = innermost(value, &s->depth);
-    else if (strncmp(line, "NSpgid:", 7) == 0)
+    else if (IS("NSpgid"))
         s->inner_pgid = innermost(value, &depth);
-    else if (strncmp(line, "NSsid:", 6) == 0)
+    else if (IS("NSsid"))
         s->inner_sid = innermost(value, &depth);
-    else if (strncmp(line, "Uid:", 4) == 0)
+    else if (IS("Uid"))
         four(value, s->uid);
-    else if (strncmp(line, "Gid:", 4) == 0)
+    else if (IS("Gid"))
         four(value, s->gid);
-    else if (strncmp(line, "Groups:", 7) == 0)
+    else if (IS("Groups"))
         groups_parse(value, &s->groups);
+    else
+        number_line(line, len, value, s);
+#undef IS
 }
 
 int proc_status_read(pid_t pid, pid_t tid, struct proc_status *out, struct err *e)

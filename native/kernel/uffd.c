@@ -12,7 +12,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define REGIONS 4096
+#define REGIONS 512 /* as many as the kernel's own buffer takes */
 
 #ifndef UFFD_USER_MODE_ONLY
 #define UFFD_USER_MODE_ONLY 1
@@ -153,7 +153,7 @@ bool pagemap_is_watched(int pagemap, uint64_t start)
  * all was seen, and no page is told twice. */
 static int scan(int pagemap, struct pm_scan_arg arg, struct page_ranges *out, struct err *e)
 {
-    struct page_region *regions = xrealloc(NULL, REGIONS, sizeof *regions); /* not zeroed: as long as the scan of a small mapping */
+    struct page_region regions[REGIONS]; /* not zeroed: as long as the scan of a small mapping */
     uint64_t end = arg.end;
     int result = 0;
     arg.size = sizeof arg;
@@ -167,7 +167,6 @@ static int scan(int pagemap, struct pm_scan_arg arg, struct page_ranges *out, st
             result = err_errno(e, "scan pages at 0x%llx", (unsigned long long)arg.start);
         arg.start = n == REGIONS ? regions[n - 1].end : end;
     }
-    free(regions);
     return result;
 }
 

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/kcmp.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,22 +41,31 @@ void refusals_free(struct refusals *r)
 
 static const char *const namespace_names[] = {"pid", "pid_for_children", "user", "net", "ipc", "uts", "mnt", "time", "time_for_children"};
 
+struct namespace_known {
+    pid_t of;
+    char words[64];
+};
+
+static void namespace_look(const struct pod *pod, size_t which, struct namespace_known *out)
+{
+    AUTO_FREE char *name = xasprintf("ns/%s", namespace_names[which]), *link = NULL;
+    struct err gone;
+    if (out->of == pod->init_pid || proc_link(pod->init_pid, name, &link, &gone) < 0)
+        return;
+    snprintf(out->words, sizeof out->words, "%s", link);
+    out->of = pod->init_pid;
+}
+
 /* The pod's, which do not change: read once. */
 static const char *namespace_of_pod(const struct pod *pod, size_t which)
 {
-    static struct {
-        pid_t of;
-        char words[64];
-    } known[ARRAY_LENGTH(namespace_names)];
-    AUTO_FREE char *name = xasprintf("ns/%s", namespace_names[which]), *link = NULL;
-    struct err gone;
-    if (known[which].of == pod->init_pid)
-        return known[which].words;
-    if (proc_link(pod->init_pid, name, &link, &gone) < 0)
-        return NULL;
-    snprintf(known[which].words, sizeof known[which].words, "%s", link);
-    known[which].of = pod->init_pid;
-    return known[which].words;
+    static pthread_mutex_t one_by_one = PTHREAD_MUTEX_INITIALIZER;
+    static struct namespace_known known[ARRAY_LENGTH(namespace_names)];
+    pthread_mutex_lock(&one_by_one);
+    namespace_look(pod, which, &known[which]);
+    bool there = known[which].of == pod->init_pid;
+    pthread_mutex_unlock(&one_by_one);
+    return there ? known[which].words : NULL;
 }
 
 static void namespaces_check(const struct pod *pod, pid_t pid, uint64_t inner, struct refusals *out)
@@ -85,6 +95,14 @@ static void sharing_check(pid_t pid, pid_t other, uint64_t inner, struct refusal
             refuse(out, inner, -1, 0, "%s", table[k].words);
 }
 
+static void thread_check(pid_t pid, pid_t tid, uint64_t inner, struct refusals *out)
+{
+    if (syscall(SYS_kcmp, pid, tid, KCMP_FILES, 0, 0) > 0)
+        refuse(out, inner, -1, 0, "one of its threads has descriptors of its own");
+    if (syscall(SYS_kcmp, pid, tid, KCMP_FS, 0, 0) > 0)
+        refuse(out, inner, -1, 0, "one of its threads has a working directory of its own");
+}
+
 /* pid: a living thread. */
 static void threads_check(pid_t leader, pid_t pid, uint64_t inner, struct refusals *out)
 {
@@ -92,14 +110,9 @@ static void threads_check(pid_t leader, pid_t pid, uint64_t inner, struct refusa
     struct err gone;
     if (proc_threads(pid, &tids, &gone) < 0)
         return;
-    for (size_t k = 1; k < tids.count; k++) {
-        if (tids.items[k] == leader)
-            continue;
-        if (syscall(SYS_kcmp, pid, tids.items[k], KCMP_FILES, 0, 0) > 0)
-            refuse(out, inner, -1, 0, "one of its threads has descriptors of its own");
-        if (syscall(SYS_kcmp, pid, tids.items[k], KCMP_FS, 0, 0) > 0)
-            refuse(out, inner, -1, 0, "one of its threads has a working directory of its own");
-    }
+    for (size_t k = 1; k < tids.count; k++)
+        if (tids.items[k] != leader)
+            thread_check(pid, tids.items[k], inner, out);
 }
 
 static void maps_check(pid_t pid, uint64_t inner, struct refusals *out)
@@ -154,13 +167,14 @@ static void kinship_check(const struct pod *pod, pid_t pid, struct proc_status *
     namespaces_check(pod, pid, inner, out); /* first: in its own it has every right */
     rights_check(pod, s, inner, out);
     sharing_check(pid, s->ppid, inner, out);
-    threads_check(s->tgid, pid, inner, out);
 }
 
 int stopped_check(const struct pod *pod, struct victim *v, struct err *e)
 {
     struct refusals r = {0};
     kinship_check(pod, v->pid, &v->threads[0].status, &r);
+    for (size_t k = 1; k < v->thread_count; k++)
+        thread_check(v->pid, v->threads[k].tid, (uint64_t)v->inner_pid, &r);
     if (r.count)
         err_set(e, E_UNSUPPORTED, "process %lu: %s", r.items[0].pid, r.items[0].words);
     int result = r.count ? -1 : 0;
@@ -199,6 +213,7 @@ static void process_check(const struct pod *pod, pid_t pid, struct refusals *out
     if (stat.tty && !is_pods_terminal(pod, stat.tty))
         refuse(out, inner, -1, 0, "its controlling terminal is gone or outside of the pod");
     kinship_check(pod, pid, &s, out);
+    threads_check(s.tgid, pid, inner, out);
     maps_check(pid, inner, out);
 }
 

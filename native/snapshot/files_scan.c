@@ -51,16 +51,7 @@ static int numbers_read(pid_t pid, int **numbers, size_t *count, struct err *e)
     return 0;
 }
 
-/* Threads may have unshared their descriptors (unshare(CLONE_FILES)): then the leader's are not all. */
-static int tables_check(const struct victim *victim, struct err *e)
-{
-    for (size_t i = 1; i < victim->thread_count; i++)
-        if (syscall(SYS_kcmp, victim->pid, victim->threads[i].tid, KCMP_FILES, 0, 0) > 0)
-            return err_set(e, E_UNSUPPORTED, "process %d: thread %d has descriptors of its own", victim->inner_pid,
-                           victim->threads[i].inner_tid);
-    return 0;
-}
-
+/* All its threads share them: stopped_check. */
 static int victim_scan(struct saving *v, size_t i, struct err *e)
 {
     const struct victim *victim = &v->s->victims[i];
@@ -68,7 +59,7 @@ static int victim_scan(struct saving *v, size_t i, struct err *e)
     size_t count = 0;
     if (victim->pidfd < 0 || v->s->image.tasks[i].state == TASK_ZOMBIE)
         return 0;
-    if (tables_check(victim, e) < 0 || numbers_read(victim->pid, &numbers, &count, e) < 0)
+    if (numbers_read(victim->pid, &numbers, &count, e) < 0)
         return -1;
     for (size_t k = 0; k < count; k++)
         *LIST_ADD(v, slots) = (struct slot){.victim = i, .number = numbers[k]};

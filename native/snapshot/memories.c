@@ -6,6 +6,7 @@
 
 #include "../base/fiber.h"
 #include "../pod/state.h"
+#include "../store/crew.h"
 #include "copy_first.h"
 #include "cow.h"
 #include "map_flags.h"
@@ -16,6 +17,7 @@
 struct cutting {
     struct memories *m;
     struct snapshot *s;
+    bool live;
 };
 
 static bool is_alive(const struct snapshot *s, size_t k)
@@ -29,18 +31,23 @@ static bool is_filtered(const struct snapshot *s, size_t k)
     return s->victims[k].threads[0].status.seccomp_filters > filters_of_pod(s->pod);
 }
 
-static int track_cut(void *ctx, size_t k, struct err *e)
+static int track_join(void *ctx, size_t k, struct err *e)
 {
     struct snapshot *s = ((struct cutting *)ctx)->s;
-    return is_alive(s, k) && !is_filtered(s, k) ? tracks_cut(s->tracks, &s->victims[k], &s->image.tasks[k].mm, e) : 0;
+    return is_alive(s, k) && !is_filtered(s, k) ? tracks_join(s->tracks, &s->victims[k], e) : 0;
 }
 
-static int plans_make(struct memories *m, struct snapshot *s, struct err *e)
+/* No call in the process: any thread may do it. */
+static int written_look(void *ctx, size_t worker, size_t k, struct err *e)
 {
-    for (size_t k = 0; k < m->count; k++)
-        if (is_alive(s, k) && memory_plan_make(s, &s->victims[k], &s->image.tasks[k].mm, &m->plans[k], e) < 0)
-            return -1;
-    return 0;
+    const struct cutting *c = ctx;
+    struct snapshot *s = c->s;
+    (void)worker;
+    if (!is_alive(s, k))
+        return 0;
+    if (s->tracks && !is_filtered(s, k) && tracks_cut(s->tracks, &s->victims[k], &s->image.tasks[k].mm, e) < 0)
+        return -1;
+    return c->live ? memory_plan_make(s, &s->victims[k], &s->image.tasks[k].mm, &c->m->plans[k], e) : 0;
 }
 
 /* While a copy lives, every page that the job writes exists twice: a pod near its limit would be killed for it. */
@@ -72,18 +79,19 @@ static int copy_make(void *ctx, size_t k, struct err *e)
 
 int memories_cut(struct memories *m, struct snapshot *s, bool live, struct err *e)
 {
-    struct cutting c = {m, s};
+    struct cutting c = {m, s, live};
     *m = (struct memories){.count = s->victim_count};
     m->copies = xcalloc(m->count + 1, sizeof *m->copies);
     m->plans = xcalloc(m->count + 1, sizeof *m->plans);
     if (s->tracks)
         tracks_cut_begin(s->tracks);
-    if (s->tracks && fibers_run(m->count, track_cut, &c, e) < 0)
+    if (s->tracks && fibers_run(m->count, track_join, &c, e) < 0)
         return -1;
-    if (!live) /* nobody runs on anyway */
-        return 0;
-    if (plans_make(m, s, e) < 0)
-        return -1;
+    int result = s->tracks || live ? crew_work(m->count, written_look, &c, e) : 0;
+    if (s->tracks)
+        tracks_cut_end(s->tracks);
+    if (result < 0 || !live) /* nobody runs on anyway */
+        return result;
     return copies_allowed(m, s) ? fibers_run(m->count, copy_make, &c, e) : 0;
 }
 

@@ -115,19 +115,42 @@ static void present_add(struct planning *p, const struct vma *m, uint64_t start,
     }
 }
 
-static int vma_plan(struct planning *p, int pagemap, const struct vma *m, const bool *noted, struct err *e)
+static bool is_planned(const struct planning *p, const struct vma *m)
+{
+    return memory_is_private(m) && (!p->of_copy || memory_is_forked(m));
+}
+
+/* `at`: where the walk over the present pages stands. */
+static void vma_plan(struct planning *p, int pagemap, const struct vma *m, const bool *noted, const struct page_ranges *present, size_t *at)
+{
+    while (*at < present->count && present->items[*at].end <= m->start)
+        ++*at;
+    if (*at == present->count || present->items[*at].start >= m->end)
+        return;
+    bool watched = p->parent && tracks_can_watch(m) && (noted ? *noted : pagemap_is_watched(pagemap, m->start));
+    for (size_t k = *at; k < present->count && present->items[k].start < m->end; k++) {
+        uint64_t start = present->items[k].start > m->start ? present->items[k].start : m->start;
+        uint64_t end = present->items[k].end < m->end ? present->items[k].end : m->end;
+        if (watched)
+            present_add(p, m, start, end);
+        else
+            read_add(p, m, start, end);
+    }
+}
+
+/* Mappings from `first` on with nothing else between them are looked at in one scan: most are small. */
+static int run_plan(struct planning *p, int pagemap, const struct mm *mm, size_t first, size_t *end, struct err *e)
 {
     PAGE_RANGES struct page_ranges present = {0};
-    if (!memory_is_private(m) || (p->of_copy && !memory_is_forked(m)))
-        return 0;
-    if (pagemap_present(pagemap, m->start, m->end, &present, e) < 0)
+    size_t at = 0;
+    for (*end = first; *end < mm->vmas_count && is_planned(p, &mm->vmas[*end]);)
+        ++*end;
+    if (*end == first)
+        return ++*end, 0;
+    if (pagemap_present(pagemap, mm->vmas[first].start, mm->vmas[*end - 1].end, &present, e) < 0)
         return -1;
-    bool watched = p->parent && present.count && (noted ? *noted : pagemap_is_watched(pagemap, m->start));
-    for (size_t k = 0; k < present.count; k++)
-        if (watched)
-            present_add(p, m, present.items[k].start, present.items[k].end);
-        else
-            read_add(p, m, present.items[k].start, present.items[k].end);
+    for (size_t k = first; k < *end; k++)
+        vma_plan(p, pagemap, &mm->vmas[k], p->out->watched ? &p->out->watched[k] : NULL, &present, &at);
     return 0;
 }
 
@@ -144,8 +167,8 @@ static int plan(struct planning *p, const struct victim *v, const struct mm *mm,
     AUTO_CLOSE int pagemap = pagemap_open(v->pid, e);
     if (pagemap < 0)
         return -1;
-    for (size_t k = 0; k < mm->vmas_count; k++)
-        if (vma_plan(p, pagemap, &mm->vmas[k], p->out->watched ? &p->out->watched[k] : NULL, e) < 0)
+    for (size_t k = 0; k < mm->vmas_count;)
+        if (run_plan(p, pagemap, mm, k, &k, e) < 0)
             return -1;
     p->out->made = true;
     return 0;

@@ -8,12 +8,15 @@
 MUST_CHECK int facts_save(struct snapshot *s, struct err *e);
 /* task_save.c: one struct task per victim, parents before children; s->victims is sorted the same way. */
 MUST_CHECK int tasks_save(struct snapshot *s, struct err *e);
+/* task_look.c: the part of a task that needs no call in the process. */
+MUST_CHECK int task_look(struct snapshot *s, struct victim *v, struct task *out, struct err *e);
 /* thread_save.c */
 MUST_CHECK int thread_save(struct victim *v, size_t index, struct thread *out, struct err *e);
 /* leader_save.c: first threads that have ended. Nothing that goes by the order of the victims' threads may come afterwards. */
 MUST_CHECK int leaders_save(struct snapshot *s, struct err *e);
-/* vma_save.c: the map of one process, without contents of private pages. */
+/* vma_save.c: the map of one process, without contents of private pages; then what it says of its memory policies (mbind). */
 MUST_CHECK int vmas_save(struct snapshot *s, struct victim *v, struct task *out, struct err *e);
+MUST_CHECK int policies_save(struct victim *v, struct task *out, struct err *e);
 /* memory_save.c: contents of private pages, appended to mm->extents in order. Through the process itself in the pause, or afterwards through
  * its copy-on-write copy (cow.h); what a fork does not copy (MADV_DONTFORK, MADV_WIPEONFORK) is read in the pause in any case. */
 enum memory_part { MEMORY_ALL, MEMORY_NOT_COPIED, MEMORY_COPIED };

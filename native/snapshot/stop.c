@@ -8,6 +8,7 @@
 #include "../kernel/procfs.h"
 #include "../kernel/trace.h"
 #include "../pod/state.h"
+#include "../store/crew.h"
 #include "vfork.h"
 #include "victim_stop.h"
 
@@ -15,6 +16,7 @@
 #define STOP_TRIES 4
 #define LOOKS_MAX 1000
 #define VDSO_TRIES 200
+#define THREADS_AT_ONCE 32ul
 #define VDSO_NAP_NS 10000
 
 static struct victim *tree_find(struct victim *victims, size_t count, pid_t pid)
@@ -107,16 +109,49 @@ static int tree_try_stop(const struct pod *pod, struct victim **victims, size_t 
     return err_set(e, E_BUSY, "the pod makes processes faster than they can be stopped");
 }
 
+/* Some threads of one process; with the first of them its mappings. */
+struct glance {
+    struct victim *v;
+    size_t first;
+};
+
+static int glance(void *ctx, size_t worker, size_t i, struct err *e)
+{
+    const struct glance *g = (struct glance *)ctx + i;
+    (void)worker;
+    if (threads_look(g->v, g->first, THREADS_AT_ONCE, e) < 0 || (!g->first && proc_maps_read(g->v->pid, false, &g->v->maps, e) < 0))
+        return err_wrap(e, "process %d", g->v->inner_pid);
+    return 0;
+}
+
+/* What needs no tracer is read on all processors. */
+static int tree_look(struct victim *victims, size_t count, struct err *e)
+{
+    size_t pieces = 0, at = 0;
+    for (size_t k = 0; k < count; k++)
+        pieces += victims[k].settled ? 0 : (victims[k].thread_count + THREADS_AT_ONCE - 1) / THREADS_AT_ONCE;
+    AUTO_FREE struct glance *glances = xcalloc(pieces + 1, sizeof *glances);
+    for (size_t k = 0; k < count; k++) {
+        if (victims[k].settled)
+            continue;
+        proc_maps_free(&victims[k].maps);
+        for (size_t first = 0; first < victims[k].thread_count; first += THREADS_AT_ONCE)
+            glances[at++] = (struct glance){&victims[k], first};
+    }
+    return crew_work(pieces, glance, glances, e);
+}
+
 static int tree_settle(struct victim *victims, size_t count, struct err *e)
 {
+    for (size_t k = 0; k < count; k++)
+        if (!victims[k].settled && victim_stands(&victims[k], e) < 0)
+            return err_wrap(e, "process %d", victims[k].inner_pid);
+    if (tree_look(victims, count, e) < 0)
+        return -1;
     for (size_t k = 0; k < count; k++) {
-        struct victim *v = &victims[k];
-        if (v->settled)
-            continue;
-        proc_maps_free(&v->maps);
-        if (threads_settle(v, e) < 0 || (v->thread_count && proc_maps_read(v->pid, false, &v->maps, e) < 0))
-            return err_wrap(e, "process %d", v->inner_pid);
-        v->settled = true;
+        if (!victims[k].settled && threads_settle(&victims[k], e) < 0)
+            return err_wrap(e, "process %d", victims[k].inner_pid);
+        victims[k].settled = true;
     }
     return 0;
 }

@@ -276,37 +276,47 @@ static struct track *track_begin(struct tracks *t, struct victim *v, struct err 
 void tracks_cut_begin(struct tracks *t)
 {
     for (size_t k = 0; k < t->count; k++)
-        t->items[k].seen = false;
+        t->items[k].seen = t->items[k].lost = false;
 }
 
-int tracks_cut(struct tracks *t, struct victim *v, const struct mm *mm, struct err *e)
+int tracks_join(struct tracks *t, struct victim *v, struct err *e)
+{
+    e->code = E_OK;
+    if (track_of(t, v->pid) || v->threads[0].status.rss_anon_kib < WATCH_MIN_KIB || t->count == TRACKS_MAX)
+        return 0;
+    return track_begin(t, v, e) || e->code == E_OK ? 0 : -1;
+}
+
+int tracks_cut(const struct tracks *t, const struct victim *v, const struct mm *mm, struct err *e)
 {
     struct track *one = track_of(t, v->pid);
-    e->code = E_OK;
-    if (!one && (v->threads[0].status.rss_anon_kib < WATCH_MIN_KIB || t->count == TRACKS_MAX))
+    if (!one)
         return 0;
-    if (!one && !(one = track_begin(t, v, e)))
-        return e->code == E_OK ? 0 : -1;
     struct epoch *ending = &one->epochs[one->epoch_count - 1];
     one->seen = true;
-    if (!look(one, ending)) {
-        track_drop(t, one);
+    one->lost = !look(one, ending);
+    if (one->lost)
         return 0;
-    }
     size_t watched;
     if (watch_new(one, ending, mm, &watched, e) < 0)
         return -1;
     page_ranges_sort(&ending->written);
     epoch_begin(one);
-    if (!watched) /* an execve(2) took the memory away that it watched */
-        track_drop(t, one);
+    one->lost = !watched; /* an execve(2) took the memory away that it watched */
     return 0;
+}
+
+void tracks_cut_end(struct tracks *t)
+{
+    for (size_t k = t->count; k-- > 0;)
+        if (t->items[k].lost)
+            track_drop(t, &t->items[k]);
 }
 
 bool tracks_written_since(const struct tracks *t, const struct victim *v, const struct digest *image, struct page_ranges *out)
 {
     const struct track *one = track_of(t, v->pid);
-    if (!one || !one->seen || digest_is_zero(image))
+    if (!one || !one->seen || one->lost || digest_is_zero(image))
         return false;
     size_t from = one->epoch_count;
     while (from > 0 && memcmp(&one->epochs[from - 1].image, image, sizeof *image) != 0)

@@ -20,7 +20,7 @@ struct track {                    /* of one process */
     int uffd;
     struct epoch *epochs;
     size_t epoch_count;
-    bool seen;                    /* at this cut */
+    bool seen, lost;              /* at this cut */
 };
 struct tracks {
     bool on;
@@ -34,8 +34,11 @@ struct tracks {
 void tracks_begin(struct tracks *t);
 /* A cut begins; what is known of earlier ones counts only for processes that tracks_cut is called for. */
 void tracks_cut_begin(struct tracks *t);
-/* At the cut, the victim stopped: what it wrote goes to the ending epoch, a new one begins, new memory is watched. */
-MUST_CHECK int tracks_cut(struct tracks *t, struct victim *v, const struct mm *mm, struct err *e);
+/* At the cut, the victim stopped: one that is large enough is watched from now on. */
+MUST_CHECK int tracks_join(struct tracks *t, struct victim *v, struct err *e);
+/* Then what it wrote goes to the ending epoch, a new one begins, new memory is watched. Several threads may do this for several victims. */
+MUST_CHECK int tracks_cut(const struct tracks *t, const struct victim *v, const struct mm *mm, struct err *e);
+void tracks_cut_end(struct tracks *t);
 bool tracks_can_watch(const struct vma *m);
 /* Pages written since that image, sorted. False when that cannot be told. */
 bool tracks_written_since(const struct tracks *t, const struct victim *v, const struct digest *image, struct page_ranges *out);

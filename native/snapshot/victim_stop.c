@@ -57,6 +57,12 @@ static struct victim_thread *thread_find(struct victim *v, pid_t tid)
     return NULL;
 }
 
+/* At the second look the lists are the same but for what came or went since. */
+static bool thread_is_known(struct victim *v, pid_t tid, size_t place)
+{
+    return (place < v->thread_count && v->threads[place].tid == tid) || thread_find(v, tid);
+}
+
 static void thread_forget(struct victim *v, struct victim_thread *t)
 {
     size_t at = (size_t)(t - v->threads);
@@ -72,7 +78,7 @@ int threads_seize(struct victim *v, bool *fresh, struct err *e)
     if (proc_threads(v->leader, &tids, e) < 0)
         return -1;
     for (size_t k = 0; k < tids.count; k++) {
-        if (thread_find(v, tids.items[k]))
+        if (thread_is_known(v, tids.items[k], k))
             continue;
         int gone = trace_seize(tids.items[k], 0, e);
         bool kept = gone < 0 && trace_is_own(tids.items[k]); /* it did not stop in an earlier try: that interrupt still waits for it */
@@ -80,7 +86,8 @@ int threads_seize(struct victim *v, bool *fresh, struct err *e)
             return err_wrap(e, "process %d", v->inner_pid);
         if (gone > 0)
             continue;
-        v->threads = xrealloc(v->threads, v->thread_count + 1, sizeof *v->threads);
+        if ((v->thread_count & (v->thread_count - 1)) == 0)
+            v->threads = xrealloc(v->threads, v->thread_count ? 2 * v->thread_count : 1, sizeof *v->threads);
         struct victim_thread *t = &v->threads[v->thread_count++];
         *t = (struct victim_thread){.tid = tids.items[k]};
         *fresh = true;
@@ -230,17 +237,30 @@ static int living_choose(struct victim *v, struct err *e)
     return v->pidfd >= 0 ? 0 : err_errno(e, "open thread %d of process %d", v->pid, v->inner_pid);
 }
 
-int threads_settle(struct victim *v, struct err *e)
+int victim_stands(struct victim *v, struct err *e)
 {
-    if (living_choose(v, e) < 0 || (v->thread_count && memory_open(v, e) < 0))
-        return -1;
-    for (size_t k = 0; k < v->thread_count; k++) {
+    return living_choose(v, e) < 0 || (v->thread_count && memory_open(v, e) < 0) ? -1 : 0;
+}
+
+int threads_look(struct victim *v, size_t first, size_t count, struct err *e)
+{
+    for (size_t k = first; k < v->thread_count && k < first + count; k++) {
         struct victim_thread *t = &v->threads[k];
         proc_status_free(&t->status);
-        if (proc_status_read(v->pid, t->tid, &t->status, e) < 0 || trace_regs_get(t->tid, &t->regs, e) < 0 ||
-            trace_mask_get(t->tid, &t->sigmask, e) < 0)
+        t->status = (struct proc_status){0};
+        if (proc_status_read(v->pid, t->tid, &t->status, e) < 0)
             return -1;
         t->inner_tid = t->status.inner_pid;
+    }
+    return 0;
+}
+
+int threads_settle(struct victim *v, struct err *e)
+{
+    for (size_t k = 0; k < v->thread_count; k++) {
+        struct victim_thread *t = &v->threads[k];
+        if (trace_regs_get(t->tid, &t->regs, e) < 0 || trace_mask_get(t->tid, &t->sigmask, e) < 0)
+            return -1;
         if (t->status.seccomp_filters && filters_are_readable() && filters_suspend(t->tid, 0, e) < 0)
             return -1;
         if (dispatches_itself(t->tid))
@@ -257,10 +277,10 @@ int victim_open(pid_t pid, struct victim *v, struct err *e)
 {
     PROC_STATUS struct proc_status s = {0}, leader = {0};
     *v = (struct victim){.pid = pid, .pidfd = -1, .memfd = -1};
-    if (proc_status_read(pid, pid, &s, e) < 0 || proc_status_read(s.tgid, s.tgid, &leader, e) < 0)
+    if (proc_status_read(pid, pid, &s, e) < 0 || (s.tgid != pid && proc_status_read(s.tgid, s.tgid, &leader, e) < 0))
         return -1;
     v->leader = s.tgid;
-    v->inner_pid = leader.inner_pid;
+    v->inner_pid = s.tgid != pid ? leader.inner_pid : s.inner_pid;
     v->start_time = process_start(pid);
     v->pidfd = proc_pidfd(pid);
     return v->pidfd >= 0 ? 0 : err_errno(e, "open process %d", v->inner_pid);
@@ -293,5 +313,7 @@ int victim_stop(pid_t pid, struct victim *out, struct err *e)
         if (threads_wait(out, clock_ns(CLOCK_MONOTONIC) + 20 * STOP_DEADLINE_NS, e) != 0)
             return err_set(e, E_BUSY, "process %d cannot be stopped", out->inner_pid);
     }
+    if (victim_stands(out, e) < 0 || threads_look(out, 0, out->thread_count, e) < 0)
+        return -1;
     return out->thread_count ? threads_settle(out, e) : 1;
 }

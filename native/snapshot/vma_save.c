@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/mempolicy.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -149,7 +150,7 @@ static int vdso_save(const struct victim *v, struct mm *mm, const struct vma *vm
 
 /* mbind(2). A mapping of a file or of shared memory gives the object's policy, which its first mapping sets again. */
 #define POLICIES_AT_ONCE 128ul
-static int policies_save(struct victim *v, struct vma *vmas, size_t count, struct err *e)
+static int some_policies(struct victim *v, struct vma *vmas, size_t count, struct err *e)
 {
     struct answer {
         uint64_t policy;
@@ -173,24 +174,40 @@ static int policies_save(struct victim *v, struct vma *vmas, size_t count, struc
     return 0;
 }
 
-int vmas_save(struct snapshot *s, struct victim *v, struct task *out, struct err *e)
+int policies_save(struct victim *v, struct task *out, struct err *e)
 {
-    PROC_MAPS struct proc_maps read = {0};
-    const struct proc_maps *maps = s->map_flags && map_flags_give(s->map_flags, v) ? &v->maps : &read;
-    if (maps == &read && proc_maps_read(v->pid, true, &read, e) < 0)
-        return -1;
+    size_t count = out->mm.vmas_count;
+    for (size_t k = 0; k < count; k += POLICIES_AT_ONCE)
+        if (some_policies(v, &out->mm.vmas[k], count - k < POLICIES_AT_ONCE ? count - k : POLICIES_AT_ONCE, e) < 0)
+            return -1;
+    return 0;
+}
+
+static int mappings_save(struct snapshot *s, const struct victim *v, const struct proc_maps *maps, struct mm *mm, struct err *e)
+{
     for (size_t k = 0; k < maps->count; k++) {
         const struct proc_map *m = &maps->items[k];
         if (m->start == v->scratch || strcmp(m->path, "[vsyscall]") == 0)
             continue;
-        if (vma_save(s, v, m, &out->mm, e) < 0)
+        if (vma_save(s, v, m, mm, e) < 0)
             return -1;
-        const struct vma *vma = &out->mm.vmas[out->mm.vmas_count - 1];
-        if (vma->kind == VMA_VDSO && vdso_save(v, &out->mm, vma, e) < 0)
+        const struct vma *vma = &mm->vmas[mm->vmas_count - 1];
+        if (vma->kind == VMA_VDSO && vdso_save(v, mm, vma, e) < 0)
             return -1;
     }
-    for (size_t k = 0; k < out->mm.vmas_count; k += POLICIES_AT_ONCE)
-        if (policies_save(v, &out->mm.vmas[k], out->mm.vmas_count - k < POLICIES_AT_ONCE ? out->mm.vmas_count - k : POLICIES_AT_ONCE, e) < 0)
-            return -1;
     return 0;
+}
+
+/* Objects that several processes map are saved once: one process at a time. */
+int vmas_save(struct snapshot *s, struct victim *v, struct task *out, struct err *e)
+{
+    static pthread_mutex_t one_by_one = PTHREAD_MUTEX_INITIALIZER;
+    PROC_MAPS struct proc_maps read = {0};
+    const struct proc_maps *maps = s->map_flags && map_flags_give(s->map_flags, v) ? &v->maps : &read;
+    if (maps == &read && proc_maps_read(v->pid, true, &read, e) < 0)
+        return -1;
+    pthread_mutex_lock(&one_by_one);
+    int result = mappings_save(s, v, maps, &out->mm, e);
+    pthread_mutex_unlock(&one_by_one);
+    return result;
 }
