@@ -1,12 +1,25 @@
 /* A captured directory tree (overlay upper, tmpfs): every entry with mode, owner, times, xattrs, links,
  * nodes, sparse content; whiteouts of overlayfs are character devices 0/0 and travel like any node. */
 #pragma once
+#include <sys/types.h>
+
 #include "image.h"
 
+/* Files that must not be opened, and a copy of each. */
+struct stand_in {
+    dev_t dev;
+    ino_t ino;
+    int fd;
+};
+struct stand_ins {
+    const struct stand_in *items;
+    size_t count;
+};
+
 /* `previous` (may be NULL): the same tree in the parent image; a regular file with the same path, size, mtime,
- * ctime and inode reuses its extents without being read. Sockets are recorded (mode, owner), never read.
+ * ctime and inode reuses its extents without being read. Sockets are recorded (mode, owner), never read. `instead` may be NULL.
  * Files never leave the tree: symbolic links and mount points are not followed. */
-MUST_CHECK int tree_save(int dirfd, const char *name, const struct tree *previous, struct store *store,
+MUST_CHECK int tree_save(int dirfd, const char *name, const struct tree *previous, const struct stand_ins *instead, struct store *store,
                          struct tree *out, uint64_t *new_bytes, struct err *e);
 /* Into an empty directory. Paths are checked ("..", absolute, through links: E_BAD_IMAGE). */
 MUST_CHECK int tree_load(int dirfd, const struct tree *in, struct store *store, struct err *e);

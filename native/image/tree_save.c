@@ -22,6 +22,7 @@ struct walk {
     size_t previous_count;
     struct index links;            /* files of several names: (inode, device) as a digest; offset is their group */
     dev_t dev;
+    const struct stand_ins *instead;
 };
 
 /* ---- the parent image's entries by path */
@@ -103,10 +104,19 @@ static int file_open(int dirfd, const char *name)
     return fd < 0 && errno == EPERM ? openat(dirfd, name, flags) : fd;
 }
 
-static int regular_save(struct walk *w, int dirfd, const char *name, struct entry *out, struct err *e)
+static int instead_of(const struct walk *w, const struct stat *st)
 {
-    struct stat st;
-    AUTO_CLOSE int fd = file_open(dirfd, name);
+    for (size_t i = 0; w->instead && i < w->instead->count; i++)
+        if (w->instead->items[i].ino == st->st_ino && w->instead->items[i].dev == st->st_dev)
+            return w->instead->items[i].fd;
+    return -1;
+}
+
+static int regular_save(struct walk *w, int dirfd, const char *name, const struct stat *seen, struct entry *out, struct err *e)
+{
+    struct stat st = *seen;
+    int other = instead_of(w, seen);
+    AUTO_CLOSE int fd = other >= 0 ? fcntl(other, F_DUPFD_CLOEXEC, 0) : file_open(dirfd, name);
     if (fd < 0 || fstat(fd, &st) < 0)
         return err_errno(e, "open");
     out->size = (uint64_t)st.st_size;
@@ -131,11 +141,11 @@ static uint64_t link_group(struct walk *w, const struct stat *st, bool *first)
     return index_find(&w->links, &key.digest)->offset;
 }
 
-static int kind_save(struct walk *w, int dirfd, const char *name, struct entry *out, struct err *e)
+static int kind_save(struct walk *w, int dirfd, const char *name, const struct stat *st, struct entry *out, struct err *e)
 {
     mode_t mode = (mode_t)out->mode;
     if (S_ISREG(mode))
-        return regular_save(w, dirfd, name, out, e);
+        return regular_save(w, dirfd, name, st, out, e);
     if (S_ISLNK(mode))
         return target_save(dirfd, name, out, e);
     if ((S_ISCHR(mode) || S_ISBLK(mode)) && !tree_device_allowed(out->mode, out->rdev))
@@ -167,7 +177,7 @@ static int entry_save(struct walk *w, int dirfd, const char *name, const char *p
     out->link_group = link_group(w, st, &first);
     if (!first)
         return 0;
-    if (xattrs_save(at, out, e) || kind_save(w, dirfd, name, out, e))
+    if (xattrs_save(at, out, e) || kind_save(w, dirfd, name, st, out, e))
         return err_wrap(e, "%s", path);
     return 0;
 }
@@ -236,13 +246,13 @@ static int folder_save(struct walk *w, int dirfd, const char *path, int depth, s
     return result;
 }
 
-int tree_save(int dirfd, const char *name, const struct tree *previous, struct store *store, struct tree *out,
+int tree_save(int dirfd, const char *name, const struct tree *previous, const struct stand_ins *instead, struct store *store, struct tree *out,
               uint64_t *new_bytes, struct err *e)
 {
     struct stat st;
     if (fstat(dirfd, &st) < 0)
         return err_errno(e, "tree %s: stat", name);
-    struct walk w = {.store = store, .out = out, .new_bytes = new_bytes, .dev = st.st_dev};
+    struct walk w = {.store = store, .out = out, .new_bytes = new_bytes, .dev = st.st_dev, .instead = instead};
     *out = (struct tree){.name = xstrdup(name)};
     previous_sort(&w, previous);
     int result = entry_save(&w, dirfd, ".", ".", &st, e) || folder_save(&w, dirfd, ".", 0, e) ? -1 : 0;

@@ -54,4 +54,4 @@ MUST_CHECK int epoll_load(struct restore *r, struct err *e);                   /
 MUST_CHECK int epoll_watch_add(int epoll_fd, int target_fd, const struct epoll_watch *w, struct err *e);
 bool epoll_watch_is_late(const struct restore *r, const struct epoll_watch *w);
 MUST_CHECK int locks_load_shared(struct restore *r, struct err *e);            /* flock, open file description locks */
-MUST_CHECK int locks_load_task(struct restore *r, const struct task *task, struct err *e); /* POSIX locks */
+MUST_CHECK int locks_load_task(struct restore *r, const struct task *task, struct err *e); /* POSIX locks, leases */

@@ -1,7 +1,8 @@
-/* File locks: those of descriptions in podinit, POSIX locks in their process. Mirrors snapshot/lock_save.c. */
+/* File locks: those of descriptions in podinit, POSIX locks and leases in their process. Mirrors snapshot/lock_save.c. */
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -26,7 +27,7 @@ int locks_load_shared(struct restore *r, struct err *e)
     for (size_t i = 0; i < r->image->locks_count; i++) {
         const struct file_lock *lock = &r->image->locks[i];
         size_t index;
-        if (lock->kind == LOCK_KIND_POSIX)
+        if (lock->kind == LOCK_KIND_POSIX || lock->kind == LOCK_KIND_LEASE)
             continue;
         if (file_index(r, lock->file, &index, e) < 0)
             return -1;
@@ -46,16 +47,25 @@ static const struct fd *task_fd_of(const struct task *task, uint64_t file)
     return NULL;
 }
 
+/* Only the owner of a file may lease it. */
+static int lease_set(const struct restore *r, int fd, const struct file_lock *lock, struct err *e)
+{
+    struct stat st;
+    if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_uid != r->pod->facts.uid)
+        return err_set(e, E_BAD_IMAGE, "a lease on what is no file of the pod's owner");
+    return fcntl(fd, F_SETLEASE, lock->type == F_WRLCK ? F_WRLCK : F_RDLCK) < 0 ? err_errno(e, "lease") : 0;
+}
+
 int locks_load_task(struct restore *r, const struct task *task, struct err *e)
 {
     for (size_t i = 0; i < r->image->locks_count; i++) {
         const struct file_lock *lock = &r->image->locks[i];
-        if (lock->kind != LOCK_KIND_POSIX || lock->pid != task->pid)
+        if ((lock->kind != LOCK_KIND_POSIX && lock->kind != LOCK_KIND_LEASE) || lock->pid != task->pid)
             continue;
         const struct fd *held = task_fd_of(task, lock->file);
         if (!held)
             return err_set(e, E_BAD_IMAGE, "process %lu has a lock on a file that it has not open", task->pid);
-        if (record_set((int)held->number, lock, e) < 0)
+        if (lock->kind == LOCK_KIND_LEASE ? lease_set(r, (int)held->number, lock, e) < 0 : record_set((int)held->number, lock, e) < 0)
             return err_wrap(e, "process %lu: descriptor %lu", task->pid, held->number);
     }
     return 0;

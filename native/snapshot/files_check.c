@@ -12,6 +12,7 @@
 
 #include "../kernel/procfs.h"
 #include "files_facts.h"
+#include "lease_save.h"
 #include "socket_check.h"
 
 /* A duplicate of what the process still has there; -1 if it has closed it. */
@@ -61,11 +62,11 @@ static void socket_check(const struct view *v, const struct facts *f, uint64_t i
         refuse(out, inner, f->number, 0, "a TCP socket that signs its segments (TCP_MD5SIG)");
 }
 
-/* Leases of which the kernel is taking one back pass by themselves. */
-static void locks_check(const struct facts *f, uint64_t inner, struct refusals *out)
+static void leases_check(const struct view *v, const struct facts *f, uint64_t inner, struct refusals *out)
 {
-    if (facts_field(f, "lock") && strstr(f->fdinfo, ": LEASE "))
-        refuse(out, inner, f->number, 0, "a lease (F_SETLEASE)");
+    const char *trouble = lease_trouble(v, f);
+    if (trouble)
+        refuse(out, inner, f->number, 0, "%s", trouble);
 }
 
 static void one_check(const struct view *v, const struct facts *f, uint64_t inner, struct refusals *out)
@@ -79,7 +80,7 @@ static void one_check(const struct view *v, const struct facts *f, uint64_t inne
     else if (kind == FILE_DIRECTORY)
         directory_check(f, inner, out);
     else
-        locks_check(f, inner, out);
+        leases_check(v, f, inner, out);
 }
 
 static int process_check(const struct view *v, pid_t pid, struct refusals *out, struct err *e)

@@ -10,6 +10,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "lease_save.h"
+
 static int words_set(const struct saving *v, const struct source *src, struct err *e, enum code code, const char *words)
 {
     return err_set(e, code, "process %d: descriptor %d: %s%s", v->s->victims[src->victim].inner_pid, src->number,
@@ -200,7 +202,7 @@ static int sources_save(struct saving *v, struct err *e)
 int files_save(struct snapshot *s, struct err *e)
 {
     static int (*const steps[])(struct saving *v, struct err *e) = {
-        scan_slots, scan_sources, queues_look, groups_read, entries_make, tcp_check_orphans, tcps_save, mqueues_messages_save, sources_save,
+        scan_slots, scan_sources, leases_look, queues_look, groups_read, entries_make, tcp_check_orphans, tcps_save, mqueues_messages_save, sources_save,
         directories_save, pipes_finish, ptys_finish, locks_save,
     };
     struct saving v = {.s = s};

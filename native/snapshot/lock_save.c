@@ -1,4 +1,4 @@
-/* File locks: flock(2) and open-file-description locks belong to a description, POSIX locks to a process and an inode. From the
+/* File locks: flock(2), open-file-description locks and leases belong to a description, POSIX locks to a process and an inode. From the
  * "lock:" lines of fdinfo, which name exactly those that belong to the descriptor (or to its process). */
 #include <fcntl.h>
 #include <stdlib.h>
@@ -7,22 +7,24 @@
 
 #include "files_lock.h"
 #include "files_save.h"
+#include "lease_save.h"
 
 struct lock_line {
     char kind[16], access[16], end[32];
+    int pid;
     unsigned long start;
 };
 
 /* "lock:\t1: POSIX  ADVISORY  WRITE 1234 00:2c:99 0 EOF" */
 static bool lock_parse(const char *line, struct lock_line *out)
 {
-    return sscanf(line, "\nlock:\t%*u: %15s %*s %15s %*d %*x:%*x:%*u %lu %31s", out->kind, out->access, &out->start, out->end) == 4;
+    return sscanf(line, "\nlock:\t%*u: %15s %*s %15s %d %*x:%*x:%*u %lu %31s", out->kind, out->access, &out->pid, &out->start, out->end) == 5;
 }
 
 static uint64_t lock_kind(const struct lock_line *line)
 {
     return !strcmp(line->kind, "FLOCK") ? LOCK_KIND_FLOCK : !strcmp(line->kind, "POSIX") ? LOCK_KIND_POSIX
-           : !strcmp(line->kind, "OFDLCK") ? LOCK_KIND_OFD : 0;
+           : !strcmp(line->kind, "OFDLCK") ? LOCK_KIND_OFD : !strcmp(line->kind, "LEASE") ? LOCK_KIND_LEASE : 0;
 }
 
 static bool lock_known(const struct saving *v, const struct file_lock *new_lock, const struct source *src)
@@ -44,7 +46,7 @@ static bool lock_known(const struct saving *v, const struct file_lock *new_lock,
 static bool can_set(const struct source *src, const struct file_lock *lock)
 {
     uint64_t access = src->facts.flags & O_ACCMODE;
-    return lock->kind == LOCK_KIND_FLOCK || access == O_RDWR || access == (lock->type == F_WRLCK ? O_WRONLY : O_RDONLY);
+    return lock->kind == LOCK_KIND_FLOCK || lock->kind == LOCK_KIND_LEASE || access == O_RDWR || access == (lock->type == F_WRLCK ? O_WRONLY : O_RDONLY);
 }
 
 static int line_save(struct saving *v, const struct slot *slot, const struct source *src, const char *at, struct err *e)
@@ -52,7 +54,9 @@ static int line_save(struct saving *v, const struct slot *slot, const struct sou
     struct lock_line line;
     struct file_lock lock = {.file = src->file->id, .pid = (uint64_t)v->s->victims[slot->victim].inner_pid};
     if (!lock_parse(at, &line) || !(lock.kind = lock_kind(&line)))
-        return source_refuse(v, src, e, "a lease or lock of an unknown kind");
+        return source_refuse(v, src, e, "a lock of an unknown kind");
+    if (lock.kind == LOCK_KIND_LEASE && lease_is_anothers(v, slot, line.pid))
+        return 0;
     lock.type = (uint64_t)(!strcmp(line.access, "WRITE") ? F_WRLCK : F_RDLCK);
     lock.start = line.start;
     lock.len = strcmp(line.end, "EOF") ? strtoul(line.end, NULL, 10) - line.start + 1 : 0;

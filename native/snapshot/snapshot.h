@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 
 #include "../kernel/remote.h"
+#include "../image/tree.h"
 #include "../pod/pod.h"
 #include "plain_files.h"
 
@@ -20,6 +21,8 @@ struct snapshot {
     const struct sleeper_list *sleepers; /* seen before the stop (sleep_save.h) */
     struct plain_files plain_files; /* of this stop */
     bool queues_hold;             /* some POSIX message queue holds messages */
+    struct stand_in *leased;      /* files that must not be opened (lease_save.h) */
+    size_t leased_count;
 };
 
 /* What cannot be captured: collected, not thrown. `check` prints them all; snapshot fails with E_UNSUPPORTED and the first. */

@@ -15,6 +15,7 @@
 #include "barrier.h"
 #include "check.h"
 #include "copy_first.h"
+#include "lease_save.h"
 #include "map_flags.h"
 #include "memories.h"
 #include "save.h"
@@ -267,6 +268,7 @@ static void forget(struct take *t)
     t->s.kept_bytes = 0;
     store_later_reset(t->s.store);
     plain_files_free(&t->s.plain_files);
+    leases_free(&t->s);
 }
 
 static int sleepers_again(struct take *t, struct err *e)
@@ -367,6 +369,7 @@ int snapshot_take(const struct snapshot_options *options, struct err *e)
     image_free(&t.s.image);
     image_free(&t.parent);
     plain_files_free(&t.s.plain_files);
+    leases_free(&t.s);
     if (t.s.pod)
         pod_close(&t.pod);
     return result < 0 ? err_wrap(e, "snapshot of %s", options->pod) : 0;

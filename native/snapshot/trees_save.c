@@ -21,6 +21,7 @@ static const struct tree *tree_of_parent(const struct snapshot *s, const char *n
 
 int trees_save(struct snapshot *s, struct err *e)
 {
+    struct stand_ins leased = {s->leased, s->leased_count};
     for (const char *const *name = pod_tree_names; *name; name++) {
         struct err none = {0};
         AUTO_CLOSE int dir = pod_tree_open(s->pod, *name, &none);
@@ -30,7 +31,7 @@ int trees_save(struct snapshot *s, struct err *e)
             *e = none;
             return -1;
         }
-        if (tree_save(dir, *name, tree_of_parent(s, *name), s->store, LIST_ADD(&s->image, trees), &s->image.new_bytes, e) < 0)
+        if (tree_save(dir, *name, tree_of_parent(s, *name), &leased, s->store, LIST_ADD(&s->image, trees), &s->image.new_bytes, e) < 0)
             return err_wrap(e, "files of the pod (%s)", *name);
     }
     return 0;

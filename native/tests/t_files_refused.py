@@ -11,7 +11,9 @@ COVERAGE: vsock | refused | a socket to the virtual machine's host (vsock)
 COVERAGE: packet sockets (got from another namespace) | refused | a packet socket
 COVERAGE: sockets of another network namespace | refused | a socket of another network namespace
 COVERAGE: directory notifications (F_NOTIFY) | refused | a directory with notifications by signal (F_NOTIFY)
-COVERAGE: leases (F_SETLEASE) | refused | a lease (F_SETLEASE)
+COVERAGE: leases for writing on files without a name | refused | a lease for writing (F_SETLEASE) on a file without a name
+COVERAGE: leases for writing on mapped files | refused | a lease for writing (F_SETLEASE) on a file that is mapped
+COVERAGE: lease that is being taken back (waited for) | refused | a lease (F_SETLEASE) that is being taken back
 COVERAGE: System V semaphores with SEM_UNDO | refused | it may have used System V semaphores with SEM_UNDO
 COVERAGE: Multipath TCP connections | refused | a connection of Multipath TCP
 COVERAGE: TCP with ECN | refused | a TCP connection that negotiated ECN
@@ -93,9 +95,21 @@ CASES = [
 signal.signal(signal.SIGIO, lambda *_: told.set()); told = threading.Event()
 f = os.open("/tmp", os.O_RDONLY); fcntl.fcntl(f, fcntl.F_NOTIFY, fcntl.DN_CREATE)
 def verify(): open("/tmp/new", "w"); assert told.wait(5)"""),
-    Case("lease", "a lease (F_SETLEASE)", """
-f = os.open("/tmp/leased", os.O_RDWR | os.O_CREAT); fcntl.fcntl(f, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+    Case("lease", "a lease for writing (F_SETLEASE) on a file without a name", """
+f = os.open("/tmp/leased", os.O_RDWR | os.O_CREAT); os.unlink("/tmp/leased"); fcntl.fcntl(f, fcntl.F_SETLEASE, fcntl.F_WRLCK)
 def verify(): assert fcntl.fcntl(f, fcntl.F_GETLEASE) == fcntl.F_WRLCK"""),
+    Case("mapped", "a lease for writing (F_SETLEASE) on a file that is mapped", """
+import mmap
+f = os.open("/tmp/leased", os.O_RDWR | os.O_CREAT); os.write(f, b"x"); m = mmap.mmap(f, 1); os.close(f)
+f = os.open("/tmp/leased", os.O_RDWR); m = mmap.mmap(f, 1); fcntl.fcntl(f, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+def verify(): assert fcntl.fcntl(f, fcntl.F_GETLEASE) == fcntl.F_WRLCK and m[:1] == b"x" """),
+    Case("breaking", "a lease (F_SETLEASE) that is being taken back", """
+signal.signal(signal.SIGIO, signal.SIG_IGN)
+f = os.open("/tmp/leased", os.O_RDWR | os.O_CREAT); fcntl.fcntl(f, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+pid = os.fork()
+if pid == 0: os.close(f); os.open("/tmp/leased", os.O_RDONLY); os._exit(7)
+while fcntl.fcntl(f, fcntl.F_GETLEASE) == fcntl.F_WRLCK: time.sleep(0.001)
+def verify(): fcntl.fcntl(f, fcntl.F_SETLEASE, fcntl.F_UNLCK); assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7""", passing=True),
     Case("undo", "it may have used System V semaphores with SEM_UNDO", """
 s = syscall(64, 0, 1, 0o600); syscall(65, s, struct.pack("hhh", 0, 1, 0x1000), 1)
 def verify(): assert syscall(66, s, 0, 12, 0) == 1"""),
@@ -156,7 +170,7 @@ class Trial:
     def check(self) -> str:
         said = native("check", "--pod", self.pod).stdout.decode()
         named = self.case.words in said
-        return "" if named != self.case.passing or self.case.name == "thread" else f"check: {said}"
+        return "" if named != self.case.passing or self.case.name in ("thread", "mapped") else f"check: {said}"
 
     def snapshot(self) -> str:
         answer = last(native("snapshot", "--pod", self.pod, "--image", self.lab.dir / f"{self.case.name}.image", "--store", self.lab.dir / "store"))

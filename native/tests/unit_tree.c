@@ -46,7 +46,7 @@ static struct tree saved(int dirfd, const struct tree *previous, uint64_t *new_b
 {
     struct tree t = {0};
     struct err e = {0};
-    if (tree_save(dirfd, "root", previous, store, &t, new_bytes, &e)) {
+    if (tree_save(dirfd, "root", previous, NULL, store, &t, new_bytes, &e)) {
         printf("# %s\n", e.message);
         abort();
     }
@@ -342,7 +342,7 @@ static void devices_are_refused_when_saved(void)
     struct tree t = {0};
     uint64_t bytes = 0;
     check(mknodat(d, "disk", S_IFBLK | 0600, makedev(7, 200)));
-    ok(tree_save(d, "root", NULL, store, &t, &bytes, &e) == -1 && e.code == E_UNSUPPORTED && strstr(e.message, "disk"),
+    ok(tree_save(d, "root", NULL, NULL, store, &t, &bytes, &e) == -1 && e.code == E_UNSUPPORTED && strstr(e.message, "disk"),
        "a disk's node in a tree is refused by name (%s)", e.message);
 }
 
