@@ -24,6 +24,7 @@ from clusteros.core.events import record_event
 from clusteros.core.problems import Problem, conflict
 from clusteros.core.states import lock, move, move_if
 from clusteros.environment import environment
+from clusteros.words import size_words
 from jobs.models import Job, Pod, Run
 from nodes.models import Node
 from nodes.outbox import ask, close
@@ -252,7 +253,7 @@ def _figures(snapshots: list[Snapshot]) -> dict[str, Any]:
 
 
 def _size_words(figures: dict[str, Any]) -> str:
-    return f"{figures['bytes'] / 1e6:.1f} MB, of these {figures['bytes_new'] / 1e6:.1f} new, pause {figures['pause_ms']:.0f} ms"
+    return f"{size_words(figures['bytes'])}, of these {size_words(figures['bytes_new'])} new, pause {figures['pause_ms']:.0f} ms"
 
 
 def certify(generation: Generation, snapshots: list[Snapshot]) -> None:

@@ -46,6 +46,7 @@ urlpatterns = [
     path("jobs/<int:number>/files/<int:pod>/<path:path>", job.output_file, name="output_file"),
     path("jobs/<int:number>/cancel/", job.cancel_dialog, name="cancel_dialog"),
     path("jobs/<int:number>/do/<slug:verb>/", job.do_verb, name="job_do"),
+    path("jobs/<int:number>/store/", generations.store_dialog, name="store_dialog"),
     path("jobs/<int:number>/checkpoint/", generations.checkpoint, name="checkpoint"),
     path("jobs/<int:number>/generations/<int:generation>/rollback/", generations.rollback_dialog, name="rollback_dialog"),
     path("jobs/<int:number>/generations/<int:generation>/rollback/now/", generations.rollback, name="rollback"),
@@ -56,5 +57,6 @@ urlpatterns = [
     path("jobs/<int:number>/generations/<int:generation>/export/", generations.export, name="export"),
     path("jobs/<int:number>/generations/<int:generation>/pin/", generations.pin, name="pin"),
     path("jobs/<int:number>/generations/<int:generation>/delete/", generations.delete_dialog, name="delete_dialog"),
+    path("jobs/<int:number>/generations/<int:generation>/freed/", generations.freed, name="freed"),
     path("jobs/<int:number>/generations/<int:generation>/delete/now/", generations.delete, name="delete"),
 ]

@@ -78,6 +78,29 @@ def test_only_the_owner_sees_it(job: Job, bob: User, rest: Rest) -> None:
     problem(send(rest(bob), "GET", f"/jobs/{job.number}/store"), 404, "NOT_FOUND")
 
 
+def test_the_console_says_it_before_anything_is_deleted(job: Job, alice: User, bob: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    console = Client()
+    console.force_login(alice, backend="django.contrib.auth.backends.ModelBackend")
+    assert "freed/" in console.get(f"/jobs/{job.number}/generations/1/delete/").content.decode()
+    assert "3.9 KiB on all nodes together." in console.get(f"/jobs/{job.number}/generations/1/freed/").content.decode()
+    seen = console.get(f"/jobs/{job.number}/store/").content.decode()
+    assert seen.count("3.9 KiB") == 2
+    assert "7." in seen, "together"
+    Node.objects.update(store_url=DEAD)
+    assert "did not say how much" in console.get(f"/jobs/{job.number}/generations/1/freed/").content.decode()
+    assert "did not answer" in console.get(f"/jobs/{job.number}/store/").content.decode()
+    console.force_login(bob, backend="django.contrib.auth.backends.ModelBackend")
+    assert console.get(f"/jobs/{job.number}/store/").status_code == 404
+
+
+def test_the_store_page_shows_ones_share_where_there_is_a_quota(job: Job, alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    console = Client()
+    console.force_login(alice, backend="django.contrib.auth.backends.ModelBackend")
+    assert "allowed" not in console.get("/store/").content.decode()
+    monkeypatch.setattr(environment(), "store_quota_bytes", 3 << 30)
+    assert "of 3.0 GiB allowed" in console.get("/store/").content.decode()
+
+
 # ---- the quota
 
 

@@ -1,8 +1,9 @@
-"""Buttons and dialogs of generations: take, roll back (with what is lost, in words), pin, delete."""
+"""Buttons and dialogs of generations: take, roll back (with what is lost, in words), pin, delete (with what that frees), export."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 
@@ -13,6 +14,7 @@ from django.urls import reverse
 from checkpoints import services
 from checkpoints.downloads import core_response, export_response
 from checkpoints.models import Generation
+from checkpoints.services.freeing import job_store
 from checkpoints.services.plans import Foresight
 from clusteros.console import machines, queries
 from clusteros.console.views.base import SignedIn, action, is_part, page
@@ -157,3 +159,24 @@ def delete(request: SignedIn, number: int, generation: int) -> tuple[str, str]:
     job, found = _generation(request, number, generation)
     services.delete_generation(found, acting_user=request.user)
     return f"Generation {found.number} is deleted.", _job_url(job)
+
+
+@page
+def freed(request: SignedIn, number: int, generation: int) -> HttpResponse:
+    """What a removal would give back, in words; the nodes are asked, so it comes after the question itself."""
+    job, found = _generation(request, number, generation)
+    told = job_store(job)
+    frees = next((row["frees"] for row in told["generations"] if row["number"] == found.number), 0)
+    context = {"bytes": None if told["words"] and not frees else frees, "words": told["words"]}
+    return render(request, "console/confirm/freed.html", context)
+
+
+@page
+def store_dialog(request: SignedIn, number: int) -> HttpResponse:
+    """What each generation of a job takes, and what its removal would give back."""
+    job = queries.job_of(request.user, number)
+    told = job_store(job)
+    for row in told["generations"]:
+        row["taken"] = datetime.fromisoformat(row["taken_at"])
+    context = {"job": job, "store": told, "part": "console/confirm/store.html", "is_part": is_part(request)}
+    return render(request, "console/confirm/page.html", context)

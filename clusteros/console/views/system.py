@@ -15,6 +15,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_http_methods
 
 from checkpoints.services.figures import KEEP_DAYS, read_samples, store_figures
+from checkpoints.services.quotas import bytes_of
 from clusteros.accounts import services as accounts
 from clusteros.console import queries
 from clusteros.console.views.base import SignedIn, action, admin_only, hours_asked, page
@@ -40,7 +41,8 @@ def store_part(request: SignedIn) -> HttpResponse:
 
 
 def _store(request: SignedIn) -> dict[str, Any]:
-    return {"store": store_figures(queries.jobs_of(request.user), most_nodes=SHOWN_NODES)}
+    figures = store_figures(queries.jobs_of(request.user), most_nodes=SHOWN_NODES)
+    return {"store": figures, "own_bytes": bytes_of(request.user) if figures["quota_bytes"] else 0}
 
 
 @page
