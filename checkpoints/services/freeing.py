@@ -18,7 +18,7 @@ from checkpoints.services.stores import ask_store
 from jobs.models import Job
 from nodes.models import Node
 
-TIMEOUT_S = 30.0
+TIMEOUT = httpx.Timeout(30.0, connect=2.0)
 SIDE_BY_SIDE = 16
 HOLDING = ("storing", "complete")
 
@@ -77,7 +77,7 @@ def _groups(images: dict[int, set[str]], held: set[str]) -> dict[int, list[str]]
 def _ask(node: Node, groups: dict[int, list[str]]) -> dict[str, Any] | str:
     """{frees: [bytes of each group], together}, or why there is no answer. No database in here: it runs on a thread."""
     try:
-        answer = ask_store(node, "images/frees", method="POST", json=list(groups.values()), timeout=TIMEOUT_S)
+        answer = ask_store(node, "images/frees", method="POST", json=list(groups.values()), timeout=TIMEOUT)
         found = answer.json() if answer.status_code == 200 else {}
         frees, together = [int(size) for size in found["frees"]], int(found["together"])
     except httpx.HTTPError as fault:

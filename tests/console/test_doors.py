@@ -69,6 +69,8 @@ def test_the_job_of_another_does_not_exist(demo: User, other: User, admin: User,
         "files/0/x",
         "generations/1/rollback/",
         "generations/1/delete/",
+        "generations/1/export/",
+        "store/",
     ):
         assert client.get(f"/jobs/{number}/{path}").status_code == 404, path
     for path in ("do/cancel/", "do/hold/", "checkpoint/", "generations/1/rollback/now/", "generations/1/pin/", "generations/1/delete/now/"):

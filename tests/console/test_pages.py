@@ -22,7 +22,7 @@ def test_every_page_fits_and_the_browser_is_content(visit: Visit, admin: User, n
     pages = {
         "cluster": "/", "jobs": "/jobs/?state=", "submit": "/jobs/new/", "job": f"/jobs/{number}/",
         "rollback": f"/jobs/{number}/generations/2/rollback/", "cancel": f"/jobs/{number}/cancel/",
-        "delete": f"/jobs/{number}/generations/3/delete/", "nodes": "/nodes/", "node": "/nodes/node1/",
+        "delete": f"/jobs/{number}/generations/3/delete/", "room": f"/jobs/{number}/store/", "nodes": "/nodes/", "node": "/nodes/node1/",
         "drain": "/nodes/node1/drain/", "join": "/nodes/join/", "tokens": "/tokens/", "missing": "/jobs/987654/",
     }  # fmt: skip
     visitor = visit(admin, size)

@@ -62,8 +62,8 @@ def test_no_page_shuts_anybody_out(visit: Visit, admin: User, story: Story, size
     pages = {
         "cluster": "/", "jobs": "/jobs/?state=", "submit": "/jobs/new/?template=mpi", "again": f"/jobs/new/?from={number}",
         "job": f"/jobs/{number}/", "rollback": f"/jobs/{number}/generations/2/rollback/", "copy": f"/jobs/{number}/generations/2/copy/",
-        "nodes": "/nodes/", "node": "/nodes/node1/", "drain": "/nodes/node1/drain/", "store": "/store/", "events": "/events/",
-        "users": "/users/", "tokens": "/tokens/", "about": "/about/", "missing": "/jobs/987654/",
+        "room": f"/jobs/{number}/store/", "nodes": "/nodes/", "node": "/nodes/node1/", "drain": "/nodes/node1/drain/", "store": "/store/",
+        "events": "/events/", "users": "/users/", "tokens": "/tokens/", "about": "/about/", "missing": "/jobs/987654/",
     }  # fmt: skip
     visitor = visit(admin, size)
     visitor.page.emulate_media(color_scheme=look, reduced_motion="reduce")
