@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import statistics
 import subprocess
+import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +17,8 @@ from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 NATIVE = REPOSITORY / "native" / "build" / "native"
+PEAK_BYTES: dict[str, int] = defaultdict(int)
+"""By verb: the most memory that an engine of this run had resident, those that it waited for too (getrusage(2))."""
 
 
 def compile_program(name: str, directory: Path) -> Path:
@@ -30,10 +35,15 @@ def native(*arguments: object) -> list[dict[str, Any]]:
     Raises:
         RuntimeError: it failed; its own words are in the text.
     """
-    run = subprocess.run([str(NATIVE), *map(str, arguments)], capture_output=True, text=True, check=False)
-    lines = [json.loads(line) for line in run.stdout.splitlines() if line.startswith("{")]
-    if run.returncode != 0 or not lines or lines[-1]["event"] != "done":
-        raise RuntimeError(f"native {arguments[0]}: {lines[-1] if lines else run.stderr}")
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        process = subprocess.Popen([str(NATIVE), *map(str, arguments)], stdout=out, stderr=err)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        said, words = (file.seek(0) or file.read().decode() for file in (out, err))
+    PEAK_BYTES[str(arguments[0])] = max(PEAK_BYTES[str(arguments[0])], usage.ru_maxrss << 10)
+    lines = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+    if process.returncode != 0 or not lines or lines[-1]["event"] != "done":
+        raise RuntimeError(f"native {arguments[0]}: {lines[-1] if lines else words}")
     return lines
 
 
