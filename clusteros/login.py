@@ -42,8 +42,13 @@ def read_login() -> Login:
     return Login(url.rstrip("/"), token)
 
 
-def write_login(login: Login) -> Path:
-    path = login_path()
+def kept_url() -> str:
+    """The cluster that the login file names, or nothing; NoLogin when the file is broken."""
+    return _read_file(login_path()).get("url", "")
+
+
+def write_login(login: Login, path: Path | None = None) -> Path:
+    path = path or login_path()
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

@@ -57,6 +57,11 @@ class Lab:
         return self.front / "login.json"
 
     @property
+    def own_login_file(self) -> Path:
+        """This lab's login for the command line, whatever others there are: CLUSTEROS_LOGIN may name it."""
+        return self.front / "cli.json"
+
+    @property
     def record_lost_mark(self) -> Path:
         """There while a lost database still has to be made anew from the nodes' certificates."""
         return self.front / "record-lost"

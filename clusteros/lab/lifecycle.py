@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +27,7 @@ from clusteros.lab.layout import LISTEN_FD, REPOSITORY, Lab, make_settings
 
 UP_TIMEOUT_S = 120.0
 DEFAULT_PORT = 8080
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 Say = Callable[[str], None]
 
 
@@ -127,7 +129,7 @@ def up(lab: Lab, *, nodes: int = 3, port: int = DEFAULT_PORT, cores: int = 4, me
         _start(lab, listener)
         listener.close()
     _wait_until_up(lab, sum(lab.node(n).exists() or not _destroyed(lab, n) for n in lab.node_names()), say)
-    write_login(lab)
+    write_login(lab, say)
     for line in missing_here():
         say(line)
 
@@ -151,10 +153,18 @@ def read_login(lab: Lab) -> dict[str, Any]:
     return dict(json.loads(lab.login_file.read_text()))
 
 
-def write_login(lab: Lab) -> None:
-    """The login file that the command line finds by itself."""
-    login = read_login(lab)
-    login_file.write_login(login_file.Login(url_of(lab), login["demo"]["token"]))
+def write_login(lab: Lab, say: Say) -> None:
+    """The lab's own login file, and the one that the command line finds by itself, unless that is for a cluster elsewhere."""
+    login = login_file.Login(url_of(lab), read_login(lab)["demo"]["token"])
+    login_file.write_login(login, lab.own_login_file)
+    try:
+        other = login_file.kept_url()
+    except login_file.NoLogin:
+        other = ""
+    if other and (urllib.parse.urlsplit(other).hostname or "") not in LOOPBACK:
+        say(f"you are logged in at {other}, and stay so; for this lab:  export CLUSTEROS_LOGIN={lab.own_login_file}")
+        return
+    login_file.write_login(login)
 
 
 def down(lab: Lab, *, wipe: bool = False, say: Say = print) -> None:
