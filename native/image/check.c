@@ -1,6 +1,7 @@
 /* What can be seen wrong in a decoded image by itself: an image may be anybody's bytes, and what restores it relies on
  * these: extents do not wrap, mappings lie in user space in ascending order, pids are possible and unique, every
  * number that refers to something refers to something that is there. */
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -110,6 +111,17 @@ static int message_check(const struct unix_message *m, const struct checks *c, s
     return 0;
 }
 
+static int file_check(const struct file *f, const struct checks *c, struct err *e)
+{
+    (void)c;
+    if (f->told > f->names_count || (f->names_count && (f->kind != FILE_DIRECTORY || f->told == 0)))
+        return bad(e, "an open file of which more names were told than it has", f->told);
+    for (size_t i = 0; i < f->names_count; i++)
+        if (!f->names[i].name[0] || strlen(f->names[i].name) > NAME_MAX || strchr(f->names[i].name, '/'))
+            return bad(e, "a name that no directory has", i);
+    return 0;
+}
+
 static int mqueue_check(const struct mqueue *q, const struct checks *c, struct err *e)
 {
     (void)c;
@@ -135,7 +147,8 @@ static int none_check(const void *x, const struct checks *c, struct err *e)
     { \
         if (_Generic(in, const struct extent *: extent_check, const struct vma *: vma_check, \
                      const struct mm *: mm_check, const struct fd *: fd_check, \
-                     const struct unix_message *: message_check, const struct mqueue *: mqueue_check, default: none_check)(in, c, e)) \
+                     const struct unix_message *: message_check, const struct mqueue *: mqueue_check, \
+                     const struct file *: file_check, default: none_check)(in, c, e)) \
             return -1;
 #define END(name) \
         return 0; \

@@ -202,7 +202,7 @@ int files_load_shared(struct restore *r, struct err *e)
         return -1;
     if (unix_load(r, e) < 0) /* its messages bring all of the above; it makes names, which nobody watches yet */
         return -1;
-    if (inotify_load(r, e) < 0 || locks_load_shared(r, e) < 0 || epoll_load(r, e) < 0)
+    if (directories_load_half(r, e) < 0 || inotify_load(r, e) < 0 || locks_load_shared(r, e) < 0 || epoll_load(r, e) < 0)
         return -1;
     return completeness_check(r, e);
 }

@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "../store/sha256.h"
@@ -25,22 +24,6 @@ static int identity_save(struct source *src, struct err *e)
         return -1;
     sha256_of(data, file->prefix_len, &file->prefix_digest);
     return 0;
-}
-
-/* A place in the middle of a directory means nothing in another one with the same names: only the beginning and the end do. */
-static int position_save(struct saving *v, struct source *src, struct err *e)
-{
-    _Alignas(8) char names[4096];
-    AUTO_CLOSE int fd = source_reopen(src->fd, O_RDONLY | O_DIRECTORY, e);
-    if (fd < 0)
-        return -1;
-    if (lseek(fd, (off_t)src->facts.offset, SEEK_SET) < 0)
-        return err_errno(e, "position in directory %s", src->facts.link);
-    long n = syscall(SYS_getdents64, fd, names, sizeof names);
-    if (n < 0)
-        return err_errno(e, "names in directory %s", src->facts.link);
-    src->file->at_end = n == 0;
-    return n == 0 ? 0 : source_busy(v, src, e, "a directory that is half read: %s", src->facts.link);
 }
 
 /* The first description of the same directory; itself if there is none. */
@@ -142,7 +125,7 @@ int file_save(struct saving *v, struct source *src, struct err *e)
     if (src->kind == FILE_DIRECTORY && src->facts.st.st_nlink == 0)
         return removed_save(v, src);
     if (src->kind == FILE_DIRECTORY && src->facts.offset && !(src->facts.flags & O_PATH))
-        return position_save(v, src, e);
+        return directory_place_save(v, src, e);
     if (src->kind != FILE_REGULAR)
         return 0;
     src->file->host_part = view_in_host_part(&v->view, &src->facts);

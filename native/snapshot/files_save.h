@@ -63,6 +63,8 @@ MUST_CHECK int queues_look(struct saving *v, struct err *e);
 MUST_CHECK int file_save(struct saving *v, struct source *src, struct err *e);
 /* Working directories that were removed. After all sources. */
 MUST_CHECK int directories_save(struct saving *v, struct err *e);
+/* directory_save.c: of a directory that is read from its beginning no more. */
+MUST_CHECK int directory_place_save(struct saving *v, struct source *src, struct err *e);
 MUST_CHECK int memfile_save(struct saving *v, struct source *src, struct err *e);
 MUST_CHECK int pipe_save(struct saving *v, struct source *src, struct err *e);
 MUST_CHECK int pipes_finish(struct saving *v, struct err *e);

@@ -21,7 +21,7 @@ COVERAGE: TCP_MD5SIG | refused | a TCP socket that signs its segments (TCP_MD5SI
 COVERAGE: namespaces of its own, and what is made in them: raw and ICMP sockets, tun, veth and bridge, nftables, mounts, chroot, host name, sysctls | refused | it made a namespace of its own
 COVERAGE: POSIX message queue with a notification | refused | a POSIX message queue that notifies a process
 COVERAGE: F_SETOWN_EX to a thread | refused | its owner (F_SETOWN_EX) is a thread
-COVERAGE: directory half read (waited for) | refused | a directory that is half read
+COVERAGE: directory half read, in the root or on other file systems (waited for) | refused | a directory that is half read
 COVERAGE: corked UDP data (waited for) | refused | a UDP socket with data that was not sent yet (corked)
 COVERAGE: urgent data (waited for) | refused | a socket with urgent data that was not read yet
 COVERAGE: epoll sets, inotify, pidfds, files of /proc and locked files on their way in a message (waited for) | refused | on its way (SCM_RIGHTS) that cannot be captured there
@@ -131,8 +131,8 @@ while not tid: time.sleep(0.001)
 fcntl.fcntl(pair[0], 15, struct.pack("ii", 0, tid[0]))
 def verify(): assert struct.unpack("ii", fcntl.fcntl(pair[0], 16, bytes(8))) == (0, tid[0]); stay.set(); t.join()"""),
     Case("half", "a directory that is half read", """
-os.mkdir("/tmp/d"); [open("/tmp/d/%d" % i, "w").close() for i in range(200)]
-f = os.open("/tmp/d", os.O_RDONLY); room = ctypes.create_string_buffer(1000); syscall(217, f, room, 1000)
+os.mkdir("/var/tmp/d"); [open("/var/tmp/d/%d" % i, "w").close() for i in range(200)]
+f = os.open("/var/tmp/d", os.O_RDONLY); room = ctypes.create_string_buffer(1000); syscall(217, f, room, 1000)
 def verify():
     while syscall(217, f, room, 1000): pass""", passing=True),
     Case("cork", "a UDP socket with data that was not sent yet (corked)", """

@@ -60,6 +60,28 @@ static void impossible_images_are_refused(void)
     ok(impossible(&i, "id that comes twice"), "two files of one number");
 }
 
+/* ---- half-read directories */
+static bool half_read(uint64_t kind, uint64_t told, const char *name)
+{
+    struct image i = {0};
+    struct err e = {0};
+    struct file *f = LIST_ADD(&i, files);
+    *f = (struct file){.id = 1, .kind = kind, .told = told, .path = xstrdup("/tmp/d")};
+    LIST_ADD(f, names)->name = xstrdup(name);
+    LIST_ADD(f, names)->name = xstrdup("other");
+    bool taken = image_check(&i, &e) == 0;
+    image_free(&i);
+    return taken;
+}
+
+static void impossible_directories_are_refused(void)
+{
+    ok(half_read(FILE_DIRECTORY, 1, "name") && half_read(FILE_DIRECTORY, 2, "name"), "a directory that is half read is taken");
+    ok(!half_read(FILE_DIRECTORY, 3, "name") && !half_read(FILE_DIRECTORY, 0, "name"), "more names told than there are, or none");
+    ok(!half_read(FILE_REGULAR, 1, "name"), "names in a regular file");
+    ok(!half_read(FILE_DIRECTORY, 1, "../name") && !half_read(FILE_DIRECTORY, 1, ""), "names that lead out of it");
+}
+
 /* ---- message queues */
 static void queue_with(struct image *i, uint64_t room, size_t len, uint64_t first, uint64_t second)
 {
@@ -145,6 +167,7 @@ int main(void)
 {
     seed_begin();
     impossible_images_are_refused();
+    impossible_directories_are_refused();
     impossible_queues_are_refused();
     leading_paths_are_refused();
     return done_testing();

@@ -5,8 +5,7 @@
  * COVERAGE: O_TMPFILE | captured | a name can still be given to it
  * COVERAGE: unlinked FIFO | captured | with data
  * COVERAGE: removed directory, also as working directory | captured |
- * COVERAGE: directory read to its end | captured |
- * COVERAGE: directory half read | refused | a directory that is half read */
+ * COVERAGE: directory read to its end | captured | */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
