@@ -23,7 +23,7 @@ int belt_begin(struct store *s, const char *name, struct err *e)
     if (ring == MAP_FAILED)
         return err_errno(e, "room for blocks");
     b->ring = ring;
-    b->fd = openat(s->packsfd, name, O_WRONLY | O_DIRECT | O_CLOEXEC | O_NOFOLLOW);
+    b->fd = openat(s->packsfd, name, O_WRONLY | (s->shared ? 0 : O_DIRECT) | O_CLOEXEC | O_NOFOLLOW);
     if (b->fd < 0 && errno == EINVAL) /* a file system that knows no other way than the page cache */
         b->fd = openat(s->packsfd, name, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
     return b->fd < 0 ? err_errno(e, "open %s", name) : 0;

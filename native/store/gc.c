@@ -231,6 +231,11 @@ int store_gc(const char *dir, const char *images_dir, uint64_t min_age_s, bool d
     g.young_since_s = min_age_s == 0 ? UINT64_MAX : now_s > min_age_s ? now_s - min_age_s : 0;
     if (store_open(dir, false, &g.store, e))
         return -1;
+    if (g.store->shared) {
+        int swept = shared_gc(g.store, images_dir, min_age_s, dry_run, out, e);
+        store_close(g.store);
+        return swept ? err_wrap(e, "store %s: gc", dir) : 0;
+    }
     g.rewrite = (struct rewrite){.store = g.store, .fd = -1};
     g.store->lockfd = openat(g.store->dirfd, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     int result = g.store->lockfd < 0 ? err_errno(e, "open its lock") : sweep_run(&g, images_dir, e);

@@ -9,6 +9,7 @@
 #include "store.h"
 
 #define PACK_NAME_BYTES 48
+#define SHARED_MARK "shared"  /* a file of this name: the store lies on a directory that several nodes share */
 #define PACK_OPEN_MAX 512     /* beyond: opened for each read */
 #define BELT_BLOCK_BYTES (2ul << 20)
 #define BELT_SLOTS 8u
@@ -18,6 +19,7 @@ struct pack {
     int fd;                     /* -1: not open */
     uint64_t bytes;
     char *damage;               /* what is wrong with it, or NULL */
+    bool relied_on;             /* by the image that is being made: store_rely */
 };
 struct scratch;
 struct belt {                   /* blocks of the pack being written on their way to the disk: belt.c */
@@ -45,7 +47,7 @@ struct later {                  /* content that was only copied; arena NULL: non
 struct store {
     char *dir;
     int dirfd, packsfd, lockfd;
-    bool session;
+    bool session, shared;       /* shared: by several nodes, without locks (shared.c) */
     pthread_mutex_t mutex;
     pthread_cond_t progress;    /* a write ended */
     struct index index;

@@ -102,7 +102,7 @@ static int footer_check(int fd, uint64_t bytes, uint8_t footer[PACK_FOOTER_BYTES
     if (memcmp(footer + 56, end_magic, 8) || number_at(footer + 48, 8))
         return err_set(e, E_BAD_IMAGE, "its footer is damaged");
     uint64_t at = number_at(footer, 8), count = number_at(footer + 8, 8);
-    if (at < PACK_HEADER_BYTES || at > bytes - PACK_FOOTER_BYTES || count > bytes / PACK_ENTRY_BYTES ||
+    if (at < PACK_HEADER_BYTES || at > bytes - PACK_FOOTER_BYTES || count > PACK_ENTRIES_MAX || count > bytes / PACK_ENTRY_BYTES ||
         count * PACK_ENTRY_BYTES != bytes - PACK_FOOTER_BYTES - at)
         return err_set(e, E_BAD_IMAGE, "its footer is damaged");
     return 0;
@@ -124,6 +124,8 @@ int pack_read(int fd, struct place **places, size_t *count, uint64_t *bytes, str
     uint8_t footer[PACK_FOOTER_BYTES];
     if (fstat(fd, &st) < 0)
         return err_errno(e, "stat");
+    if (!S_ISREG(st.st_mode))
+        return err_set(e, E_BAD_IMAGE, "no file");
     *bytes = (uint64_t)st.st_size;
     if (footer_check(fd, *bytes, footer, e))
         return -1;

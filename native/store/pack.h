@@ -12,6 +12,7 @@
 #define PACK_HEADER_BYTES 16ul
 #define PACK_ENTRY_BYTES 56ul
 #define PACK_FOOTER_BYTES 64ul
+#define PACK_ENTRIES_MAX (1ul << 24) /* 4 TiB of full chunks */
 
 void pack_header(uint8_t out[PACK_HEADER_BYTES]);
 /* Index and footer of a pack whose chunks end at `end`. */

@@ -35,11 +35,11 @@ int session_begin(struct store *s, struct err *e)
 {
     if (s->session)
         return 0;
-    if (s->lockfd < 0)
+    if (!s->shared && s->lockfd < 0)
         s->lockfd = openat(s->dirfd, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (s->lockfd < 0)
+    if (!s->shared && s->lockfd < 0)
         return err_errno(e, "open its lock");
-    if (lock_take(s->lockfd, LOCK_SH, e) || catalog_load(s, e))
+    if ((!s->shared && lock_take(s->lockfd, LOCK_SH, e)) || catalog_load(s, e))
         return -1;
     s->session = true;
     return 0;
@@ -52,6 +52,7 @@ static int folders_open(struct store *s, bool create, struct err *e)
         return -1;
     s->dirfd = open(s->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     s->packsfd = s->dirfd < 0 ? -1 : openat(s->dirfd, "packs", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    s->shared = s->packsfd >= 0 && faccessat(s->dirfd, SHARED_MARK, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
     if (s->packsfd >= 0)
         return 0;
     return errno == ENOENT ? err_set(e, E_NO_INPUT, "there is no store") : err_errno(e, "open");

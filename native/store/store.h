@@ -83,6 +83,12 @@ MUST_CHECK int store_frees(const char *dir, const char *images_dir, const struct
  * E_NO_INPUT: there is no such pack (any more). `unreadable`: not even its index, so that none of its chunks counts as there. */
 struct scrub_result { uint64_t chunks, bytes, damaged; bool unreadable; };
 MUST_CHECK int store_scrub(const char *dir, const char *pack, uint64_t bytes_per_s, struct scrub_result *out, struct err *e);
+/* ---- A store on a directory that several nodes share (a file `shared` in it says so): nobody locks, nothing is ever changed but by writing under
+ * a name of one's own, rename and unlink. Who names an image relies on its chunks first: E_BAD_IMAGE when one is not there; store_pin then keeps
+ * the packs of all that was relied on from being swept for min_age_s of every sweep (E_BUSY: one was just being swept, put its chunks again).
+ * In a store of one node alone the session does that, and both cost nothing. */
+MUST_CHECK int store_rely(struct store *s, const struct digest *digest, uint64_t len, struct err *e);
+MUST_CHECK int store_pin(struct store *s, struct err *e);
 /* Length of the content of a chunk, 0 if it is not there. */
 uint32_t store_raw_len(struct store *s, const struct digest *digest);
 /* Packs that could not be read, one line each ("NAME.pack: its index is damaged"); NULL behind the last. */

@@ -53,6 +53,20 @@ int store_io_unlink(int dirfd, const char *name, struct err *e)
     return 0;
 }
 
+int store_io_touch(int dirfd, const char *name, struct err *e)
+{
+    if (!faulty("touch") && utimensat(dirfd, name, NULL, AT_SYMLINK_NOFOLLOW) == 0)
+        return 0;
+    return errno == ENOENT ? err_set(e, E_NO_INPUT, "%s is gone", name) : err_errno(e, "touch %s", name);
+}
+
+int store_io_move(int fromfd, int tofd, const char *name, struct err *e)
+{
+    if (!faulty("move") && renameat(fromfd, name, tofd, name) == 0)
+        return 0;
+    return errno == ENOENT ? err_set(e, E_NO_INPUT, "%s is gone", name) : err_errno(e, "move %s", name);
+}
+
 static int mkdir_durable(const char *path, struct err *e)
 {
     if (faulty("mkdir"))

@@ -11,6 +11,10 @@ MUST_CHECK int store_io_write(int fd, const void *data, size_t len, uint64_t off
 MUST_CHECK int store_io_sync(int fd, const char *what, struct err *e);
 MUST_CHECK int store_io_rename(int dirfd, const char *from, const char *to, struct err *e);
 MUST_CHECK int store_io_unlink(int dirfd, const char *name, struct err *e); /* already gone is no error */
+/* The modification time becomes the file server's present; E_NO_INPUT: there is no such file (any more). */
+MUST_CHECK int store_io_touch(int dirfd, const char *name, struct err *e);
+/* From one directory into another; E_NO_INPUT: it is not there (any more). */
+MUST_CHECK int store_io_move(int fromfd, int tofd, const char *name, struct err *e);
 /* Each directory that it makes is made durable by an fsync of its parent. */
 MUST_CHECK int store_io_mkdirs(const char *path, struct err *e);
 /* Temporary name, write, fsync, rename, fsync of dirfd. What was there before stays whole until the rename. */

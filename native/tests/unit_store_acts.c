@@ -18,6 +18,23 @@ static int image_is_made(struct err *e)
     return result;
 }
 
+static int rely_on(void *ctx, const struct digest *digest, uint64_t len, struct err *e)
+{
+    return store_rely(ctx, digest, len, e);
+}
+
+static int image_is_named(struct err *e)
+{
+    struct image image = {0};
+    struct digest d;
+    struct store *s = NULL;
+    int result = store_open(store, true, &s, e) || image_put(&image, s, 2, e) || image_each_chunk(&image, rely_on, s, e) || store_pin(s, e) ||
+                 image_write(fresh, &image, &d, e) ? -1 : 0;
+    image_free(&image);
+    store_close(s);
+    return result;
+}
+
 static int chunks_are_received(struct err *e)
 {
     struct stream_result r;
@@ -167,5 +184,11 @@ int main(void)
     each_call_fails("chunks are received", chunks_are_received, false, false);
     each_call_fails("the store is swept", store_is_swept, true, false);
     each_call_fails("a damaged chunk is made anew", chunk_is_forgotten, false, true);
+    AUTO_FREE char *mark = xasprintf("%s/store/shared", template);
+    if (close(open(mark, O_WRONLY | O_CREAT | O_CLOEXEC, 0600)))
+        abort();
+    each_call_fails("an image is made where nodes share", image_is_named, false, false);
+    each_call_fails("chunks are received where nodes share", chunks_are_received, false, false);
+    each_call_fails("what nodes share is swept", store_is_swept, true, false);
     return done_testing();
 }

@@ -31,11 +31,7 @@ static int digest_check(const struct buf *manifest, const char *hex, struct err 
 
 static int chunk_check(void *ctx, const struct digest *digest, uint64_t len, struct err *e)
 {
-    char hex[65];
-    if (store_raw_len(ctx, digest) == len)
-        return 0;
-    digest_hex(digest, hex);
-    return err_set(e, E_BAD_IMAGE, "chunk %s of %lu bytes is not in the store", hex, len);
+    return store_rely(ctx, digest, len, e);
 }
 
 static int manifest_keep(const char *dir, const struct buf *manifest, struct err *e)
@@ -51,7 +47,7 @@ static int manifest_import(const char *dir, const char *store, const struct buf 
     struct image image = {0};
     struct store *s = NULL;
     int result = image_decode_file(manifest->data, manifest->len, &image, e) ? err_wrap(e, "the manifest is") : 0;
-    result = result || store_open(store, true, &s, e) || image_each_chunk(&image, chunk_check, s, e) ||
+    result = result || store_open(store, true, &s, e) || image_each_chunk(&image, chunk_check, s, e) || store_pin(s, e) ||
              manifest_keep(dir, manifest, e) ? -1 : 0;
     store_close(s);
     image_free(&image);
