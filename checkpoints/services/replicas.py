@@ -15,6 +15,7 @@ from django.db.models import Count
 from django.utils import timezone
 
 from checkpoints.models import Generation, Replica, Snapshot
+from clusteros.accounts.services import owner_tag
 from clusteros.core.dispatch import wake_scheduler
 from clusteros.environment import environment
 from nodes.models import Command, Node
@@ -178,7 +179,14 @@ def fetch_image(
     background: within the node's bandwidth for replicas."""
     Replica.objects.get_or_create(digest=digest, node=node)
     Replica.objects.filter(digest=digest, node=node, complete=False).update(failed_words="", since=timezone.now())
-    ask(node, "prefetch", key, {"images": [digest], "sources": sources, "fit": fit, "background": background}, job=job)
+    body = {"images": [digest], "sources": sources, "fit": fit, "background": background, "owner": owner_of(digest)}
+    ask(node, "prefetch", key, body, job=job)
+
+
+def owner_of(digest: str) -> str:
+    """Whose memory the image holds, as nodes name it. A copy of a job belongs to the job's owner, so that all who name an image agree."""
+    named = Snapshot.objects.filter(digest=digest).select_related("generation__job__owner").first()
+    return owner_tag(named.generation.job.owner) if named else ""
 
 
 def forget_lost_fetches() -> None:

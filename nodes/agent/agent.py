@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from native.engine import Engine
@@ -32,10 +31,6 @@ class Agent:
     logs: LogShipper
     runner: Runner = field(default_factory=Runner)
     meter: Meter = field(default_factory=lambda: Meter(0))
-
-    @property
-    def store(self) -> Path:
-        return self.config.folder("store")
 
     def report(self, kind: str, body: dict[str, Any]) -> str:
         return self.outbox.report(kind, body)

@@ -14,6 +14,7 @@ import threading
 from collections import defaultdict
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -22,7 +23,7 @@ from native.engine import EngineError
 from nodes.agent import pods
 from nodes.agent.agent import Agent
 from nodes.agent.pulling import Meter, pull, refusal
-from nodes.agent.spec import take_digest
+from nodes.agent.spec import take_digest, take_owner
 
 log = logging.getLogger(__name__)
 NO_BOUND = Meter(0)
@@ -41,15 +42,14 @@ _locks: dict[str, threading.Lock] = defaultdict(threading.Lock)
 def prefetch(agent: Agent, body: Body) -> None:
     """A prefetch: in the background; what is complete now, and what is not and why, comes back as a report."""
     digests, sources = [take_digest(digest) for digest in body.get("images") or []], body.get("sources") or []
-    policy = str(body.get("fit") or "")
-
+    policy, owner = str(body.get("fit") or ""), take_owner(body.get("owner"))
     meter = agent.meter if body.get("background") is True else NO_BOUND
 
     def work() -> None:
         held, failed, unfit = [], [], []
         for digest in digests:
             try:
-                make_sure(agent, digest, sources, meter)
+                make_sure(agent, digest, sources, meter, owner)
                 held.append(digest)
                 if policy and (words := why_unfit(agent, digest, policy)):
                     unfit.append({"digest": digest, "code": "UNSUPPORTED", "message": words})
@@ -62,7 +62,7 @@ def prefetch(agent: Agent, body: Body) -> None:
     agent.runner.start(f"prefetch:{policy}:" + ",".join(sorted(digests)), work)
 
 
-def make_sure(agent: Agent, digest: str, sources: list[Source], meter: Meter = NO_BOUND) -> None:
+def make_sure(agent: Agent, digest: str, sources: list[Source], meter: Meter = NO_BOUND, owner: str = "") -> None:
     """The image is held and every byte of it is right; else it is fetched."""
     if agent.images.has(digest):
         try:
@@ -75,13 +75,13 @@ def make_sure(agent: Agent, digest: str, sources: list[Source], meter: Meter = N
             agent.images.set_aside(digest)
             if not sources:
                 raise
-    fetch(agent, digest, sources, meter)
+    fetch(agent, digest, sources, meter, owner)
 
 
 def verify(agent: Agent, digest: str) -> None:
     """Every byte. EngineError BAD_IMAGE: some chunk is damaged, or the manifest is a sound one of another image."""
-    image = agent.images.path(digest)
-    found = agent.engine.call("verify", image, "--store", agent.store, "--forget-damaged", timeout_s=VERIFY_TIMEOUT_S)
+    place = agent.images.place(digest)
+    found = agent.engine.call("verify", place.path(digest), "--store", place.store, "--forget-damaged", timeout_s=VERIFY_TIMEOUT_S)
     if found["digest"] != digest:
         raise EngineError("BAD_IMAGE", f"in the place of image {digest} lies {found['digest']}")
 
@@ -97,7 +97,7 @@ def why_unfit(agent: Agent, digest: str, policy: str) -> str:
     return ""
 
 
-def fetch(agent: Agent, digest: str, sources: list[Source], meter: Meter = NO_BOUND) -> None:
+def fetch(agent: Agent, digest: str, sources: list[Source], meter: Meter = NO_BOUND, owner: str = "") -> None:
     """Hold the image, from whichever sources have it. EngineError: they had not all of it, and what each said."""
     with _locks[digest]:
         if agent.images.has(digest):
@@ -106,7 +106,7 @@ def fetch(agent: Agent, digest: str, sources: list[Source], meter: Meter = NO_BO
             raise EngineError("NO_INPUT", f"image {digest} is not here, and no source was named")
         with agent.images.adding(), ExitStack() as stack:
             try:
-                fetch_from(agent, digest, {str(s.get("node")): stack.enter_context(opened(s)) for s in sources}, meter)
+                fetch_from(agent, digest, {str(s.get("node")): stack.enter_context(opened(s)) for s in sources}, meter, owner)
             except OSError as error:
                 raise pods.as_outcome(error, f"keep image {digest}") from error
 
@@ -116,16 +116,16 @@ def opened(source: Source) -> httpx.Client:
     return httpx.Client(base_url=base, timeout=TIMEOUT, trust_env=False, headers={"X-ClusterOS-Ticket": str(source.get("ticket"))})
 
 
-def fetch_from(agent: Agent, digest: str, clients: dict[str, httpx.Client], meter: Meter) -> None:
+def fetch_from(agent: Agent, digest: str, clients: dict[str, httpx.Client], meter: Meter, owner: str) -> None:
     """Manifest, missing chunks, closure."""
-    making = agent.images.fetching(digest)
+    making, store = agent.images.fetching(digest, owner), agent.images.of(owner).store
     manifest = first_manifest(clients, digest)
     (making / "manifest").write_bytes(manifest)
     needed = chunk_list(agent, making)
-    missing = store_missing(agent, [name for name, _ in needed])
-    serve = {name: partial(get_chunks, agent, client, meter=meter) for name, client in clients.items()}
-    pull(missing, serve, partial(store_missing, agent))
-    arguments = ("--dir", making, "--store", agent.store, "--digest", digest)
+    missing = store_missing(agent, store, [name for name, _ in needed])
+    serve = {name: partial(get_chunks, agent, client, store, digest, meter=meter) for name, client in clients.items()}
+    pull(missing, serve, partial(store_missing, agent, store))
+    arguments = ("--dir", making, "--store", store, "--digest", digest)
     agent.engine.feed("image-import", *arguments, pieces=[manifest], timeout_s=IMPORT_TIMEOUT_S)
     agent.images.adopt(making, bytes=sum(size for _, size in needed))
 
@@ -165,18 +165,18 @@ def chunk_list(agent: Agent, image: Any) -> list[tuple[str, int]]:
     return [(name.decode(), int(size)) for name, size in pairs]
 
 
-def store_missing(agent: Agent, digests: list[str]) -> list[str]:
-    with agent.engine.reading("store-missing", "--store", agent.store, stdin=_lines(digests)) as lines:
+def store_missing(agent: Agent, store: Path, digests: list[str]) -> list[str]:
+    with agent.engine.reading("store-missing", "--store", store, stdin=_lines(digests)) as lines:
         return [line.decode().strip() for line in lines]
 
 
-def get_chunks(agent: Agent, client: httpx.Client, digests: list[str], *, meter: Meter = NO_BOUND) -> None:
-    """One batch: the source's stream goes into the engine, which checks every chunk before it keeps it."""
+def get_chunks(agent: Agent, client: httpx.Client, store: Path, image: str, digests: list[str], *, meter: Meter = NO_BOUND) -> None:
+    """One batch of the chunks of `image`: the source's stream goes into the engine, which checks every chunk before it keeps it."""
     try:
-        with client.stream("POST", "/chunks", json=digests) as response:
+        with client.stream("POST", "/chunks", json=digests, headers={"X-ClusterOS-Image": image}) as response:
             _check(response)
             pieces = meter.through(response.iter_bytes(BLOCK_BYTES))
-            agent.engine.feed("store-import", "--store", agent.store, pieces=pieces, timeout_s=IMPORT_TIMEOUT_S)
+            agent.engine.feed("store-import", "--store", store, pieces=pieces, timeout_s=IMPORT_TIMEOUT_S)
     except httpx.HTTPError as error:
         raise EngineError("IO", f"{client.base_url}: {error}") from error
 

@@ -72,7 +72,7 @@ def restore_steps(agent: Agent, record: PodRecord, started: float) -> None:
     """The steps of a restore."""
     try:
         pods.end_older(agent, record.spec)
-        prefetching.fetch(agent, take_digest(record.request["image"]), record.request.get("sources") or [])
+        prefetching.fetch(agent, take_digest(record.request["image"]), record.request.get("sources") or [], owner=record.spec.owner)
         pods.clear_half_made(agent, record)
         net = agent.networks.ensure(record.spec, agent.config.name)
         write_inputs(record)
@@ -94,7 +94,8 @@ def write_inputs(record: PodRecord) -> None:
 
 def arguments(agent: Agent, record: PodRecord, net: str) -> list[str | Path]:
     image = str(record.request["image"])
-    found: list[str | Path] = ["--image", agent.images.path(image), "--digest", image, "--store", agent.store]
+    place = agent.images.place(image)
+    found: list[str | Path] = ["--image", place.path(image), "--digest", image, "--store", place.store]
     found += ["--pod", record.pod_dir, "--net", net, "--barrier"]
     found += ["--uid", str(record.spec.uid), "--gid", str(record.spec.gid), "--hosts", record.folder / "hosts"]
     for stream in STREAMS:

@@ -62,7 +62,7 @@ def turn(agent: Agent) -> bool:
 
 def step(agent: Agent, note: dict[str, Any]) -> None:
     """The next pack of this round, or its end."""
-    pack = next_pack(agent.store, str(note.get("after") or ""))
+    pack = next_pack(agent, str(note.get("after") or ""))
     if pack is None:
         write_json(note_path(agent), {"ended_at": time.time()})
         return
@@ -70,16 +70,18 @@ def step(agent: Agent, note: dict[str, Any]) -> None:
     write_json(note_path(agent), {"after": pack, "ended_at": note["ended_at"]})
 
 
-def next_pack(store: Path, after: str) -> str | None:
-    """Names of packs sort by the time when they were begun."""
-    return min((path.name for path in store.glob("packs/*.pack") if path.name > after), default=None)
+def next_pack(agent: Agent, after: str) -> str | None:
+    """By its path below the state directory; names of packs sort by the time when they were begun."""
+    paths = (path.relative_to(agent.config.state) for each in agent.images.every() for path in each.store.glob("packs/*.pack"))
+    return min((str(path) for path in paths if str(path) > after), default=None)
 
 
 def scrub(agent: Agent, pack: str) -> None:
-    path, pace = agent.store / "packs" / pack, agent.config.scrub_bytes_per_s
+    path, pace = agent.config.state / pack, agent.config.scrub_bytes_per_s
+    store = path.parent.parent
     try:
         timeout_s = path.stat().st_size / pace * 2 + SLACK_S
-        found = agent.engine.call("store-scrub", "--store", agent.store, "--pack", pack, "--bytes-per-s", str(pace), timeout_s=timeout_s)
+        found = agent.engine.call("store-scrub", "--store", store, "--pack", path.name, "--bytes-per-s", str(pace), timeout_s=timeout_s)
     except (EngineError, FileNotFoundError) as error:
         log.info("pack %s: %s", pack, error)  # a sweep took it away
         return
@@ -93,8 +95,9 @@ def give_up_images(agent: Agent) -> list[str]:
     gone = []
     for entry in agent.images.inventory():
         digest = entry["digest"]
-        needed = [name for name, _ in prefetching.chunk_list(agent, agent.images.path(digest))]
-        if prefetching.store_missing(agent, needed):
+        place = agent.images.place(digest)
+        needed = [name for name, _ in prefetching.chunk_list(agent, place.path(digest))]
+        if prefetching.store_missing(agent, place.store, needed):
             agent.images.set_aside(digest)
             gone.append(digest)
     if gone:

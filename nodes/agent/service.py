@@ -91,7 +91,7 @@ def make_agent(config: NodeConfig, publish: Publish, engine: Engine) -> Agent:
         epochs=Epochs(config.folder("epochs")),
         records=records,
         networks=JobNetworks(config.folder("net"), config.underlay),
-        images=Images(config.folder("images"), config.folder("store")),
+        images=Images(config.state),
         front=FrontEnd(config),
         logs=LogShipper(records, outbox.send_now),
         meter=Meter(config.replication_bytes_per_s),

@@ -62,7 +62,7 @@ def run(agent: Agent, record: PodRecord, body: Body, key: str) -> None:
     started = time.monotonic()
     try:
         write_json(note_path(agent, key), {"body": body, "pod_key": record.key})
-        remove(agent.images.taking(key))
+        remove(agent.images.taking(key, record.spec.owner))
         with agent.images.adding():
             done = cut(agent, record, body, key)
             report = success(agent, record, body, key, done, started)
@@ -96,11 +96,12 @@ def cut(agent: Agent, record: PodRecord, body: Body, key: str) -> Event:
 
 
 def arguments(agent: Agent, record: PodRecord, body: Body, key: str) -> list[str | Path]:
-    found: list[str | Path] = ["--pod", record.pod_dir, "--image", agent.images.taking(key), "--store", agent.store]
+    place = agent.images.of(record.spec.owner)
+    found: list[str | Path] = ["--pod", record.pod_dir, "--image", agent.images.taking(key, record.spec.owner), "--store", place.store]
     found += ["--then", str(body.get("then", "run")), "--barrier"]
     parent = body.get("parent")
-    if parent and agent.images.has(take_digest(parent)):
-        found += ["--parent", agent.images.path(parent)]
+    if parent and place.has(take_digest(parent)):  # one of an older layout lies in another store
+        found += ["--parent", place.path(parent)]
     return found
 
 
@@ -125,7 +126,7 @@ def say_phase(agent: Agent, record: PodRecord, generation: str, phase: str) -> N
 
 def success(agent: Agent, record: PodRecord, body: Body, key: str, done: Event, started: float) -> Body:
     facts = {"bytes": done.get("bytes", 0), "generation": body["generation"], "job": record.spec.job, "pod": record.spec.pod}
-    digest = agent.images.adopt(agent.images.taking(key), **facts)
+    digest = agent.images.adopt(agent.images.taking(key, record.spec.owner), **facts)
     if done.get("digest") not in (None, digest):
         raise EngineError("BUG", f"the engine named its image {done.get('digest')}, it is {digest}")
     marks = done.get("log_marks") or {}
@@ -147,7 +148,7 @@ def success(agent: Agent, record: PodRecord, body: Body, key: str, done: Event, 
 
 def failure(agent: Agent, record: PodRecord, body: Body, key: str, error: EngineError) -> Body:
     log.warning("snapshot of pod %s: %s", record.key, error)
-    remove(agent.images.taking(key))
+    remove(agent.images.taking(key, record.spec.owner))
     return {**name_of(record, body), "ok": False, "code": error.code.name, "message": error.message, "warnings": []}
 
 
@@ -187,7 +188,7 @@ def ask_again(agent: Agent, record: PodRecord, body: Body, key: str, patience_s:
     try:
         with agent.images.adding():
             done = wait_for_result(agent, record, key, started + patience_s)
-            report = success(agent, record, body, key, named(agent, key, done), started)
+            report = success(agent, record, body, key, named(agent, record, key, done), started)
     except Exception as error:
         report = failure(agent, record, body, key, pods.as_outcome(error, "take the snapshot"))
     settle(agent, key, body, report)
@@ -202,9 +203,9 @@ def wait_for_result(agent: Agent, record: PodRecord, key: str, deadline: float) 
     return done
 
 
-def named(agent: Agent, key: str, result: Event) -> Event:
+def named(agent: Agent, record: PodRecord, key: str, result: Event) -> Event:
     """The result; a kill between naming the image and keeping the report is made good by looking the name up."""
-    digest, taking = result.get("digest"), agent.images.taking(key)
+    digest, taking = result.get("digest"), agent.images.taking(key, record.spec.owner)
     if digest and agent.images.has(str(digest)) and not taking.exists():
         agent.images.path(str(digest)).rename(taking)
     return result
@@ -217,7 +218,7 @@ def kept_result(agent: Agent, record: PodRecord, key: str) -> Event | None:
     """
     at_work = (record.pod_dir / "act").exists()
     answer = agent.engine.call("result", "--pod", record.pod_dir, timeout_s=pods.ASK_TIMEOUT_S)
-    kept = pick_result(answer, str(agent.images.taking(key)))
+    kept = pick_result(answer, str(agent.images.taking(key, record.spec.owner)))
     if kept is None and not at_work:
         raise EngineError("ABORTED", "the node service was killed before the snapshot was decided")
     if kept is not None and kept["result"].get("event") == "failed":
@@ -237,6 +238,6 @@ def forget_result(agent: Agent, record: PodRecord, key: str) -> None:
     """The outcome is ours now: the keeper need not keep it. Left behind, it does no harm."""
     with suppress(EngineError):
         answer = agent.engine.call("result", "--pod", record.pod_dir, timeout_s=pods.ASK_TIMEOUT_S)
-        kept = pick_result(answer, str(agent.images.taking(key)))
+        kept = pick_result(answer, str(agent.images.taking(key, record.spec.owner)))
         if kept:
             agent.engine.call("result", "--pod", record.pod_dir, "--ack", str(kept["id"]), timeout_s=pods.ASK_TIMEOUT_S)

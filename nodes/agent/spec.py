@@ -19,6 +19,7 @@ _HOST = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
 _USER = re.compile(r"[A-Za-z_][A-Za-z0-9._-]{0,31}\Z")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
+OWNER = re.compile(r"[a-z0-9]{1,64}\Z")
 POD_MAX = 60_000
 VNI_MAX = 1 << 24
 
@@ -51,6 +52,15 @@ def take_text(body: dict[str, Any], name: str, pattern: re.Pattern[str]) -> str:
 def take_digest(value: Any) -> str:
     if not isinstance(value, str) or not _DIGEST.match(value):
         raise bad(f"not a digest: {value!r}")
+    return value
+
+
+def take_owner(value: Any) -> str:
+    """The owner of an order; nothing for one that does not tell it."""
+    if value in (None, ""):
+        return ""
+    if not isinstance(value, str) or not OWNER.match(value):
+        raise bad(f"owner is not well formed: {value!r}")
     return value
 
 
@@ -108,6 +118,8 @@ class PodSpec:
     workdir: str
     vni: int
     mtu: int
+    owner: str = ""
+    """Whose the job is, as a name of folders: whose equal chunks are stored once (stores.py)."""
 
     @property
     def key(self) -> str:
@@ -156,6 +168,7 @@ def take_spec(body: dict[str, Any]) -> PodSpec:
         workdir=str(take_path(body.get("workdir"), "workdir", absolute=True)),
         vni=take_int(body, "vni", 1, VNI_MAX - 1),
         mtu=take_int(body, "mtu", 576, 65_000, 1450),
+        owner=take_owner(body.get("owner")),
     )
     if spec.pod not in {p.pod for p in spec.pods}:
         raise bad("pods does not name the pod itself")

@@ -3,8 +3,9 @@ an image holds: its processes, and one of them as an ELF core; and whether this 
 
 GET /images/DIGEST/manifest, GET /images/DIGEST/chunks (lines of digest and length), POST /chunks [digests], GET /chunks/DIGEST,
 GET /certificates, GET /images/DIGEST/processes, GET /images/DIGEST/cores/PID, POST /fit MANIFEST, POST /images/frees [[digests
-that go together] …]: what each removal would give back here. A ticket (header X-ClusterOS-Ticket) is signed with this node's own
-secret by the control side. Chunks go out as the engine's stream,
+that go together] …]: what each removal would give back here. The header X-ClusterOS-Image names the image that chunks are wanted
+for: it tells whose store they lie in. A ticket (header X-ClusterOS-Ticket) is signed with this node's own secret by the control
+side. Chunks go out as the engine's stream,
 checked by it before they leave; one that is damaged here ends the stream early, which the asker notices.
 """
 
@@ -17,6 +18,7 @@ import shutil
 import tempfile
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import zip_longest
 from pathlib import Path
 from socketserver import TCPServer
 from typing import Any
@@ -25,13 +27,13 @@ from clusteros.envelope import EnvelopeError, check_ticket
 from native.engine import EngineError
 from nodes.agent import certificates
 from nodes.agent.agent import Agent
+from nodes.agent.stores import DIGEST
 
 log = logging.getLogger(__name__)
 BODY_MAX_BYTES = 1 << 20
 DIGESTS_MAX = 4096
 COPY_BYTES = 1 << 20
 READ_TIMEOUT_S = 60.0
-_DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 _MANIFEST = re.compile(r"/images/([0-9a-f]{64})/manifest\Z")
 _IMAGE_CHUNKS = re.compile(r"/images/([0-9a-f]{64})/chunks\Z")
 _PROCESSES = re.compile(r"/images/([0-9a-f]{64})/processes\Z")
@@ -51,7 +53,7 @@ class Refused(Exception):
 def _digests_in(value: Any, most: int) -> list[str]:
     if not isinstance(value, list) or len(value) > most:
         raise Refused(400, f"not a list of at most {most} digests")
-    if not all(isinstance(digest, str) and _DIGEST.match(digest) for digest in value):
+    if not all(isinstance(digest, str) and DIGEST.match(digest) for digest in value):
         raise Refused(400, "not a list of digests")
     return value
 
@@ -150,15 +152,12 @@ class Handler(BaseHTTPRequestHandler):
     def _send_frees(self, groups: Any) -> None:
         if not isinstance(groups, list) or len(groups) > DIGESTS_MAX:
             raise Refused(400, f"not a list of at most {DIGESTS_MAX} lists")
-        lines = "".join(f"{digest} {k}\n" for k, group in enumerate(groups) for digest in _digests_in(group, DIGESTS_MAX)).encode()
-        agent = self.server.agent
+        asked = [_digests_in(group, DIGESTS_MAX) for group in groups]
         try:
-            arguments = ("--store", agent.store, "--images", agent.images.folder)
-            found = agent.engine.feed("store-frees", *arguments, pieces=[lines], timeout_s=FREES_TIMEOUT_S)
+            answer = _frees_of(self.server.agent, asked)
         except EngineError as error:
             raise Refused(error.code.http, error.message) from None
-        frees = [*found["frees"], *[0] * (len(groups) - len(found["frees"]))]
-        self._send(200, json.dumps({"frees": frees, "together": found["together"]}).encode(), "application/json")
+        self._send(200, json.dumps(answer).encode(), "application/json")
 
     def _send_manifest(self, digest: str) -> None:
         path = self.server.agent.images.path(digest) / "manifest"
@@ -195,7 +194,8 @@ class Handler(BaseHTTPRequestHandler):
         folder.mkdir(mode=0o700, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as made:
             path = Path(made) / "core"
-            self._ask("--image", agent.images.path(digest), "--store", agent.store, "--pid", pid, "--out", path)
+            place = agent.images.place(digest)
+            self._ask("--image", place.path(digest), "--store", place.store, "--pid", pid, "--out", path)
             with path.open("rb") as file:
                 self._begin(200, "application/octet-stream", path.stat().st_size)
                 shutil.copyfileobj(file, self.wfile, COPY_BYTES)
@@ -219,8 +219,10 @@ class Handler(BaseHTTPRequestHandler):
             raise Refused(error.code.http, error.message) from None
 
     def _send_chunks(self, digests: list[str]) -> None:
-        wanted = "".join(f"{digest}\n" for digest in digests).encode()
-        self._send_stream("store-export", "--store", self.server.agent.store, stdin=wanted)
+        agent, wanted = self.server.agent, "".join(f"{digest}\n" for digest in digests).encode()
+        image = self.headers.get("X-ClusterOS-Image", "")
+        store = agent.images.place(image).store if DIGEST.match(image) else agent.images.of("").store
+        self._send_stream("store-export", "--store", store, stdin=wanted)
 
     def _send_stream(self, verb: str, *arguments: str | Path, stdin: bytes = b"") -> None:
         self._begin(200, "application/octet-stream", None)
@@ -241,6 +243,19 @@ class Handler(BaseHTTPRequestHandler):
     def _send(self, status: int, body: bytes, kind: str) -> None:
         self._begin(status, kind, len(body))
         self.wfile.write(body)
+
+
+def _frees_of(agent: Agent, groups: list[list[str]]) -> dict[str, Any]:
+    """Summed over the stores of all owners: what one owner's image needs is nothing to another's."""
+    frees, together = [0] * len(groups), 0
+    for place in agent.images.every():
+        lines = "".join(f"{digest} {k}\n" for k, group in enumerate(groups) for digest in group if place.has(digest))
+        if lines:
+            arguments = ("--store", place.store, "--images", place.images)
+            found = agent.engine.feed("store-frees", *arguments, pieces=[lines.encode()], timeout_s=FREES_TIMEOUT_S)
+            frees = [size + more for size, more in zip_longest(frees, found["frees"], fillvalue=0)]
+            together += found["together"]
+    return {"frees": frees, "together": together}
 
 
 def _fit_of(agent: Agent, folder: str) -> dict[str, Any]:

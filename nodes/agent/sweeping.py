@@ -7,6 +7,7 @@ import logging
 from native.engine import EngineError
 from nodes.agent import snapshots
 from nodes.agent.agent import Agent
+from nodes.agent.stores import OwnerStore
 
 log = logging.getLogger(__name__)
 SWEEP_TIMEOUT_S = 600.0
@@ -19,7 +20,14 @@ def sweep(agent: Agent) -> None:
         if not alone or snapshots.unsettled(agent):
             log.info("the store is not swept now: somebody is adding to it")
             return
-        try:
-            agent.engine.call("gc", "--store", agent.store, "--images", agent.images.folder, timeout_s=SWEEP_TIMEOUT_S)
-        except EngineError as error:
-            log.warning("sweep of the store: %s", error)
+        for each in agent.images.every():
+            sweep_one(agent, each)
+
+
+def sweep_one(agent: Agent, place: OwnerStore) -> None:
+    if not place.store.exists():
+        return
+    try:
+        agent.engine.call("gc", "--store", place.store, "--images", place.images, timeout_s=SWEEP_TIMEOUT_S)
+    except EngineError as error:
+        log.warning("sweep of the store: %s", error)

@@ -28,5 +28,6 @@ def spec_body(**changes: Any) -> dict[str, Any]:
         "workdir": "/home/someone/job-1",
         "vni": 1,
         "mtu": 1450,
+        "owner": "0f" * 16,
     }
     return {**body, **changes}

@@ -51,7 +51,7 @@ class Peer:
         return {"node": self.agent.config.name, "url": url or self.url, "ticket": ticket}
 
     def store_files(self) -> list[Path]:
-        return [p for p in sorted(self.agent.store.rglob("*")) if p.is_file() and p.stat().st_size > 100]
+        return [p for p in sorted(self.agent.images.root.rglob("store/**/*")) if p.is_file() and p.stat().st_size > 100]
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,8 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     engine.call("run", "--pod", pod, "--uid", "20000", "--gid", "20000", "--", "/usr/bin/python3", "-c", text)
     taking = peer.agent.images.taking("x")
     try:
-        done = engine.call("snapshot", "--pod", pod, "--image", taking, "--store", peer.agent.store, "--then", "kill", timeout_s=60)
+        store = peer.agent.images.of("").store
+        done = engine.call("snapshot", "--pod", pod, "--image", taking, "--store", store, "--then", "kill", timeout_s=60)
     finally:
         subprocess.run([engine.binary, "kill", "--pod", pod], capture_output=True, check=False)
     digest = peer.agent.images.adopt(taking, bytes=done["bytes"])
@@ -168,12 +169,12 @@ def test_a_dead_source_is_passed_over(peers: dict[str, Peer], image: tuple[Path,
 
 def test_what_one_source_gave_is_not_fetched_again_from_the_next(peers: dict[str, Peer], image: tuple[Path, str]) -> None:
     asker = peers["asker"]
-    making = asker.agent.images.fetching(image[1])
+    making, store = asker.agent.images.fetching(image[1]), asker.agent.images.of("").store
     shutil.copy(peers["first"].agent.images.path(image[1]) / "manifest", making)
     needed = [name for name, _ in prefetching.chunk_list(asker.agent, making)]
     with prefetching.opened(peers["first"].source_for(asker)) as client:
-        prefetching.get_chunks(asker.agent, client, needed[: len(needed) // 2])
-    assert len(prefetching.store_missing(asker.agent, needed)) == len(needed) - len(needed) // 2
+        prefetching.get_chunks(asker.agent, client, store, image[1], needed[: len(needed) // 2])
+    assert len(prefetching.store_missing(asker.agent, store, needed)) == len(needed) - len(needed) // 2
 
 
 def test_a_prefetch_reports_what_is_held_and_what_is_not(peers: dict[str, Peer], image: tuple[Path, str]) -> None:
@@ -231,7 +232,8 @@ def test_removal_and_sweep_free_the_store(peers: dict[str, Peer], image: tuple[P
     first = peers["first"]
     assert first.agent.images.remove([image[1], "0" * 64]) == [image[1]]
     assert first.agent.images.inventory() == []
-    first.agent.engine.call("gc", "--store", first.agent.store, "--images", first.agent.images.folder, "--min-age", "0")
+    place = first.agent.images.of("")
+    first.agent.engine.call("gc", "--store", place.store, "--images", place.images, "--min-age", "0")
     assert sum(p.stat().st_size for p in first.store_files()) < 1 << 20
 
 
@@ -300,7 +302,7 @@ def test_what_a_removal_frees_is_what_no_other_image_needs(peers: dict[str, Peer
     alone = httpx.post(url, headers=headers, json=[[image[1]], []]).json()
     assert alone["frees"][0] == alone["together"] > 3 << 20
     assert alone["frees"][1] == 0
-    shutil.copytree(first.agent.images.path(image[1]), first.agent.images.path("e" * 64))
+    shutil.copytree(first.agent.images.path(image[1]), first.agent.images.of("").path("e" * 64))
     shared = httpx.post(url, headers=headers, json=[[image[1]], ["e" * 64]]).json()
     assert shared == {"frees": [0, 0], "together": alone["together"]}, "each is needed by the other"
     assert httpx.post(url, headers=headers, json=[[image[1], "e" * 64]]).json()["frees"] == [alone["together"]]
@@ -322,7 +324,7 @@ def test_a_sound_image_in_the_place_of_another_is_refused_and_fetched_again(peer
     body[body.index(b"python3")] ^= 0x20
     manifest.write_bytes(bytes(body) + hashlib.sha256(bytes(body)).digest())
     assert not is_whole(asker, digest)
-    pod, store = asker.agent.config.state / "pod", asker.agent.store
+    pod, store = asker.agent.config.state / "pod", asker.agent.images.place(digest).store
     with pytest.raises(EngineError, match="its manifest was changed") as caught:
         asker.agent.engine.call("restore", "--image", manifest.parent, "--digest", digest, "--store", store, "--pod", pod, timeout_s=60)
     assert caught.value.code.name == "BAD_IMAGE"

@@ -32,7 +32,7 @@ def reports(peer: Peer) -> list[dict[str, object]]:
 
 def test_a_sound_store_stays_as_it_is(peers: dict[str, Peer], image: tuple[Path, str]) -> None:  # noqa: F811
     first = peers["first"]
-    assert one_round(first) == len(list(first.agent.store.glob("packs/*.pack"))) > 0
+    assert one_round(first) == len(list(first.agent.images.of("").store.glob("packs/*.pack"))) > 0
     assert [entry["digest"] for entry in first.agent.images.inventory()] == [image[1]]
     assert reports(first) == []
 
@@ -41,7 +41,7 @@ def test_a_sound_store_stays_as_it_is(peers: dict[str, Peer], image: tuple[Path,
 def test_damage_is_said_and_healed_from_a_replica(peers: dict[str, Peer], image: tuple[Path, str], where: str) -> None:  # noqa: F811
     asker, digest = peers["asker"], image[1]
     fetch(peers, digest, "first")
-    pack = max(asker.agent.store.glob("packs/*.pack"), key=lambda p: p.stat().st_size)
+    pack = max(asker.agent.images.of("").store.glob("packs/*.pack"), key=lambda p: p.stat().st_size)
     if where == "a chunk":
         flip(pack, 5)
     else:
@@ -66,7 +66,7 @@ def test_a_round_begins_only_when_it_is_time_and_goes_on_after_a_kill(peers: dic
     note = scrubbing.note_path(first.agent)
     assert not scrubbing.turn(first.agent), "a new node has nothing old"
     assert not scrubbing.turn(first.agent), "nor a little later"
-    packs = sorted(path.name for path in first.agent.store.glob("packs/*.pack"))
+    packs = sorted(f"store/packs/{path.name}" for path in first.agent.images.of("").store.glob("packs/*.pack"))
     write_json(note, {"after": packs[0], "ended_at": time.time()})
     assert scrubbing.turn(first.agent)
     assert read_json(note).get("after") == (packs[1] if len(packs) > 1 else None)
@@ -83,5 +83,5 @@ def test_a_node_may_be_told_not_to(peers: dict[str, Peer]) -> None:  # noqa: F81
 def test_only_packs_are_read(peers: dict[str, Peer], name: str) -> None:  # noqa: F811
     first = peers["first"].agent
     with pytest.raises(EngineError) as caught:
-        first.engine.call("store-scrub", "--store", first.store, "--pack", name, timeout_s=20)
+        first.engine.call("store-scrub", "--store", first.images.of("").store, "--pack", name, timeout_s=20)
     assert caught.value.code.name in ("USAGE", "NO_INPUT")

@@ -118,7 +118,7 @@ def flip_byte(path: Path, seed: random.Random) -> None:
 
 def packs(lab: Lab, node: str) -> list[Path]:
     """The packs of a node's store, the largest first."""
-    found = [p for p in (lab.node_state(node) / "store").rglob("*") if p.is_file() and p.stat().st_size > 65536]
+    found = [p for p in lab.node_state(node).glob("owners/*/store/packs/*") if p.is_file() and p.stat().st_size > 65536]
     return sorted(found, key=lambda p: -p.stat().st_size)
 
 
