@@ -31,12 +31,14 @@ TO_NODE = frozenset(
         "thaw_pod",
         "snapshot_pod",
         "remove_images",
+        "share_images",
+        "unshare_images",
         "exec_pod",
         "lease",
         "keep_certificate",
     ]
 )
-TO_CONTROL = frozenset(["heartbeat", "pod", "cut", "snapshot", "restored", "images", "log", "files", "exec"])
+TO_CONTROL = frozenset(["heartbeat", "pod", "cut", "snapshot", "restored", "images", "shared", "log", "files", "exec"])
 
 
 class EnvelopeError(Exception):

@@ -13,8 +13,9 @@ import os
 import select
 import subprocess
 import tempfile
+import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -171,6 +172,10 @@ class Act:
         with suppress(BrokenPipeError):
             self._process.stdin.close()
 
+    def kill(self) -> None:
+        """End the client at once: nothing is waited for."""
+        self._process.kill()
+
     def close(self) -> None:
         """End of input (abort at a barrier), then reap; the client gets KILL when it does not end by itself."""
         if self._process.stdin is not None:
@@ -215,6 +220,31 @@ class Act:
         return EngineError(code, f"native {self.verb} {how}" + (f": {tail}" if tail else ""))
 
 
+@contextmanager
+def ended_after(kill: Callable[[], None], timeout_s: float | None) -> Iterator[threading.Event]:
+    """Kill what is waited for when it takes longer: reads and writes that nobody answers come back then. The event tells that it was."""
+    late = threading.Event()
+    if timeout_s is None:
+        yield late
+        return
+
+    def end() -> None:
+        late.set()
+        kill()
+
+    timer = threading.Timer(timeout_s, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield late
+    finally:
+        timer.cancel()
+
+
+def late_or(error: EngineError, late: threading.Event, verb: str, timeout_s: float | None) -> EngineError:
+    return EngineError("BUSY", f"native {verb} was ended: it took longer than {timeout_s:g} s") if late.is_set() else error
+
+
 class Engine:
     """The verbs of one `native` binary."""
 
@@ -236,14 +266,18 @@ class Engine:
             return {**event, "warnings": act.warnings} if act.warnings else event
 
     def feed(self, verb: str, *args: str | Path, pieces: Iterable[bytes], timeout_s: float) -> Event:
-        """Run a verb that takes `pieces` on standard input; its `done` event."""
-        with self.start(verb, *args) as act:
+        """Run a verb that takes `pieces` on standard input; its `done` event. BUSY: it took longer."""
+        deadline = time.monotonic() + timeout_s
+        with self.start(verb, *args) as act, ended_after(act.kill, timeout_s) as late:
             act.feed(pieces)
-            return act.done(timeout_s)
+            try:
+                return act.done(deadline - time.monotonic())
+            except EngineError as error:
+                raise late_or(error, late, verb, timeout_s) from None
 
     @contextmanager
-    def reading(self, verb: str, *args: str | Path, stdin: bytes = b"") -> Iterator[IO[bytes]]:
-        """Run a verb whose standard output is data: a file to read it from. Its failure is raised at the end.
+    def reading(self, verb: str, *args: str | Path, stdin: bytes = b"", timeout_s: float | None = None) -> Iterator[IO[bytes]]:
+        """Run a verb whose standard output is data: a file to read it from. Its failure is raised at the end (BUSY: it took longer).
 
         A reader that leaves early by an exception ends the client; what it wrote until then is what there is.
         """
@@ -256,8 +290,9 @@ class Engine:
             )
             assert process.stdout is not None
             try:
-                yield process.stdout
-                status = process.wait(GRACE_S)
+                with ended_after(process.kill, timeout_s) as late:
+                    yield process.stdout
+                    status = process.wait(GRACE_S)
             finally:
                 process.stdout.close()
                 if process.poll() is None:
@@ -265,7 +300,7 @@ class Engine:
                     process.wait()
             if status:
                 stderr.seek(0)
-                raise stream_failure(verb, status, stderr.read()[-STDERR_TAIL_BYTES:])
+                raise late_or(stream_failure(verb, status, stderr.read()[-STDERR_TAIL_BYTES:]), late, verb, timeout_s)
 
     def exec_in_pod(self, pod: Path, argv: list[str], timeout_s: float, max_bytes: int) -> tuple[int, bytes]:
         """Run a command in a pod: (exit status by the shell's convention, the first `max_bytes` of its output)."""

@@ -56,6 +56,12 @@ def token(as_json: JsonFlag = False) -> None:
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False)
+def share(ctx: typer.Context) -> None:
+    """Name a directory that nodes share as a place for images: clusteros node share /mnt/images."""
+    raise typer.Exit(subprocess.run([sys.executable, "-m", "nodes.agent", "share", *ctx.args], check=False).returncode)
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False)
 def join(ctx: typer.Context) -> None:
     """Make this machine a node: clusteros node join URL --token TOKEN (more: --help)."""
     raise typer.Exit(subprocess.run([sys.executable, "-m", "nodes.agent", "join", *ctx.args], check=False).returncode)

@@ -14,7 +14,7 @@ from typing import Any
 
 from clusteros.envelope import TO_NODE, EnvelopeError, open_sealed
 from native.engine import EngineError
-from nodes.agent import certificates, execs, pods, prefetching, restoring, snapshots
+from nodes.agent import certificates, execs, pods, prefetching, restoring, sharing, snapshots
 from nodes.agent.agent import Agent
 from nodes.agent.lease import Leases
 from nodes.agent.spec import take_digest, take_int
@@ -40,6 +40,8 @@ class Acts:
             "snapshot_pod": lambda body: snapshots.take(agent, body),
             "prefetch": lambda body: prefetching.prefetch(agent, body),
             "remove_images": self._remove_images,
+            "share_images": lambda body: sharing.share_images(agent, body),
+            "unshare_images": lambda body: sharing.unshare_images(agent, body),
             "keep_certificate": lambda body: certificates.keep(agent, body),
             "lease": leases.take,
         }

@@ -16,6 +16,7 @@ from nodes.agent.outbox import Outbox
 from nodes.agent.pulling import Meter
 from nodes.agent.records import Records
 from nodes.agent.runner import Runner
+from nodes.agent.shared import Shared
 
 
 @dataclass
@@ -29,6 +30,7 @@ class Agent:
     images: Images
     front: FrontEnd
     logs: LogShipper
+    shared: Shared
     runner: Runner = field(default_factory=Runner)
     meter: Meter = field(default_factory=lambda: Meter(0))
 

@@ -16,7 +16,8 @@ STATE_VARIABLE = "CLUSTEROS_NODE_STATE"
 FOLDERS = ("pods", "records", "images", "store", "net", "outbox", "epochs", "snapshots", "certificates", "graves")
 
 
-BY_HAND = ("replication_bytes_per_s", "scrub_bytes_per_s", "scrub_every_s")
+SHARED_VARIABLE = "CLUSTEROS_SHARED_STORE"
+BY_HAND = ("replication_bytes_per_s", "scrub_bytes_per_s", "scrub_every_s", "shared_store", "shared_min_age_s")
 UNIX_SCHEMES = ("unix://", "redis+socket://")  # redis-py's and Celery's word for the same
 
 
@@ -40,6 +41,8 @@ class NodeConfig:
     replication_bytes_per_s: int = 0  # what replicas in the background may take of the network; 0: no bound
     scrub_bytes_per_s: int = 32 << 20  # how fast the store is read again, to find damage before it is needed; 0: never
     scrub_every_s: float = 86400.0  # from the end of one round to the begin of the next
+    shared_store: str = ""  # a directory that several nodes share, as a place for images (shared.py)
+    shared_min_age_s: float = 86400.0  # chunks there that no image names go when they are older
 
     def folder(self, name: str) -> Path:
         return self.state / name
@@ -80,6 +83,11 @@ class NodeConfig:
             (self.state / name).mkdir(mode=0o700, exist_ok=True)
 
 
+def named_by_hand() -> dict[str, str]:
+    directory = os.environ.get(SHARED_VARIABLE)
+    return {"shared_store": directory} if directory else {}
+
+
 def load_config(state: str | Path | None = None) -> NodeConfig:
     """The node of `state`, or of CLUSTEROS_NODE_STATE. ConfigError in words a person can act on."""
     folder = Path(state or os.environ.get(STATE_VARIABLE) or "/var/lib/clusteros-node").resolve()
@@ -90,8 +98,10 @@ def load_config(state: str | Path | None = None) -> NodeConfig:
     if fields is None:
         raise ConfigError(f"{folder} is no node's state directory: run `clusteros node join URL --token … --state {folder}`")
     try:
-        config = NodeConfig(state=folder, **fields)
+        config = NodeConfig(state=folder, **fields | named_by_hand())
     except TypeError as error:
         raise ConfigError(f"{folder}/node.json: {error}") from None
+    if config.shared_store and not Path(config.shared_store).is_absolute():
+        raise ConfigError(f"the shared directory {config.shared_store!r} is not a full path")
     config.make_folders()
     return config

@@ -77,6 +77,8 @@ class Heartbeat(threading.Thread):
             **clock.figures(config.state),
             **self._traffic.figures(),
         }
+        if shared := agent.shared.report():
+            body["shared"] = shared
         if self._doctor_sent == 0:
             body["doctor"] = self.doctor()
         return body

@@ -8,7 +8,6 @@ A prefetch `background` (a replica for later) keeps to the node's bandwidth; one
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import threading
 from collections import defaultdict
@@ -20,13 +19,12 @@ from typing import Any
 import httpx
 
 from native.engine import EngineError
-from nodes.agent import pods
+from nodes.agent import closures, pods, sharing
 from nodes.agent.agent import Agent
-from nodes.agent.pulling import Meter, pull, refusal
+from nodes.agent.pulling import NO_BOUND, Meter, refusal
 from nodes.agent.spec import take_digest, take_owner
 
 log = logging.getLogger(__name__)
-NO_BOUND = Meter(0)
 BLOCK_BYTES = 1 << 20
 MANIFEST_MAX_BYTES = 1 << 30
 TIMEOUT = httpx.Timeout(60.0, connect=3.0)
@@ -73,7 +71,7 @@ def make_sure(agent: Agent, digest: str, sources: list[Source], meter: Meter = N
                 raise
             log.warning("image %s is damaged here and is fetched again: %s", digest, error)
             agent.images.set_aside(digest)
-            if not sources:
+            if not sources and not agent.shared.holding(digest):
                 raise
     fetch(agent, digest, sources, meter, owner)
 
@@ -102,13 +100,25 @@ def fetch(agent: Agent, digest: str, sources: list[Source], meter: Meter = NO_BO
     with _locks[digest]:
         if agent.images.has(digest):
             return
-        if not sources:
-            raise EngineError("NO_INPUT", f"image {digest} is not here, and no source was named")
-        with agent.images.adding(), ExitStack() as stack:
+        with agent.images.adding():
             try:
-                fetch_from(agent, digest, {str(s.get("node")): stack.enter_context(opened(s)) for s in sources}, meter, owner)
+                fetch_from_any(agent, digest, sources, meter, owner)
             except OSError as error:
                 raise pods.as_outcome(error, f"keep image {digest}") from error
+
+
+def fetch_from_any(agent: Agent, digest: str, sources: list[Source], meter: Meter, owner: str) -> None:
+    """From nodes; when they have it not, from the directory that nodes share."""
+    why = EngineError("NO_INPUT", f"image {digest} is not here, and no source was named")
+    if sources:
+        try:
+            with ExitStack() as stack:
+                fetch_from(agent, digest, {str(s.get("node")): stack.enter_context(opened(s)) for s in sources}, meter, owner)
+            return
+        except EngineError as error:
+            why = error
+    if not sharing.fetch(agent, digest, owner):
+        raise why
 
 
 def opened(source: Source) -> httpx.Client:
@@ -118,16 +128,10 @@ def opened(source: Source) -> httpx.Client:
 
 def fetch_from(agent: Agent, digest: str, clients: dict[str, httpx.Client], meter: Meter, owner: str) -> None:
     """Manifest, missing chunks, closure."""
-    making, store = agent.images.fetching(digest, owner), agent.images.of(owner).store
+    store = agent.images.of(owner).store
     manifest = first_manifest(clients, digest)
-    (making / "manifest").write_bytes(manifest)
-    needed = chunk_list(agent, making)
-    missing = store_missing(agent, store, [name for name, _ in needed])
     serve = {name: partial(get_chunks, agent, client, store, digest, meter=meter) for name, client in clients.items()}
-    pull(missing, serve, partial(store_missing, agent, store))
-    arguments = ("--dir", making, "--store", store, "--digest", digest)
-    agent.engine.feed("image-import", *arguments, pieces=[manifest], timeout_s=IMPORT_TIMEOUT_S)
-    agent.images.adopt(making, bytes=sum(size for _, size in needed))
+    closures.keep(agent, digest, owner, manifest, serve)
 
 
 def first_manifest(clients: dict[str, httpx.Client], digest: str) -> bytes:
@@ -153,21 +157,7 @@ def get_manifest(client: httpx.Client, digest: str) -> bytes:
                     raise EngineError("BAD_IMAGE", "the manifest is longer than any may be")
     except httpx.HTTPError as error:
         raise EngineError("IO", f"{client.base_url}: {error}") from error
-    if hashlib.sha256(data).hexdigest() != digest:
-        raise EngineError("BAD_IMAGE", f"the manifest that it gave is not the one of {digest}")
-    return bytes(data)
-
-
-def chunk_list(agent: Agent, image: Any) -> list[tuple[str, int]]:
-    """(digest, length) of every chunk that the manifest names."""
-    with agent.engine.reading("image-chunks", "--image", image) as lines:
-        pairs = [line.split() for line in lines]
-    return [(name.decode(), int(size)) for name, size in pairs]
-
-
-def store_missing(agent: Agent, store: Path, digests: list[str]) -> list[str]:
-    with agent.engine.reading("store-missing", "--store", store, stdin=_lines(digests)) as lines:
-        return [line.decode().strip() for line in lines]
+    return closures.check_manifest(bytes(data), digest)
 
 
 def get_chunks(agent: Agent, client: httpx.Client, store: Path, image: str, digests: list[str], *, meter: Meter = NO_BOUND) -> None:
@@ -179,10 +169,6 @@ def get_chunks(agent: Agent, client: httpx.Client, store: Path, image: str, dige
             agent.engine.feed("store-import", "--store", store, pieces=pieces, timeout_s=IMPORT_TIMEOUT_S)
     except httpx.HTTPError as error:
         raise EngineError("IO", f"{client.base_url}: {error}") from error
-
-
-def _lines(digests: list[str]) -> bytes:
-    return "".join(f"{digest}\n" for digest in digests).encode()
 
 
 def _check(response: httpx.Response) -> None:

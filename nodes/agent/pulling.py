@@ -48,6 +48,9 @@ class Meter:
             yield piece
 
 
+NO_BOUND = Meter(0)
+
+
 class Batches:
     """What is still wanted. `take` waits while others may give a batch back."""
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from native.engine import EngineError
-from nodes.agent import prefetching
+from nodes.agent import closures
 from nodes.agent.agent import Agent
 from nodes.agent.durable import read_json, write_json
 
@@ -96,8 +96,8 @@ def give_up_images(agent: Agent) -> list[str]:
     for entry in agent.images.inventory():
         digest = entry["digest"]
         place = agent.images.place(digest)
-        needed = [name for name, _ in prefetching.chunk_list(agent, place.path(digest))]
-        if prefetching.store_missing(agent, place.store, needed):
+        needed = [name for name, _ in closures.chunk_list(agent, place.path(digest))]
+        if closures.store_missing(agent, place.store, needed):
             agent.images.set_aside(digest)
             gone.append(digest)
     if gone:

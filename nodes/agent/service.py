@@ -29,6 +29,7 @@ from nodes.agent.outbox import Outbox
 from nodes.agent.pulling import Meter
 from nodes.agent.records import Records
 from nodes.agent.scrubbing import Scrubber
+from nodes.agent.shared import Shared
 from nodes.agent.storeserver import StoreServer
 from nodes.agent.watcher import Watcher
 
@@ -55,7 +56,7 @@ class Service:
         restoring.recover(self.agent)
         snapshots.recover(self.agent)
         self._serve_store()
-        for thread in (self.heartbeat, self.watcher, self.scrubber, self.agent.logs):
+        for thread in (self.heartbeat, self.watcher, self.scrubber, self.agent.logs, self.agent.shared):
             thread.start()
         log.info("node %s: %d pods, %d reports not acked", self.config.name, len(list(self.agent.records)), len(self.agent.outbox))
 
@@ -69,7 +70,7 @@ class Service:
 
     def stop(self) -> None:
         """Pods run on; nothing is waited for."""
-        for thread in (self.heartbeat, self.watcher, self.scrubber, self.agent.logs):
+        for thread in (self.heartbeat, self.watcher, self.scrubber, self.agent.logs, self.agent.shared):
             thread.stop()
         if self.store_server:
             self.store_server.stop()
@@ -94,6 +95,7 @@ def make_agent(config: NodeConfig, publish: Publish, engine: Engine) -> Agent:
         images=Images(config.state),
         front=FrontEnd(config),
         logs=LogShipper(records, outbox.send_now),
+        shared=Shared(config.shared_store),
         meter=Meter(config.replication_bytes_per_s),
     )
 

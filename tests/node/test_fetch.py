@@ -19,7 +19,7 @@ import pytest
 
 from clusteros.envelope import make_ticket
 from native.engine import Engine, EngineError
-from nodes.agent import certificates, prefetching, traffic
+from nodes.agent import certificates, closures, prefetching, traffic
 from nodes.agent.agent import Agent
 from nodes.agent.config import NodeConfig
 from nodes.agent.service import make_agent
@@ -171,10 +171,10 @@ def test_what_one_source_gave_is_not_fetched_again_from_the_next(peers: dict[str
     asker = peers["asker"]
     making, store = asker.agent.images.fetching(image[1]), asker.agent.images.of("").store
     shutil.copy(peers["first"].agent.images.path(image[1]) / "manifest", making)
-    needed = [name for name, _ in prefetching.chunk_list(asker.agent, making)]
+    needed = [name for name, _ in closures.chunk_list(asker.agent, making)]
     with prefetching.opened(peers["first"].source_for(asker)) as client:
         prefetching.get_chunks(asker.agent, client, store, image[1], needed[: len(needed) // 2])
-    assert len(prefetching.store_missing(asker.agent, store, needed)) == len(needed) - len(needed) // 2
+    assert len(closures.store_missing(asker.agent, store, needed)) == len(needed) - len(needed) // 2
 
 
 def test_a_prefetch_reports_what_is_held_and_what_is_not(peers: dict[str, Peer], image: tuple[Path, str]) -> None:

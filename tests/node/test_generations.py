@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from nodes.agent import restoring
+from nodes.agent.images import Images
 from tests.node.bodies import spec_body
 from tests.node.harness import TestNode, wait_for
 
@@ -156,7 +157,7 @@ def test_the_policy_for_files_that_no_image_carries_reaches_the_engine(policy: s
         request={"image": "0" * 64, "files_policy": policy}, spec=SimpleNamespace(uid=1, gid=1), pod_dir=Path("pod"), folder=Path("folder"),
         log_path=Path,
     )
-    agent: Any = SimpleNamespace(images=SimpleNamespace(path=Path), store=Path("store"))
+    agent: Any = SimpleNamespace(images=Images(Path("nowhere")))
     arguments = restoring.arguments(agent, record, "hub=h")
     assert (arguments[-2:] == ["--files", policy]) is told
     assert ("--files" in arguments) is told

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from native.engine import EngineError
-from nodes.agent import prefetching
+from nodes.agent import closures, prefetching
 from nodes.agent.spec import take_owner
 from nodes.agent.stores import Stores
 from tests.node.test_fetch import Peer, image, is_whole, peers  # noqa: F401
@@ -24,7 +24,7 @@ def fetch_for(peer: Peer, source: Peer, digest: str, owner: str) -> None:
 
 
 def chunks(peer: Peer, digest: str) -> list[str]:
-    return [name for name, _ in prefetching.chunk_list(peer.agent, peer.agent.images.path(digest))]
+    return [name for name, _ in closures.chunk_list(peer.agent, peer.agent.images.path(digest))]
 
 
 def test_what_one_owner_has_is_not_there_for_another(peers: dict[str, Peer], image: tuple[Path, str]) -> None:  # noqa: F811
@@ -33,8 +33,8 @@ def test_what_one_owner_has_is_not_there_for_another(peers: dict[str, Peer], ima
     assert asker.agent.images.place(digest).owner == ANNE
     assert is_whole(asker, digest)
     needed, stores = chunks(asker, digest), asker.agent.images
-    assert prefetching.store_missing(asker.agent, stores.of(ANNE).store, needed) == []
-    assert len(prefetching.store_missing(asker.agent, stores.of(BOB).store, needed)) == len(needed)
+    assert closures.store_missing(asker.agent, stores.of(ANNE).store, needed) == []
+    assert len(closures.store_missing(asker.agent, stores.of(BOB).store, needed)) == len(needed)
     assert [entry["digest"] for entry in stores.inventory()] == [digest]
     assert stores.store_bytes() > 3 << 20
     assert stores.remove([digest]) == [digest]
