@@ -104,7 +104,7 @@ def _pod(export: Export, pod: int, digest: str, nodes: list[Node]) -> Iterator[b
     yield from _manifest(export, pod, digest, nodes)
     with _listing(pod, digest, nodes) as listing:
         for number, batch in enumerate(_batches(listing, export.sent)):
-            yield _member(export, f"pod-{pod}/chunks-{number:05d}", _chunks(pod, batch, nodes))
+            yield _member(export, f"pod-{pod}/chunks-{number:05d}", _chunks(pod, digest, batch, nodes))
 
 
 def _manifest(export: Export, pod: int, digest: str, nodes: list[Node]) -> Iterator[bytes]:
@@ -155,13 +155,13 @@ def _chunk_of(line: bytes) -> Chunk:
     return Chunk(bytes.fromhex(found[1].decode()), int(found[2]))
 
 
-def _chunks(pod: int, batch: list[Chunk], nodes: list[Node]) -> bytes:
+def _chunks(pod: int, image: str, batch: list[Chunk], nodes: list[Node]) -> bytes:
     """A whole stream of these chunks, from the first holder that has all of them. It has checked each; so will who takes them."""
     most = len(MAGIC) + sum(FRAME_BYTES + each.length for each in batch) + FRAME_BYTES
     wanted = [each.digest.hex() for each in batch]
     for node in nodes:
         try:
-            with closing(ask_first([node], pod, "chunks", timeout=TIMEOUT, method="POST", json=wanted)) as answer:
+            with closing(ask_first([node], pod, "chunks", timeout=TIMEOUT, method="POST", image=image, json=wanted)) as answer:
                 stream = _at_most(answer, most)
         except (Problem, httpx.HTTPError):
             continue

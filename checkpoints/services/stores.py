@@ -20,10 +20,11 @@ TICKET_S = 60.0
 
 
 def ask_store(
-    node: Node, path: str, *, timeout: httpx.Timeout | float, method: str = "GET", stream: bool = False, **body: Any
+    node: Node, path: str, *, timeout: httpx.Timeout | float, method: str = "GET", stream: bool = False, image: str = "", **body: Any
 ) -> httpx.Response:
-    """Its answer, whatever the status; `body` as httpx has it (json, content). httpx.HTTPError: there was none. No database in here."""
-    headers = {"X-ClusterOS-Ticket": make_ticket(node.secret, ASKER, time.time() + TICKET_S)}
+    """Its answer, whatever the status; `image`: whose chunks are asked for; `body` as httpx has it (json, content). httpx.HTTPError: there
+    was none. No database in here."""
+    headers = {"X-ClusterOS-Ticket": make_ticket(node.secret, ASKER, time.time() + TICKET_S), "X-ClusterOS-Image": image}
     request = _client().build_request(method, f"{node.store_url.rstrip('/')}/{path}", headers=headers, timeout=timeout, **body)
     return _client().send(request, stream=stream)
 
