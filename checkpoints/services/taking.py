@@ -253,7 +253,7 @@ def _figures(snapshots: list[Snapshot]) -> dict[str, Any]:
 
 
 def _size_words(figures: dict[str, Any]) -> str:
-    return f"{size_words(figures['bytes'])}, of these {size_words(figures['bytes_new'])} new, pause {figures['pause_ms']:.0f} ms"
+    return f"{size_words(figures['bytes'])}, {size_words(figures['bytes_new'])} written, pause {figures['pause_ms']:.0f} ms"
 
 
 def certify(generation: Generation, snapshots: list[Snapshot]) -> None:

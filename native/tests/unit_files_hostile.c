@@ -13,19 +13,6 @@
 #define CHANGES_MAX 4
 #define LOAD_TIMEOUT_S 20
 
-/* A descriptor on its way. */
-static void give(int to, int fd)
-{
-    union {
-        struct cmsghdr head;
-        char room[CMSG_SPACE(sizeof(int))];
-    } control = {.head = {.cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS}};
-    struct iovec part = {(char[]){"x"}, 1};
-    struct msghdr m = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
-    memcpy(CMSG_DATA(&control.head), &fd, sizeof fd);
-    MUST(sendmsg(to, &m, 0) == 1);
-}
-
 static void setup(void)
 {
     int p[2], fd;
