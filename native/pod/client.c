@@ -18,6 +18,7 @@
 #define ADOPT_TIMEOUT_MS 10000
 #define NO_KEEPER_MS 1000
 #define CONNECT_TIMEOUT_MS 2000
+#define REQUEST_TRIES 5
 #define NO_ACT_EXIT (-2)
 
 /* ---- reaching it */
@@ -211,6 +212,20 @@ static int act_request(int fd, const char *verb, int argc, char **argv, struct e
     return io_write_all(fd, line.data, line.len, e);
 }
 
+/* Connected, and the request is said. A keeper that goes away before it has heard all of it does nothing: whoever is there now is asked (its pod may
+ * have ended). */
+static int act_begin(const char *dir, const char *verb, int argc, char **argv, struct err *e)
+{
+    for (int tries = 0;; tries++) {
+        int fd = keeper_connect(dir, e);
+        if (fd < 0 || act_request(fd, verb, argc, argv, e) == 0)
+            return fd;
+        close(fd);
+        if (tries == REQUEST_TRIES)
+            return err_set(e, E_ABORTED, "the keeper went away");
+    }
+}
+
 /* Lines of the act to our stdout; the exit status once it is told, else NO_ACT_EXIT. */
 static int lines_print(struct buf *in, struct err *e)
 {
@@ -238,10 +253,10 @@ static void input_pass(int fd, bool *open)
 int keeper_act(const char *dir, const char *verb, int argc, char **argv, struct err *e)
 {
     AUTO_BUF struct buf in = {0};
-    AUTO_CLOSE int fd = keeper_connect(dir, e);
-    if (fd < 0 || act_request(fd, verb, argc, argv, e) < 0 || answer_await(fd, &in, NULL, e) < 0)
-        return -1;
     signal(SIGPIPE, SIG_IGN);
+    AUTO_CLOSE int fd = act_begin(dir, verb, argc, argv, e);
+    if (fd < 0 || answer_await(fd, &in, NULL, e) < 0)
+        return -1;
     for (bool input = true;;) {
         int exit_status = lines_print(&in, e);
         if (exit_status != NO_ACT_EXIT)
