@@ -42,8 +42,15 @@ from pod_lab import Lab, finish, last, native, ok, read_state, until
 BEGINNING = """
 import array, ctypes, errno, fcntl, os, signal, socket, struct, sys, threading, time
 libc = ctypes.CDLL(None, use_errno=True)
-asked = threading.Event()
-signal.signal(signal.SIGUSR1, lambda *_: asked.set())
+class Told:  # no threading.Event: a handler that sets one waits for ever where it has interrupted a wait for it
+    on = False
+    def set(self, *_): self.on = True
+    def wait(self, seconds=5):
+        end = time.monotonic() + seconds
+        while not self.on and time.monotonic() < end: time.sleep(0.005)
+        return self.on
+asked, told = Told(), Told()
+signal.signal(signal.SIGUSR1, asked.set)
 def syscall(*args):
     result = libc.syscall(*[ctypes.c_long(a) if isinstance(a, int) else a for a in args])
     if result < 0: raise OSError(ctypes.get_errno(), "syscall %d" % args[0])
@@ -92,9 +99,9 @@ CASES = [
     Case("packet", "a packet socket", "KIND = (17, 3, 0)" + FROM_ANOTHER),
     Case("elsewhere", "a socket of another network namespace", "KIND = (2, 2, 0)" + FROM_ANOTHER),
     Case("dnotify", "a directory with notifications by signal (F_NOTIFY)", """
-signal.signal(signal.SIGIO, lambda *_: told.set()); told = threading.Event()
+signal.signal(signal.SIGIO, told.set)
 f = os.open("/tmp", os.O_RDONLY); fcntl.fcntl(f, fcntl.F_NOTIFY, fcntl.DN_CREATE)
-def verify(): open("/tmp/new", "w"); assert told.wait(5)"""),
+def verify(): open("/tmp/new", "w"); assert told.wait()"""),
     Case("lease", "a lease for writing (F_SETLEASE) on a file without a name", """
 f = os.open("/tmp/leased", os.O_RDWR | os.O_CREAT); os.unlink("/tmp/leased"); fcntl.fcntl(f, fcntl.F_SETLEASE, fcntl.F_WRLCK)
 def verify(): assert fcntl.fcntl(f, fcntl.F_GETLEASE) == fcntl.F_WRLCK"""),
@@ -122,8 +129,8 @@ def verify(): l.close()"""),
     Case("namespace", "it made a namespace of its own", "syscall(272, 0x10000000 | 0x40000000)\ndef verify(): socket.socket(socket.AF_PACKET, socket.SOCK_RAW)"),
     Case("notify", "a POSIX message queue that notifies a process", """
 q = syscall(240, b"q", 0o102, 0o600, None); syscall(244, q, struct.pack("Qii 48x", 0, signal.SIGUSR2, 0))
-signal.signal(signal.SIGUSR2, lambda *_: told.set()); told = threading.Event()
-def verify(): syscall(242, q, b"x", 1, 0, None); assert told.wait(5)"""),
+signal.signal(signal.SIGUSR2, told.set)
+def verify(): syscall(242, q, b"x", 1, 0, None); assert told.wait()"""),
     Case("thread", "its owner (F_SETOWN_EX) is a thread", """
 pair = socket.socketpair(); tid = []; stay = threading.Event()
 t = threading.Thread(target=lambda: (tid.append(threading.get_native_id()), stay.wait())); t.start()
