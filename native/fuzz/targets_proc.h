@@ -13,7 +13,12 @@
 #include "kernel/mounts.h"
 #include "kernel/procfs.h"
 #include "kernel/sockdiag.h"
+#include "pod/command.h"
+#include "pod/state.h"
 #include "snapshot/files_save.h"
+#include "snapshot/lease_save.h"
+#include "snapshot/save.h"
+#include "snapshot/sleep_save.h"
 #include "snapshot/vfork.h"
 
 static const uint8_t *fuzz_text;
@@ -132,6 +137,58 @@ static inline void fuzz_children(const uint8_t *data, size_t len)
     CHECK(pids.count <= len + 1);
 }
 
+static inline void fuzz_timers(const uint8_t *data, size_t len)
+{
+    struct victim victim = {.pid = getpid(), .inner_pid = 1};
+    struct task task = {0};
+    struct err e = {0};
+    fuzz_begin(data, len);
+    fuzz_done(timers_look(&victim, &task, &e), &e);
+    CHECK(task.posix_timers_count <= len / strlen("ID:0") + 1);
+    for (size_t k = 0; k < task.posix_timers_count; k++)
+        CHECK(task.posix_timers[k].notify < 8);
+    free(task.posix_timers);
+}
+
+/* What an earlier snapshot has noted of waits, and where a thread waits now. */
+static inline void fuzz_sleepers(const uint8_t *data, size_t len)
+{
+    struct pod pod = {.dirfd = -1};
+    AUTO_BUF struct buf kept = {0};
+    double number;
+    fuzz_begin(data, len);
+    sleepers_kept(&pod, &kept);
+    (void)sleepers_known((const char *)kept.data, 1, 1);
+    (void)sleeper_number(1, 1, "sched", "se.exec_start", &number);
+    fuzz_text = NULL;
+}
+
+/* ---- what is remembered of a pod, and what COMMAND is given */
+static inline void fuzz_state(const uint8_t *data, size_t len)
+{
+    struct pod pod;
+    struct err e = {0};
+    fuzz_begin(data, len);
+    int result = pod_state_load("/", &pod, &e);
+    fuzz_done(result, &e);
+    if (result == 0)
+        pod_close(&pod);
+}
+
+static inline void fuzz_environment(const uint8_t *data, size_t len)
+{
+    char **list = NULL;
+    struct err e = {0};
+    fuzz_begin(data, len);
+    int result = environment_read("/nowhere", &list, &e);
+    fuzz_done(result, &e);
+    for (size_t k = 0; result == 0 && list[k]; k++)
+        CHECK(strchr(list[k], '='));
+    if (result == 0)
+        free(list[0]);
+    free(list);
+}
+
 /* ---- mounts and control groups */
 static inline void fuzz_mounts(const uint8_t *data, size_t len)
 {
@@ -204,8 +261,9 @@ static inline void fuzz_fdinfo(const uint8_t *data, size_t len)
     int result = facts_read(getpid(), fd, &src.facts, &e);
     if (result == 0) {
         slot.facts = src.facts;
-        if (locks_save(&v, &e) < 0)
+        if (locks_save(&v, &e) < 0 || leases_look(&v, &e) < 0)
             CHECK(e.message[0]);
+        leases_free(&s);
         for (size_t k = 0; k < ARRAY_LENGTH(savers); k++)
             fuzz_saver(&v, &src, savers[k]);
     }

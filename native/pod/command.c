@@ -30,10 +30,16 @@ int environment_read(const char *path, char ***envp, struct err *e)
     }
     char **list = xcalloc(text.len + 2, sizeof *list);
     for (char *at = (char *)text.data, *end = at + text.len; at < end; at += strlen(at) + 1) {
-        if (!strchr(at, '=') || *at == '=')
-            return err_set(e, E_USAGE, "the environment %s: '%.80s' is not KEY=VALUE", path, at);
+        if (!strchr(at, '=') || *at == '=') {
+            err_set(e, E_USAGE, "the environment %s: '%.80s' is not KEY=VALUE", path, at);
+            buf_free(&text);
+            free(list);
+            return -1;
+        }
         list[count++] = at;
     }
+    if (!count)
+        buf_free(&text);
     *envp = list;
     return 0;
 }

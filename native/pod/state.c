@@ -134,8 +134,10 @@ static bool fact_take(struct pod_facts *f, const char *key, const char *value)
 static void cgroup_take(struct pod *pod, const char *kind, const char *value)
 {
     for (int k = 0; k < CGROUP_KINDS; k++)
-        if (strcmp(kind, cgroup_kind_names[k]) == 0 && *value)
+        if (strcmp(kind, cgroup_kind_names[k]) == 0 && *value) {
+            free(pod->cgroups->dir[k]);
             pod->cgroups->dir[k] = xstrdup(value);
+        }
 }
 
 static void line_take(struct pod *pod, const char *key, const char *value)

@@ -4,6 +4,8 @@
 
 #define NODES_MAX 1024ul /* of memory policies; MAX_NUMNODES of the largest kernels */
 
+/* task_look.c: which POSIX timers there are, as /proc tells it. */
+MUST_CHECK int timers_look(const struct victim *v, struct task *out, struct err *e);
 /* facts_save.c: host, engine, times, pod. */
 MUST_CHECK int facts_save(struct snapshot *s, struct err *e);
 /* task_save.c: one struct task per victim, parents before children; s->victims is sorted the same way. */

@@ -86,7 +86,7 @@ static void mm_numbers(const struct proc_stat *stat, struct mm *mm)
 }
 
 /* Which posix timers there are; the rest only the process can tell. */
-static int timers_list(const struct victim *v, struct task *out, struct err *e)
+int timers_look(const struct victim *v, struct task *out, struct err *e)
 {
     AUTO_BUF struct buf text = {0};
     if (io_slurpf(&text, 1 << 20, e, "/proc/%d/timers", v->pid) < 0)
@@ -129,5 +129,5 @@ int task_look(struct snapshot *s, struct victim *v, struct task *out, struct err
         return -1;
     out->state = v->threads[0].group_stopped ? TASK_STOPPED : TASK_RUNNING;
     mm_numbers(&stat, &out->mm);
-    return links_save(v, out, e) < 0 || timers_list(v, out, e) < 0 || vmas_save(s, v, out, e) < 0 ? -1 : 0;
+    return links_save(v, out, e) < 0 || timers_look(v, out, e) < 0 || vmas_save(s, v, out, e) < 0 ? -1 : 0;
 }
