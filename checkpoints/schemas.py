@@ -139,6 +139,19 @@ class StoredOnNode(Schema):
     images: int
 
 
+class SharedPlaceOut(Schema):
+    """A directory that nodes share, as a place for images."""
+
+    directory: str
+    id: str = Field(description="what its mark says; empty: nobody ever saw the mark")
+    ok: bool = Field(description="some node sees it now")
+    nodes: list[str] = Field(description="who sees it")
+    images: int
+    bytes: int
+    free_bytes: int
+    words: str = Field(description="who does not see it, and why")
+
+
 class StoredByJob(Schema):
     number: int
     name: str
@@ -154,6 +167,7 @@ class StoreOut(Schema):
     bytes: int
     pinned: int
     quota_bytes: int = Field(description="what one user's generations may take before further ones are refused; 0: no limit")
+    shared: list[SharedPlaceOut]
     nodes: list[StoredOnNode]
     jobs: list[StoredByJob] = Field(description="the 50 that take most")
 

@@ -38,6 +38,8 @@ class Environment(BaseSettings):
     restore_deadline_s: float = Field(120.0, gt=0, le=3600)
     prefetch_deadline_s: float = Field(600.0, gt=0)
     replicas: int = Field(2, ge=1, le=8)
+    shared_counts: bool = False
+    """A whole image in a directory that nodes share stands for one of the replicas."""
     tick_s: float = Field(0.5, gt=0, le=5)
     store_quota_bytes: int = Field(0, ge=0)
     """What the kept generations of one user may have taken before further ones are refused; 0 for no limit."""

@@ -10,6 +10,7 @@ from typing import Any
 from checkpoints.models import RESUME_OPEN, Replica, Resume, Snapshot
 from checkpoints.services.moving import migrate_job
 from checkpoints.services.replicas import NEEDED, counting_states, replicas_wanted
+from checkpoints.services.shared import counted
 from clusteros.core.problems import Problem
 from clusteros.core.states import move_if
 from jobs.models import POD_LIVE, Job
@@ -57,7 +58,9 @@ def _images_left(node: Node) -> list[str]:
     needed = Snapshot.objects.filter(generation__state__in=NEEDED, digest__in=held)
     wanted, short = replicas_wanted(), 0
     states = [state for state in counting_states() if state != "draining"]
-    for digest in set(needed.values_list("digest", flat=True)):
+    digests = set(needed.values_list("digest", flat=True))
+    shared = counted(digests)
+    for digest in digests:
         good = Replica.objects.filter(digest=digest, complete=True, node__state__in=states).exclude(node=node).count()
-        short += good < wanted
+        short += good + (digest in shared) < wanted
     return [f"{short} images wait for a replica on another node"] if short else []

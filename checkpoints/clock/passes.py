@@ -20,8 +20,9 @@ from checkpoints.models import RESUME_OPEN, Generation, Resume, Snapshot
 from checkpoints.services.figures import SAMPLE_EVERY_S, forget_samples, take_node_samples, take_sample
 from checkpoints.services.keeping import apply_retention
 from checkpoints.services.moving import broken_runs, finish_holds, recover_job
-from checkpoints.services.replicas import ask_missing_replicas, forget_lost_fetches, holders, remove_unneeded_images
+from checkpoints.services.replicas import ask_missing_replicas, forget_lost_fetches, is_restorable, remove_unneeded_images
 from checkpoints.services.resuming import advance_resume
+from checkpoints.services.sharing import share_missing_images, take_out_unneeded_images
 from checkpoints.services.taking import complete_generation, decide_cut, fail_generation, take_generation
 from clusteros.core.connections import refresh_connections
 from clusteros.core.dispatch import send_now
@@ -196,7 +197,7 @@ def watch_cuts(clock: Clock, now: datetime.datetime) -> None:
 
 def _is_lost(snapshot: Snapshot) -> bool:
     """Its node is lost, and nobody else holds what it stored."""
-    return snapshot.node.state == "lost" and not (snapshot.state == "stored" and holders(snapshot.digest))
+    return snapshot.node.state == "lost" and not (snapshot.state == "stored" and is_restorable(snapshot.digest))
 
 
 def watch_storing(clock: Clock, now: datetime.datetime) -> None:
@@ -247,12 +248,18 @@ def retain(clock: Clock, now: datetime.datetime) -> None:
 def look_after_images(clock: Clock, now: datetime.datetime) -> None:
     forget_lost_fetches()
     remove_unneeded_images()
+    take_out_unneeded_images(now)
 
 
 def fetch_replicas(clock: Clock, now: datetime.datetime) -> None:
     """For generations that wait for them to be complete."""
     if Generation.objects.filter(state="storing").exists():
         ask_missing_replicas(now, "storing")
+
+
+def share_images(clock: Clock, now: datetime.datetime) -> None:
+    """Into directories that nodes share, where there are some."""
+    share_missing_images(now)
 
 
 def renew_replicas(clock: Clock, now: datetime.datetime) -> None:
@@ -291,6 +298,6 @@ def keep_house(clock: Clock, now: datetime.datetime) -> None:
 EVERY_TICK: tuple[Pass, ...] = (
     note_reception, lose_silent_nodes, lose_pods_of_lost_nodes, judge_ended_commands, watch_cuts, watch_storing,
     recover_broken, settle_holds, advance_resumes, watch_restores, repeat_verdicts, start_placed, place_jobs,
-    take_due_generations, fetch_replicas, enforce_walltime, resend_commands, end_pods_after_files,
+    take_due_generations, fetch_replicas, share_images, enforce_walltime, resend_commands, end_pods_after_files,
 )  # fmt: skip
 SLOW: tuple[Pass, ...] = (retain, look_after_images, renew_replicas, advance_drains, sample)

@@ -14,6 +14,7 @@ from django.db.models import Count, F, Q, QuerySet, Sum
 from django.utils import timezone
 
 from checkpoints.models import Generation, NodeSample, Sample
+from checkpoints.services.shared import places_json
 from clusteros.environment import environment
 from jobs.models import POD_LIVE, Job, Pod
 from nodes.models import Node
@@ -113,6 +114,7 @@ def store_figures(jobs: QuerySet[Job], *, most_nodes: int = 10_000) -> dict[str,
     return {
         "generations": total["generations"], "bytes": total["bytes"] or 0, "pinned": total["pinned"],
         "quota_bytes": environment().store_quota_bytes,
+        "shared": places_json(),
         "nodes": [
             {
                 "name": n.name, "state": n.state, "store_bytes": n.store_bytes, "disk_free_bytes": n.disk_free_bytes,

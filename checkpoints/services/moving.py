@@ -10,7 +10,7 @@ from typing import Any
 from django.db import transaction
 
 from checkpoints.models import RESUME_OPEN, Generation, Resume, Snapshot
-from checkpoints.services.replicas import holders
+from checkpoints.services.replicas import is_restorable
 from checkpoints.services.resuming import resume_run
 from checkpoints.services.taking import take_generation
 from clusteros.core.problems import Problem
@@ -101,9 +101,9 @@ def _loss(run: Run) -> str:
 
 
 def newest_restorable(job: Job) -> Generation | None:
-    """The newest complete generation whose every image is on a node that is not lost."""
+    """The newest complete generation whose every image is on a node that is not lost, or in a directory that nodes share."""
     for generation in Generation.objects.filter(job=job, state="complete").order_by("-number").select_related("job"):
-        if all(holders(s.digest) for s in Snapshot.objects.filter(generation=generation)):
+        if all(is_restorable(s.digest) for s in Snapshot.objects.filter(generation=generation)):
             return generation
     return None
 

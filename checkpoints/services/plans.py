@@ -12,7 +12,9 @@ from django.utils import timezone
 from checkpoints.models import Generation, Snapshot
 from checkpoints.services.fitting import check_fit
 from checkpoints.services.replicas import holders_of
+from checkpoints.services.shared import in_shared
 from clusteros.core.problems import Problem, conflict, invalid
+from clusteros.words import count_words
 from jobs.models import Job, Run
 from jobs.services.ending import live_pods
 from jobs.services.logs import lines_after
@@ -146,10 +148,19 @@ def _lost_lines(job: Job, generation: Generation) -> int:
 def check_images(generation: Generation) -> dict[str, Any]:
     digests = digests_of(generation)
     held = holders_of(digests.values())
-    missing = [pod for pod, digest in sorted(digests.items()) if not held[digest]]
+    shared = in_shared(digests.values())
+    missing = [pod for pod, digest in sorted(digests.items()) if not held[digest] and digest not in shared]
     words = ", ".join(f"no node that is up holds the image of pod {pod}" for pod in missing[:MOST_NAMED])
     more = f" and {len(missing) - MOST_NAMED} more" if len(missing) > MOST_NAMED else ""
-    return {"name": "images", "ok": not missing, "words": words + more or "every image is on a node that is up"}
+    return {"name": "images", "ok": not missing, "words": words + more or _where(digests, held)}
+
+
+def _where(digests: dict[int, str], held: dict[str, list[Node]]) -> str:
+    alone = sum(not held[digest] for digest in digests.values())
+    if not alone:
+        return "every image is on a node that is up"
+    words = f"{count_words(alone, 'image is', 'images are')} in a shared directory alone"
+    return words if alone == len(digests) else f"{words}, the rest on nodes"
 
 
 def _check_nodes(placement: dict[int, str]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from django.db.models import Count
 from django.utils import timezone
 
 from checkpoints.models import Generation, Replica, Snapshot
+from checkpoints.services.shared import ALIVE, counted, in_shared, is_expected
 from clusteros.accounts.services import owner_tag
 from clusteros.core.dispatch import wake_scheduler
 from clusteros.environment import environment
@@ -22,7 +23,6 @@ from nodes.models import Command, Node
 from nodes.outbox import ask, close
 
 NEEDED = ("taking", "storing", "complete")
-ALIVE = ("up", "draining", "drained")
 RETRY_S = 5.0
 REMOVED = "is being removed"
 
@@ -56,9 +56,15 @@ def holders_of(digests: Iterable[str]) -> dict[str, list[Node]]:
     return found
 
 
+def is_restorable(digest: str) -> bool:
+    """A node that is not lost holds it, or a directory that nodes share."""
+    return bool(holders(digest)) or bool(in_shared([digest]))
+
+
 def replicas_are_enough(digests: Iterable[str]) -> bool:
-    wanted = replicas_wanted()
-    return all(len(holders(digest)) >= wanted for digest in set(digests))
+    wanted, different = replicas_wanted(), set(digests)
+    shared = counted(different)
+    return all(len(holders(digest)) + (digest in shared) >= wanted for digest in different)
 
 
 def note_replica(digest: str, node: Node) -> None:
@@ -70,19 +76,19 @@ def record_images(node: Node, opened: dict[str, Any]) -> None:
     """Images that are now complete on a node, and those it could not get."""
     body = opened["body"]
     complete = {str(digest) for digest in body.get("digests") or []}
-    failed = {str(item["digest"]): _words(item) for item in body.get("failed") or []}
+    failed = {str(item["digest"]): outcome_words(item) for item in body.get("failed") or []}
     for digest in complete:
         if Snapshot.objects.filter(digest=digest).exists():
             note_replica(digest, node)
     for digest, words in failed.items():
         Replica.objects.filter(digest=digest, node=node).update(complete=False, failed_words=words, since=timezone.now())
-    unfit = {str(item["digest"]): _words(item) for item in body.get("unfit") or []}
+    unfit = {str(item["digest"]): outcome_words(item) for item in body.get("unfit") or []}
     _close_prefetches(node, complete, failed, unfit if body.get("fit") else None)
-    _complete_waiting(complete)
+    complete_waiting(complete)
     wake_scheduler()
 
 
-def _words(item: dict[str, Any]) -> str:
+def outcome_words(item: dict[str, Any]) -> str:
     return f"{item.get('code') or 'IO'}: {item.get('message') or ''}"[:300]
 
 
@@ -97,7 +103,7 @@ def _close_prefetches(node: Node, complete: set[str], failed: dict[str, str], un
             Command.objects.filter(pk=row.pk).update(done_at=timezone.now(), outcome=outcome)
 
 
-def _complete_waiting(digests: set[str]) -> None:
+def complete_waiting(digests: set[str]) -> None:
     from checkpoints.services.taking import complete_generation
 
     waiting = Generation.objects.filter(state="storing", snapshots__digest__in=digests).distinct()
@@ -124,7 +130,7 @@ def record_image_inventory(node: Node, opened: dict[str, Any], answer: dict[str,
         for digest in known.values_list("digest", flat=True).distinct():
             note_replica(digest, node)
     if confirmed:
-        _complete_waiting(set(confirmed))
+        complete_waiting(set(confirmed))
 
 
 def ask_replicas_of(digest: str) -> None:
@@ -146,7 +152,8 @@ def ask_missing_replicas(now: datetime.datetime, *states: str) -> int:
 def _short_of(digests: set[str], wanted: int) -> list[str]:
     good = Replica.objects.filter(digest__in=digests, complete=True, node__state__in=counting_states())
     counts = dict(good.values_list("digest").annotate(n=Count("id")))
-    return sorted(digest for digest in digests if counts.get(digest, 0) < wanted)
+    shared = counted(digests)
+    return sorted(digest for digest in digests if counts.get(digest, 0) + (digest in shared) < wanted)
 
 
 @transaction.atomic
@@ -159,7 +166,7 @@ def _ask_for(digest: str, wanted: int, now: datetime.datetime) -> int:
     tried = {r.node_id for r in rows if not r.complete and r.since > stale}  # type: ignore[attr-defined]
     pending = {r.node_id for r in rows if not r.complete and not r.failed_words}  # type: ignore[attr-defined]
     good = [node for node in have if node.state in counting_states()]
-    missing = wanted - len(good) - len(pending)
+    missing = wanted - len(good) - len(pending) - is_expected(digest)
     targets = _targets({node.pk for node in have} | tried | pending)[: max(0, missing)]
     for node in targets:
         fetch_image(node, digest, [n.name for n in have], f"replica:{digest}:{node.name}:{int(now.timestamp())}", background=True)

@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from checkpoints.models import RESUME_OPEN, Generation, Replica, Resume, Snapshot
 from checkpoints.services.plans import check_usable, choose_nodes, is_alive, wanted_nodes
-from checkpoints.services.replicas import fetch_image, holders
+from checkpoints.services.replicas import fetch_image, holders, is_restorable
 from checkpoints.services.taking import fail_generation, take_generation, thaw_pods
 from clusteros.core.dispatch import send_after_commit, wake_scheduler
 from clusteros.core.events import record_event
@@ -215,7 +215,7 @@ def _fetch_one(resume: Resume, snapshot: Snapshot, node: Node) -> str:
     if row is not None:
         return row.outcome if row.done_at else ""
     having = [holder.name for holder in holders(snapshot.digest)]
-    if not having:
+    if not having and not is_restorable(snapshot.digest):
         return "failed: no node that is up holds it"
     fit = resume.job.files_policy if resume.cause in DESTROYS else ""
     fetch_image(node, snapshot.digest, having, key, job=resume.job_id, fit=fit)  # type: ignore[attr-defined]
@@ -467,7 +467,7 @@ def next_candidate(resume: Resume) -> Generation | None:
     older = Generation.objects.filter(job=job, state="complete", number__lte=ceiling).order_by("-number")
     safety = [resume.safety] if resume.safety is not None and resume.safety.state == "complete" else []
     for generation in [*safety, *older]:
-        restorable = all(holders(s.digest) for s in Snapshot.objects.filter(generation=generation))
+        restorable = all(is_restorable(s.digest) for s in Snapshot.objects.filter(generation=generation))
         if restorable and failures.get(generation.pk, 0) < MAX_TRIES_PER_GENERATION:
             return generation
     return None

@@ -224,6 +224,12 @@ def draw_store(store: Any) -> None:
         figures = (str(node["images"]), size_words(node["store_bytes"]), size_words(node["disk_free_bytes"]))
         nodes.add_row(node["name"], coloured(node["state"]), *figures)
     out.print(nodes)
+    places = table("SHARED DIRECTORY", "SEEN BY", ">IMAGES", ">STORE", ">FREE", "")
+    for place in store["shared"]:
+        figures = (str(place["images"]), size_words(place["bytes"]), size_words(place["free_bytes"]))
+        places.add_row(escape(place["directory"]), ", ".join(place["nodes"]) or "[red]nobody[/red]", *figures, escape(place["words"]))
+    if store["shared"]:
+        out.print(places)
     jobs = table(">JOB", "NAME", "STATE", ">GENERATIONS", ">SIZE", "OWNER")
     for job in store["jobs"]:
         figures = (str(job["generations"]), size_words(job["bytes"]), escape(job["owner"]))
