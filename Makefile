@@ -26,7 +26,7 @@ test: setup-dev ## all tests
 	tests/run
 
 check-all: setup-dev ## all tests, the whole matrix under sanitizers, all real programs, long fuzzing (needs root; an hour or two)
-	tests/run && native/tests/programs/install && $(MAKE) -s -C native check-all
+	tests/run && $(BIN)/python -m pytest -q tests/long && native/tests/programs/install && $(MAKE) -s -C native check-all
 
 coverage: ## write docs/coverage.md anew from the tests
 	$(PYTHON) native/tests/coverage.py

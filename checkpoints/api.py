@@ -136,6 +136,13 @@ def _details(request: HttpRequest, job_id: str, number: int) -> tuple[Generation
     return found, generation_json(found, details=True)
 
 
+@router.post("/jobs/{job_id}/retention", response=schemas.RetentionOut)
+def retention(request: HttpRequest, job_id: str, payload: schemas.RetentionIn) -> Any:
+    """Keep other generations from now on. dry_run: only say what that would remove."""
+    changes = {name: value for name, value in payload.dict(exclude={"dry_run"}).items() if value is not None}
+    return services.change_retention(find_job(request.user, job_id), changes, dry_run=payload.dry_run, acting_user=request.user)
+
+
 @router.get("/jobs/{job_id}/generations/{number}", response=schemas.GenerationDetails)
 def generation(request: HttpRequest, response: HttpResponse, job_id: str, number: int) -> Any:
     """With its snapshots, one for each pod, and who holds them."""

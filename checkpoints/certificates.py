@@ -20,7 +20,7 @@ from clusteros.environment import environment
 VERSION = 1
 JOB_FIELDS = (
     "number", "name", "command", "script", "pods", "ranks_per_pod", "cores_per_rank", "mem_bytes", "walltime_s", "env",
-    "workdir", "interval_s", "keep", "files_policy", "placement", "wanted_nodes", "queue", "priority",
+    "workdir", "interval_s", "keep", "keep_every", "keep_per", "files_policy", "placement", "wanted_nodes", "queue", "priority",
 )  # fmt: skip
 
 

@@ -32,6 +32,22 @@ class PinIn(Strict):
     pinned: bool = Field(examples=[True])
 
 
+class RetentionIn(Strict):
+    keep: int | None = Field(None, examples=[5])
+    keep_every: int | None = Field(None, description="0: no multiples")
+    keep_per: str | None = Field(None, description="hour, day, or empty")
+    dry_run: bool = Field(False, description="only say what the change would remove")
+
+
+class RetentionOut(Schema):
+    keep: int
+    keep_every: int
+    keep_per: str
+    words: str = Field(examples=["the last 5 and every 10th"])
+    removes: list[int] = Field(description="numbers of the generations that go, or would")
+    dry_run: bool
+
+
 class SnapshotOut(Schema):
     pod: int
     node: str

@@ -205,6 +205,10 @@ class AsyncCluster:
     async def checkpoint(self, job: str) -> Generation:
         return cast(Generation, await self.call("POST", at("jobs", job, "generations"), body={}))
 
+    async def retention(self, job: str, body: Mapping[str, Any]) -> Json:
+        """Keep other generations from now on (keep, keep_every, keep_per); with dry_run only what that would remove."""
+        return cast(Json, await self.call("POST", at("jobs", job, "retention"), body=body))
+
     async def pin(self, job: str, number: int, pinned: bool) -> Generation:
         return cast(Generation, await self.call("PATCH", at("jobs", job, "generations", number), body={"pinned": pinned}))
 

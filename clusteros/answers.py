@@ -39,6 +39,8 @@ class JobSpec(TypedDict, total=False):
     workdir: str
     interval_s: float
     keep: int
+    keep_every: int
+    keep_per: str
     files: list[dict[str, Any]]
     files_policy: str
     placement: str

@@ -223,6 +223,10 @@ class Cluster:
     def checkpoint(self, job: str) -> Generation:
         return cast(Generation, self.call("POST", at("jobs", job, "generations"), body={}))
 
+    def retention(self, job: str, body: Mapping[str, Any]) -> Json:
+        """Keep other generations from now on (keep, keep_every, keep_per); with dry_run only what that would remove."""
+        return cast(Json, self.call("POST", at("jobs", job, "retention"), body=body))
+
     def pin(self, job: str, number: int, pinned: bool) -> Generation:
         return cast(Generation, self.call("PATCH", at("jobs", job, "generations", number), body={"pinned": pinned}))
 

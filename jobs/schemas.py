@@ -36,7 +36,9 @@ class JobIn(Schema):
     env: dict[str, str] = {}
     workdir: str = ""
     interval_s: float | None = Field(None, description="seconds between generations; none are taken without it")
-    keep: int = Field(5, description="how many generations retention leaves")
+    keep: int = Field(5, description="how many of the last generations retention leaves")
+    keep_every: int = Field(0, description="beside them those whose number is a multiple of it; 0: none")
+    keep_per: str = Field("", description="and the first of every hour or day", examples=["hour"])
     files: list[FileIn] = []
     files_policy: str = "restore"
     placement: str = Field("spread", description="spread or pack")
@@ -82,6 +84,8 @@ class JobOut(Schema):
     workdir: str
     interval_s: float | None
     keep: int
+    keep_every: int
+    keep_per: str
     files_policy: str
     placement: str
     nodes: dict[str, str]

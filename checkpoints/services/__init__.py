@@ -7,7 +7,7 @@ holds)."""
 from checkpoints.services.copying import copy_from_generation, plan_copy
 from checkpoints.services.exporting import open_export
 from checkpoints.services.inside import open_core, processes_of
-from checkpoints.services.keeping import apply_retention, delete_generation, find_generation, pin_generation
+from checkpoints.services.keeping import apply_retention, change_retention, delete_generation, find_generation, pin_generation
 from checkpoints.services.moving import hold_job, migrate_job, recover_job
 from checkpoints.services.plans import plan_resume
 from checkpoints.services.resources import difference_of
@@ -22,7 +22,7 @@ from checkpoints.services.taking import (
 )
 
 __all__ = [
-    "apply_retention", "complete_generation", "copy_from_generation", "decide_cut", "delete_generation", "difference_of",
-    "fail_generation", "find_generation", "hold_job", "migrate_job", "open_core", "open_export", "pin_generation", "plan_copy",
-    "plan_resume", "processes_of", "record_cut", "record_snapshot", "recover_job", "resume_run", "take_generation",
+    "apply_retention", "change_retention", "complete_generation", "copy_from_generation", "decide_cut", "delete_generation",
+    "difference_of", "fail_generation", "find_generation", "hold_job", "migrate_job", "open_core", "open_export", "pin_generation",
+    "plan_copy", "plan_resume", "processes_of", "record_cut", "record_snapshot", "recover_job", "resume_run", "take_generation",
 ]  # fmt: skip

@@ -26,7 +26,7 @@ from jobs.services.placing import request_of, room_of_nodes
 from jobs.services.submit import asked_again, check_request, copy_files
 from nodes.placement import Refusal, place
 
-CHANGEABLE = ("name", "walltime_s", "interval_s", "keep", "hold", "nodes", "priority", "files_policy")
+CHANGEABLE = ("name", "walltime_s", "interval_s", "keep", "keep_every", "keep_per", "hold", "nodes", "priority", "files_policy")
 AS_IT_WAS = (
     "command", "script", "pods", "ranks_per_pod", "cores_per_rank", "mem_bytes", "env", "workdir", "placement", "queue",
 )  # fmt: skip

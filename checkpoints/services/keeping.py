@@ -10,12 +10,13 @@ from typing import Any
 from django.db import transaction
 
 from checkpoints.models import RESUME_OPEN, Generation, Resume
-from checkpoints.retention import Kept, expendable
+from checkpoints.retention import Kept, Rule, expendable
 from clusteros.core.dispatch import wake_scheduler
 from clusteros.core.events import record_event
 from clusteros.core.problems import conflict, not_found
 from clusteros.core.states import lock, move
 from jobs.models import Job
+from jobs.services.submit import RETENTION, check_retention
 
 
 def find_generation(job: Job, number: int) -> Generation:
@@ -77,9 +78,37 @@ def _in_use(job: Job) -> set[int]:
 def apply_retention(job: Job) -> list[int]:
     """Delete what retention lets go; the numbers."""
     lock(job)
+    rule = rule_of(job)
+    going = _going(job, rule)
+    for generation in going:
+        move(generation, "deleted", f"retention: {rule.words()} are kept")
+    return [generation.number for generation in going]
+
+
+def rule_of(job: Job) -> Rule:
+    return Rule(job.keep, job.keep_every, job.keep_per)
+
+
+def _going(job: Job, rule: Rule) -> list[Generation]:
     used = _in_use(job)
     complete = {g.number: g for g in Generation.objects.select_related("job").filter(job=job, state="complete")}
-    going = expendable((Kept(g.number, g.pinned, g.number in used) for g in complete.values()), job.keep)
-    for number in going:
-        move(complete[number], "deleted", f"retention: the last {job.keep} are kept")
-    return going
+    kept = (Kept(g.number, g.pinned, g.number in used, taken_at_s=g.taken_at.timestamp()) for g in complete.values())
+    return [complete[number] for number in expendable(kept, rule)]
+
+
+@transaction.atomic
+def change_retention(job: Job, changes: dict[str, Any], *, dry_run: bool = False, acting_user: Any = None) -> dict[str, Any]:
+    """Keep other generations from now on; what that removes is told, and with `dry_run` nothing is changed.
+    {keep, keep_every, keep_per, words, removes: [numbers], dry_run}."""
+    lock(job)
+    values = {name: changes.get(name, getattr(job, name)) for name in RETENTION}
+    check_retention(values)
+    going = _going(job, Rule(values["keep"], values["keep_every"], values["keep_per"]))
+    if not dry_run:
+        Job.objects.filter(pk=job.pk).update(**values)
+        for name, value in values.items():
+            setattr(job, name, value)
+        record_event("job.retention_changed", f"{rule_of(job).words()} are kept", actor=str(acting_user or ""), **job.event_refs())
+        apply_retention(job)
+        wake_scheduler()
+    return {**values, "removes": [g.number for g in going], "words": Rule(*values.values()).words(), "dry_run": dry_run}

@@ -22,6 +22,8 @@ from jobs.models import Job
 from jobs.models.job import next_job_number
 from nodes.models import Node
 
+LATER = ("keep_every", "keep_per")
+"""Fields that certificates of older versions do not tell."""
 HELD_WORDS = "its record was made anew from certificates: release it to bring it back from its last generation"
 
 
@@ -49,7 +51,7 @@ def _make_job(told: dict[str, Any], counts: dict[str, int]) -> Job:
     if job is not None:
         return job
     owner = ensure_user(told["owner"])
-    values = {name: told[name] for name in JOB_FIELDS}
+    values = {name: told[name] for name in JOB_FIELDS if name in told or name not in LATER}
     words = HELD_WORDS
     if Job.objects.filter(number=told["number"]).exists():  # somebody submitted before the record was made anew
         values["number"] = next_job_number()

@@ -109,6 +109,36 @@ def _last_complete(door: Cluster, job: str) -> int:
     return max(complete)
 
 
+def retention(
+    job: JobArgument,
+    keep: Annotated[int | None, typer.Option("--keep", min=1, help="The last so many.")] = None,
+    every: Annotated[int | None, typer.Option("--every", min=0, help="And those whose number is a multiple of it; 0: none.")] = None,
+    per: Annotated[str | None, typer.Option("--per", metavar="hour|day|none", help="And the first of every hour or day.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    yes: YesFlag = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Keep other generations of a job from now on; says first what that removes."""
+    wanted = {"keep": keep, "keep_every": every, "keep_per": "" if per == "none" else per}
+    changes = {name: value for name, value in wanted.items() if value is not None}
+    with cluster() as door:
+        answer = door.retention(job, {**changes, "dry_run": True})
+        if changes and not dry_run:
+            if answer["removes"]:
+                ask(f"Keep {answer['words']}? Generations {_numbers(answer['removes'])} go for good.", yes)
+            answer = door.retention(job, changes)
+    show(answer, as_json, _draw_retention)
+
+
+def _numbers(numbers: list[int]) -> str:
+    return ", ".join(str(number) for number in numbers)
+
+
+def _draw_retention(said: Any) -> None:
+    gone = f"; {'would remove' if said['dry_run'] else 'removed'}: {_numbers(said['removes'])}" if said["removes"] else ""
+    out.print(f"kept: {said['words']}{gone}")
+
+
 def pin(job: JobArgument, generation: GenerationArgument, as_json: JsonFlag = False) -> None:
     """Keep a generation whatever the policy says."""
     _pin(job, generation, True, as_json)

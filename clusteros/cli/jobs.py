@@ -45,6 +45,8 @@ def submit(
     walltime: Annotated[int | None, typer.Option("--walltime", "-t", parser=_span, metavar="TIME", help="End it after: 1h30m.")] = None,
     every: Annotated[int | None, typer.Option("--every", parser=_span, metavar="TIME", help="Take a generation every so often.")] = None,
     keep: Annotated[int | None, typer.Option("--keep", min=1, help="How many generations to keep (pinned ones stay).")] = None,
+    keep_every: Annotated[int | None, typer.Option("--keep-every", min=0, help="And those whose number is a multiple of it.")] = None,
+    keep_per: Annotated[str | None, typer.Option("--keep-per", metavar="hour|day", help="And the first of every hour or day.")] = None,
     file: Annotated[list[str] | None, typer.Option("--file", "-f", metavar="LOCAL[:NAME]", help="A file; again for more.")] = None,
     env: Annotated[list[str] | None, typer.Option("--env", "-e", metavar="NAME=VALUE", help="A variable; again for more.")] = None,
     queue: Annotated[str | None, typer.Option("--queue", "-q", help="The queue.")] = None,
@@ -61,7 +63,8 @@ def submit(
     """
     wanted: dict[str, Any] = {
         "name": name, "pods": pods, "ranks_per_pod": ranks, "cores_per_rank": cores, "mem_bytes": mem,
-        "walltime_s": walltime, "interval_s": every, "keep": keep, "queue": queue, "nodes": node, "hold": held or None,
+        "walltime_s": walltime, "interval_s": every, "keep": keep, "keep_every": keep_every, "keep_per": keep_per,
+        "queue": queue, "nodes": node, "hold": held or None,
         "env": _environment(env or []), "files": [_file(each) for each in file or []],
     }  # fmt: skip
     wanted |= _program(command or [], script)

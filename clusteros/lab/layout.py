@@ -21,6 +21,7 @@ REDIS_PORT = 6379
 STORE_PORT = 7800
 LISTEN_FD = 900  # the console's socket on the host's loopback, handed down by `up`
 NODE_STATE = "/clusteros"  # inside a node
+SHARED_PLACE = "/clusteros-images"
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,11 @@ class Lab:
     def node_state(self, name: str) -> Path:
         """The folder that the node sees as its state directory."""
         return self.node(name) / "state"
+
+    @property
+    def shared(self) -> Path:
+        """If it is there, every node has it mounted at SHARED_PLACE and names it as a place for images."""
+        return self.directory / "shared"
 
     @property
     def socket(self) -> Path:

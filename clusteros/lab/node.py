@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from clusteros.lab import cgroups, network, supervise
-from clusteros.lab.layout import NODE_STATE, REPOSITORY, STORE_PORT, Lab
+from clusteros.lab.layout import NODE_STATE, REPOSITORY, SHARED_PLACE, STORE_PORT, Lab
 
 PR_SET_PDEATHSIG = 1
 OWN_FOLDERS = {"dev", "proc", "sys", "tmp", "run", "mnt", "lost+found"}
@@ -76,6 +76,9 @@ def make_root(lab: Lab, name: str) -> None:
         _mount("-t", kind, "-o", options, kind, f"{root}{path}")
     _show_programs(lab, root)
     _mount("--bind", str(lab.node_state(name)), f"{root}{NODE_STATE}")
+    if lab.shared.is_dir():
+        (root / SHARED_PLACE[1:]).mkdir(exist_ok=True)
+        _mount("--bind", str(lab.shared), f"{root}{SHARED_PLACE}")
     (root / "mnt").mkdir(exist_ok=True)
     subprocess.run(["pivot_root", str(root), str(root / "mnt")], check=True)
     os.chdir("/")
@@ -153,6 +156,8 @@ def become_supervisor(name: str, index: int, lab: Lab, settings: dict[str, Any])
         "PYTHONUNBUFFERED": "1",
         "HOME": "/root",
     }
+    if Path(SHARED_PLACE).is_dir():
+        environment["CLUSTEROS_SHARED_STORE"] = SHARED_PLACE
     service = {
         "command": f"{sys.executable} -m clusteros.lab.node_service",
         "directory": str(REPOSITORY),

@@ -58,6 +58,10 @@ class Job(models.Model):
     workdir = models.CharField(max_length=300, blank=True)
     interval_s = models.FloatField(null=True)
     keep = models.IntegerField(default=5)
+    keep_every = models.IntegerField(default=0)
+    """Beside the last `keep`: those whose number is a multiple of it; 0: none."""
+    keep_per = models.CharField(max_length=10, blank=True)
+    """And the first of every hour or day."""
     files_policy = models.CharField(max_length=10, default="restore")
     placement = models.CharField(max_length=10, default="spread")
     wanted_nodes = models.JSONField(default=dict)

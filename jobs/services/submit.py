@@ -32,10 +32,12 @@ LIMITS: dict[str, tuple[float, float]] = {
     "walltime_s": (1, 366 * 86400),
     "interval_s": (1, 366 * 86400),
     "keep": (1, 10000),
+    "keep_every": (0, 10000),
     "priority": (-1000, 1000),
 }
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,200}\Z")
 NAME = re.compile(r"[^\x00-\x1f\x7f]{1,100}\Z")
+RETENTION = ("keep", "keep_every", "keep_per")
 MAX_ENV_BYTES = 256 * 1024
 MAX_SCRIPT_BYTES = MIB
 
@@ -56,6 +58,8 @@ class JobRequest:
     workdir: str = ""
     interval_s: float | None = None
     keep: int = 5
+    keep_every: int = 0
+    keep_per: str = ""
     files: Mapping[str, bytes] = field(default_factory=dict)
     executables: frozenset[str] = frozenset()
     files_policy: str = "restore"
@@ -109,12 +113,26 @@ def _check_program(request: JobRequest) -> None:
 
 
 def _check_numbers(request: JobRequest) -> None:
-    for name, (low, high) in LIMITS.items():
+    for name in LIMITS:
         value = getattr(request, name)
         if value is None and name in ("walltime_s", "interval_s"):
             continue
-        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-            raise invalid(name, f"between {low:g} and {high:g}")
+        _check_number(name, value)
+    check_retention({name: getattr(request, name) for name in RETENTION})
+
+
+def _check_number(name: str, value: Any) -> None:
+    low, high = LIMITS[name]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        raise invalid(name, f"between {low:g} and {high:g}")
+
+
+def check_retention(values: Mapping[str, Any]) -> None:
+    """Which generations are kept; Problem INVALID."""
+    for name in ("keep", "keep_every"):
+        _check_number(name, values[name])
+    if values["keep_per"] not in ("", "hour", "day"):
+        raise invalid("keep_per", "hour, day, or nothing")
 
 
 def _check_texts(request: JobRequest) -> None:
@@ -142,7 +160,7 @@ def _check_env(env: dict[str, str]) -> None:
 def row_values(request: JobRequest) -> dict[str, Any]:
     copied = (
         "command", "script", "pods", "ranks_per_pod", "cores_per_rank", "mem_bytes", "walltime_s", "env", "interval_s",
-        "keep", "files_policy", "placement", "queue", "priority",
+        *RETENTION, "files_policy", "placement", "queue", "priority",
     )  # fmt: skip
     values = {name: getattr(request, name) for name in copied}
     values["command"] = request.command or None

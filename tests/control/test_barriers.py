@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 import redis
 
+from checkpoints import certificates
 from checkpoints.barriers import Barrier, Watcher, client, cut_prefix, set_verdict
 from checkpoints.certificates import check_certificate
 from checkpoints.clock.passes import repeat_verdicts
@@ -141,11 +142,31 @@ def test_a_job_made_anew_whose_number_was_given_again_gets_another(nodes: Nodes)
 
 
 @pytest.mark.django_db
-def test_a_changed_certificate_is_refused(nodes: Nodes) -> None:
+def test_a_certificate_of_an_older_version_makes_a_job_that_keeps_the_last(nodes: Nodes) -> None:
+    job = nodes.run_job(keep_every=10, keep_per="day")
+    content = dict(check_certificate(Generation.objects.get(pk=nodes.generation(job).pk).certificate))
+    content["job"] = {name: value for name, value in content["job"].items() if not name.startswith("keep_")}
+    forget_everything()
+    assert rebuild_from({"node1": [{**content, "signature": certificates._sign(content)}]})["jobs"] == 1
+    again = Job.objects.get(pk=job.pk)
+    assert (again.keep, again.keep_every, again.keep_per) == (job.keep, 0, "")
+
+
+@pytest.mark.django_db
+def test_a_changed_certificate_is_refused(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The root of every image: a forged one has another digest, and no certificate can be made for that without the cluster's key."""
     generation = nodes.generation(nodes.run_job())
     certificate = Generation.objects.get(pk=generation.pk).certificate
     assert check_certificate(certificate)["generation"]["number"] == 1
-    for changed in ({**certificate, "job": {**certificate["job"], "owner": "mallory"}}, {}, None, {"signature": "00"}):
+    other_image = [{**pod, "digest": "e" * 64} for pod in certificate["pods"]]
+    mallory = {**certificate["job"], "owner": "mallory"}
+    for changed in ({**certificate, "job": mallory}, {**certificate, "pods": other_image}, {}, None, {"signature": "00"}):
         with pytest.raises(ValueError, match=r"signature|certificate"):
             check_certificate(changed)
     assert rebuild_from({"node1": [{**certificate, "pods": []}]})["refused"] == 1
+    content = {name: value for name, value in certificate.items() if name != "signature"} | {"pods": other_image}
+    with monkeypatch.context() as other_cluster:
+        other_cluster.setattr(certificates, "cluster_key", lambda: b"k" * 32)
+        forged = {**content, "signature": certificates._sign(content)}
+        assert check_certificate(forged)["pods"] == other_image
+    assert rebuild_from({"node1": [forged]}) == {"jobs": 0, "generations": 0, "refused": 1}

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from checkpoints.models import GENERATION_GRAPH, RESUME_GRAPH, SNAPSHOT_GRAPH
-from checkpoints.retention import Kept, expendable
+from checkpoints.retention import SPANS_S, Kept, Rule, expendable
 from clusteros.core.states import GraphError, StateGraph
 from jobs.models import JOB_GRAPH, POD_GRAPH, RUN_GRAPH
 from nodes.models import NODE_GRAPH
@@ -93,25 +93,37 @@ def test_a_wish_is_followed_or_refused_never_ignored() -> None:
 
 kept = st.builds(
     Kept, number=st.integers(1, 40), pinned=st.booleans(), in_use=st.booleans(),
-    bases=st.frozensets(st.integers(1, 40), max_size=2),
+    bases=st.frozensets(st.integers(1, 40), max_size=2), taken_at_s=st.floats(0, 1e6),
 )  # fmt: skip
+rules = st.builds(Rule, keep=st.integers(0, 10), every=st.integers(0, 6), per=st.sampled_from(["", "hour", "day"]))
 
 
-@given(st.lists(kept, unique_by=lambda g: g.number), st.integers(0, 10))
-def test_retention_never_takes_the_last_the_pinned_the_used_or_what_they_need(found: list[Kept], keep: int) -> None:
-    gone = set(expendable(found, keep))
+@given(st.lists(kept, unique_by=lambda g: g.number), rules)
+def test_retention_never_takes_the_last_the_pinned_the_used_or_what_they_need(found: list[Kept], rule: Rule) -> None:
+    gone = set(expendable(found, rule))
     left = [g for g in found if g.number not in gone]
     if found:
         assert max(g.number for g in found) not in gone
     assert not gone & {g.number for g in found if g.pinned or g.in_use}
     assert not gone & {base for g in left for base in g.bases}
-    assert len(left) >= min(keep, len(found))
+    assert len(left) >= min(rule.keep, len(found))
+    assert not rule.every or not any(number % rule.every == 0 for number in gone)
+    spans = {g.taken_at_s // SPANS_S[rule.per] for g in found} if rule.per else set()
+    assert spans == ({g.taken_at_s // SPANS_S[rule.per] for g in left} if rule.per else set())
 
 
-@given(st.lists(kept, unique_by=lambda g: g.number), st.integers(0, 10))
-def test_retention_done_twice_takes_nothing_more(found: list[Kept], keep: int) -> None:
-    gone = set(expendable(found, keep))
-    assert expendable([g for g in found if g.number not in gone], keep) == []
+@given(st.lists(kept, unique_by=lambda g: g.number), rules)
+def test_retention_done_twice_takes_nothing_more(found: list[Kept], rule: Rule) -> None:
+    gone = set(expendable(found, rule))
+    assert expendable([g for g in found if g.number not in gone], rule) == []
+
+
+def test_retention_keeps_the_last_every_kth_and_the_first_of_each_span() -> None:
+    found = [Kept(n, taken_at_s=n * 1200.0) for n in range(1, 31)]  # three an hour
+    left = {n for n in range(1, 31)} - set(expendable(found, Rule(2, every=10)))
+    assert left == {10, 20, 29, 30}
+    assert set(expendable(found, Rule(1, per="hour"))) == {n for n in range(1, 30) if n % 3 and n > 1}
+    assert Rule(5, 10, "day").words() == "the last 5, every 10th and the first of every day"
 
 
 @pytest.mark.parametrize("graph", [JOB_GRAPH, RUN_GRAPH, POD_GRAPH, NODE_GRAPH, GENERATION_GRAPH, SNAPSHOT_GRAPH, RESUME_GRAPH])
