@@ -26,7 +26,7 @@ struct bulk {
     uint64_t base;
     void *ctx;
     struct scratch *rooms[CREW_MAX], *second_rooms[CREW_MAX];
-    size_t group_count;
+    size_t group_count, piece_count; /* pieces: of a put */
     _Atomic uint64_t stored_bytes;
     bool alone;                      /* by the caller itself: to begin threads would take longer */
 };
@@ -76,21 +76,45 @@ static int piece_copy(struct bulk *b, struct extent *x, uint8_t *to, struct err 
     return 0;
 }
 
-static int piece_put(void *ctx, size_t worker, size_t i, struct err *e)
+/* The content of a piece, where it lies or in this room. */
+static int piece_content(struct bulk *b, struct extent *x, struct scratch *room, struct store_item *out, struct err *e)
 {
-    struct bulk *b = ctx;
+    *out = (struct store_item){.data = b->memory ? b->memory + (x->at - b->base) : room->raw, .len = x->len};
+    return b->memory ? 0 : b->source(b->ctx, x->at, room->raw, x->len, e);
+}
+
+static int piece_put(struct bulk *b, size_t worker, size_t i, struct err *e)
+{
     struct extent *x = &b->pieces[i];
     uint8_t *later = later_copy(b->store, &x->digest, x->len);
     if (later)
         return piece_copy(b, x, later, e);
+    struct store_item item;
     struct scratch *room = room_of(b, worker);
-    const void *content = b->memory ? b->memory + (x->at - b->base) : room->raw;
-    if (!b->memory && b->source(b->ctx, x->at, room->raw, x->len, e))
+    if (piece_content(b, x, room, &item, e) || put_chunk(b->store, room, item.data, item.len, &x->digest, &item.stored_bytes, e))
         return -1;
-    uint64_t stored_bytes = 0;
-    int result = put_chunk(b->store, room, content, x->len, &x->digest, &stored_bytes, e);
-    b->stored_bytes += stored_bytes;
-    return result;
+    b->stored_bytes += item.stored_bytes;
+    return 0;
+}
+
+/* Two at a time: their digests are computed together. */
+static int pieces_put(void *ctx, size_t worker, size_t i, struct err *e)
+{
+    struct bulk *b = ctx;
+    size_t one = 2 * i, other = 2 * i + 1;
+    if (other >= b->piece_count)
+        return piece_put(b, worker, one, e);
+    struct extent *x = &b->pieces[one], *y = &b->pieces[other];
+    if (later_copy(b->store, &x->digest, x->len) || later_copy(b->store, &y->digest, y->len))
+        return piece_put(b, worker, one, e) ? -1 : piece_put(b, worker, other, e);
+    struct store_item items[2];
+    if (piece_content(b, x, room_of(b, worker), &items[0], e) || piece_content(b, y, second_room_of(b, worker), &items[1], e) ||
+        put_two_chunks(b->store, room_of(b, worker), (struct store_item *const[]){&items[0], &items[1]}, e))
+        return -1;
+    x->digest = items[0].digest;
+    y->digest = items[1].digest;
+    b->stored_bytes += items[0].stored_bytes + items[1].stored_bytes;
+    return 0;
 }
 
 static void range_cut(struct store_range r, struct extent **extents, size_t *count)
@@ -117,7 +141,8 @@ static int ranges_put(struct bulk *b, const struct store_range *ranges, size_t r
     b->alone = b->store->later.arena && bytes <= COPY_ALONE_BYTES;
     for (size_t i = first; i < *count; i++)
         later_reserve(b->store, &(*extents)[i].digest, (*extents)[i].len);
-    int result = *count > first ? bulk_work(b, *count - first, piece_put, e) : 0;
+    b->piece_count = *count - first;
+    int result = *count > first ? bulk_work(b, (b->piece_count + 1) / 2, pieces_put, e) : 0;
     *stored_bytes += b->stored_bytes;
     return result ? err_wrap(e, "store %s: put", b->store->dir) : 0;
 }
@@ -137,19 +162,21 @@ int store_put_extents(struct store *s, uint64_t at, const void *data, size_t len
     return ranges_put(&b, &all, 1, extents, count, stored_bytes, e);
 }
 
-static int item_put(void *ctx, size_t worker, size_t i, struct err *e)
+static int items_put(void *ctx, size_t worker, size_t i, struct err *e)
 {
     struct bulk *b = ctx;
-    struct store_item *item = (struct store_item *)b->ctx + i;
+    struct store_item *item = (struct store_item *)b->ctx + 2 * i;
+    if (2 * i + 1 < b->piece_count)
+        return put_two_chunks(b->store, room_of(b, worker), (struct store_item *const[]){item, item + 1}, e);
     return put_chunk(b->store, room_of(b, worker), item->data, item->len, &item->digest, &item->stored_bytes, e);
 }
 
 int store_put_many(struct store *s, struct store_item *items, size_t count, struct err *e)
 {
-    struct bulk b = {.store = s, .ctx = items};
+    struct bulk b = {.store = s, .ctx = items, .piece_count = count};
     for (size_t i = 0; i < count; i++)
         CHECK(items[i].len <= CHUNK_MAX);
-    return bulk_work(&b, count, item_put, e) ? err_wrap(e, "store %s: put", s->dir) : 0;
+    return bulk_work(&b, (count + 1) / 2, items_put, e) ? err_wrap(e, "store %s: put", s->dir) : 0;
 }
 
 /* ---- files */

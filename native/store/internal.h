@@ -122,6 +122,8 @@ void scratch_free(struct store *s);
 /* ---- store.c, chunk_get.c: as store_put and store_get, in room of the caller's */
 MUST_CHECK int put_chunk(struct store *s, struct scratch *room, const void *data, size_t len, struct digest *digest,
                          uint64_t *stored_bytes, struct err *e);
+/* Two, whose digests are computed together. */
+MUST_CHECK int put_two_chunks(struct store *s, struct scratch *room, struct store_item *const items[2], struct err *e);
 MUST_CHECK int get_chunk(struct store *s, struct scratch *room, const struct digest *digest, void *data, size_t len, struct err *e);
 /* Two, into their rooms' raw, checked together; neither of zeros. */
 MUST_CHECK int get_two_chunks(struct store *s, struct scratch *const rooms[2], const struct digest *const digests[2], const size_t lens[2], struct err *e);

@@ -58,15 +58,13 @@ static int chunk_append(struct store *s, const struct digest *digest, const stru
     return result;
 }
 
-int put_chunk(struct store *s, struct scratch *room, const void *data, size_t len, struct digest *digest,
-              uint64_t *stored_bytes, struct err *e)
+/* What was named already; zeros are there. */
+static int put_named(struct store *s, struct scratch *room, const void *data, size_t len, const struct digest *digest,
+                     uint64_t *stored_bytes, struct err *e)
 {
-    *digest = (struct digest){0};
-    *stored_bytes = 0;
-    if (all_zero(data, len))
-        return 0;
-    sha256_of(data, len, digest);
     bool mine;
+    if (digest_is_zero(digest))
+        return 0;
     pthread_mutex_lock(&s->mutex);
     int result = place_claim(s, digest, (uint32_t)len, &mine, e);
     pthread_mutex_unlock(&s->mutex);
@@ -75,6 +73,36 @@ int put_chunk(struct store *s, struct scratch *room, const void *data, size_t le
     chunk_pack(&room->packed, data, len);
     *stored_bytes = room->packed.stored;
     return chunk_append(s, digest, &room->packed, e);
+}
+
+int put_chunk(struct store *s, struct scratch *room, const void *data, size_t len, struct digest *digest,
+              uint64_t *stored_bytes, struct err *e)
+{
+    *digest = (struct digest){0};
+    *stored_bytes = 0;
+    if (!all_zero(data, len))
+        sha256_of(data, len, digest);
+    return put_named(s, room, data, len, digest, stored_bytes, e);
+}
+
+int put_two_chunks(struct store *s, struct scratch *room, struct store_item *const items[2], struct err *e)
+{
+    bool zeros = false;
+    for (size_t k = 0; k < 2; k++) {
+        items[k]->stored_bytes = 0;
+        items[k]->digest = (struct digest){0};
+        zeros = zeros || all_zero(items[k]->data, items[k]->len);
+    }
+    if (!zeros)
+        sha256_of_two(items[0]->data, items[0]->len, items[1]->data, items[1]->len, &items[0]->digest, &items[1]->digest);
+    for (size_t k = 0; k < 2; k++) {
+        struct store_item *item = items[k];
+        int result = zeros ? put_chunk(s, room, item->data, item->len, &item->digest, &item->stored_bytes, e)
+                           : put_named(s, room, item->data, item->len, &item->digest, &item->stored_bytes, e);
+        if (result)
+            return -1;
+    }
+    return 0;
 }
 
 int store_put(struct store *s, const void *data, size_t len, struct digest *digest, uint64_t *stored_bytes, struct err *e)

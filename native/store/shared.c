@@ -1,6 +1,6 @@
 /* A store on a directory that several nodes share: no lock, because not every file server has them for all. Writers only add packs of names of their
- * own. Who names an image touches the packs that it relies on, then publishes the manifest; who sweeps moves a pack to trash/, and only then looks
- * once more at its time and at the manifests: of two who meet, one sees the other. A sweep that was killed leaves packs in trash/, which the next
+ * own. Who names an image touches the packs that it relies on, publishes the manifest and touches them once more; who sweeps moves a pack to trash/,
+ * and only then looks once more at its time and at the manifests: of two who meet, one sees the other, however long either stood still between. A sweep that was killed leaves packs in trash/, which the next
  * one brings back or removes; two at once do the same work twice. Times are the file server's, so that clocks of nodes do not matter. */
 #include <dirent.h>
 #include <errno.h>
@@ -49,7 +49,7 @@ struct sweep {
     struct store *store;
     const char *images_dir;
     int trashfd;
-    uint64_t young_since_s, rewritten;
+    uint64_t young_since_ns, rewritten;
     bool dry_run, full;
     struct marks marks;
     struct rewrite rewrite;
@@ -88,8 +88,13 @@ static int names_read(int folderfd, const char *ending, struct names *out, struc
     return errno ? err_errno(e, "read its folders") : 0;
 }
 
+static uint64_t touched_ns(const struct stat *st)
+{
+    return (uint64_t)st->st_mtim.tv_sec * 1000000000u + (uint64_t)st->st_mtim.tv_nsec;
+}
+
 /* By the server's clock, which stamps what is touched. */
-static int server_now_s(struct sweep *g, uint64_t *now_s, struct err *e)
+static int server_now(struct sweep *g, uint64_t *now_ns, struct err *e)
 {
     char name[PACK_NAME_BYTES];
     struct stat st;
@@ -98,7 +103,7 @@ static int server_now_s(struct sweep *g, uint64_t *now_s, struct err *e)
     if (store_io_create(g->store->packsfd, name, &fd, e))
         return -1;
     int result = futimens(fd, NULL) < 0 || fstat(fd, &st) < 0 ? err_errno(e, "ask the file server's time") : 0;
-    *now_s = result ? 0 : (uint64_t)st.st_mtim.tv_sec;
+    *now_ns = result ? 0 : touched_ns(&st);
     return store_io_unlink(g->store->packsfd, name, e) ? -1 : result;
 }
 
@@ -113,7 +118,7 @@ static int trash_open(struct sweep *g, struct err *e)
 
 static bool is_young(const struct sweep *g, const struct stat *st)
 {
-    return (uint64_t)st->st_mtim.tv_sec > g->young_since_s;
+    return touched_ns(st) > g->young_since_ns;
 }
 
 /* A pack of a folder: its entries, NULL with count 0 if it cannot be read as one. fd -1: it is gone, or no file, which is no error. */
@@ -275,10 +280,10 @@ static int trash_empty(struct sweep *g, struct err *e)
 
 static int sweep_run(struct sweep *g, uint64_t min_age_s, struct err *e)
 {
-    uint64_t now_s = 0;
-    if (server_now_s(g, &now_s, e) || trash_open(g, e))
+    uint64_t now_ns = 0, age_ns = min_age_s < UINT64_MAX / 1000000000u ? min_age_s * 1000000000u : UINT64_MAX;
+    if (server_now(g, &now_ns, e) || trash_open(g, e))
         return -1;
-    g->young_since_s = min_age_s == 0 ? UINT64_MAX : now_s > min_age_s ? now_s - min_age_s : 0;
+    g->young_since_ns = min_age_s == 0 ? UINT64_MAX : now_ns > age_ns ? now_ns - age_ns : 0;
     if (marks_collect(&g->marks, g->images_dir, e) || packs_sweep(g, e) || rewrite_finish(g, e))
         return -1;
     if (g->dry_run)

@@ -85,7 +85,8 @@ struct scrub_result { uint64_t chunks, bytes, damaged; bool unreadable; };
 MUST_CHECK int store_scrub(const char *dir, const char *pack, uint64_t bytes_per_s, struct scrub_result *out, struct err *e);
 /* ---- A store on a directory that several nodes share (a file `shared` in it says so): nobody locks, nothing is ever changed but by writing under
  * a name of one's own, rename and unlink. Who names an image relies on its chunks first: E_BAD_IMAGE when one is not there; store_pin then keeps
- * the packs of all that was relied on from being swept for min_age_s of every sweep (E_BUSY: one was just being swept, put its chunks again).
+ * the packs of all that was relied on from being swept for min_age_s of every sweep. It is called before the manifest is there, and once more afterwards:
+ * E_BUSY: one was just being swept; the manifest must go again, and its chunks be put again.
  * In a store of one node alone the session does that, and both cost nothing. */
 MUST_CHECK int store_rely(struct store *s, const struct digest *digest, uint64_t len, struct err *e);
 MUST_CHECK int store_pin(struct store *s, struct err *e);

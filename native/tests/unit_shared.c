@@ -46,6 +46,11 @@ static int image_share(uint64_t k, struct err *e)
     struct store *s = NULL;
     int result = store_open(store, true, &s, e) || image_put(&image, s, k, e) || image_each_chunk(&image, rely_on, s, e) || store_pin(s, e) ||
                  image_write(dir, &image, &d, e) ? -1 : 0;
+    if (!result && store_pin(s, e)) {
+        AUTO_FREE char *manifest = xasprintf("%s/manifest", dir);
+        unlink(manifest);
+        result = -1;
+    }
     image_free(&image);
     store_close(s);
     return result;
@@ -239,7 +244,7 @@ static void writer(uint64_t k, bool alone)
         struct err e = {0};
         if (image_share(k, &e) && e.code != E_BUSY && e.code != E_BAD_IMAGE)
             _exit(!good(-1, &e));
-        if (alone && (!is_whole(k) || unlink(manifest)))
+        if (alone && e.code == E_OK && (!is_whole(k) || unlink(manifest)))
             _exit(2);
         usleep((useconds_t)random_below(30000));
     }

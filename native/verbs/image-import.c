@@ -42,13 +42,25 @@ static int manifest_keep(const char *dir, const struct buf *manifest, struct err
     return fd < 0 ? err_errno(e, "open %s", dir) : store_io_replace(fd, "manifest", manifest->data, manifest->len, e);
 }
 
+/* Named, unless a sweep took something away that this image relied on. */
+static int manifest_name(const char *dir, struct store *s, const struct buf *manifest, struct err *e)
+{
+    if (store_pin(s, e) || manifest_keep(dir, manifest, e))
+        return -1;
+    if (!store_pin(s, e))
+        return 0;
+    AUTO_FREE char *path = xasprintf("%s/manifest", dir);
+    unlink(path);
+    return -1;
+}
+
 static int manifest_import(const char *dir, const char *store, const struct buf *manifest, struct err *e)
 {
     struct image image = {0};
     struct store *s = NULL;
     int result = image_decode_file(manifest->data, manifest->len, &image, e) ? err_wrap(e, "the manifest is") : 0;
-    result = result || store_open(store, true, &s, e) || image_each_chunk(&image, chunk_check, s, e) || store_pin(s, e) ||
-             manifest_keep(dir, manifest, e) ? -1 : 0;
+    result = result || store_open(store, true, &s, e) || image_each_chunk(&image, chunk_check, s, e) ||
+             manifest_name(dir, s, manifest, e) ? -1 : 0;
     store_close(s);
     image_free(&image);
     return result;

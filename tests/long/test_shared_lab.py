@@ -48,7 +48,7 @@ def test_a_job_survives_the_loss_of_every_node_that_held_it(lab: Lab, ring: Path
         assert not (lab.node_state(LAST) / "owners").exists(), "it never held anything"
         supervise.control(lab.socket).startProcess(LAST)
         wait_for("the new node", lambda: cluster.undrain(LAST) and cluster.node(LAST)["state"] == "up", 60)
-        job.wait_running(1, 120)
+        wait_for("the job on it", lambda: job.get()["state"] == "running" and job.run()["epoch"] > 1, 120, job.story)
         assert {pod["node"] for pod in job.run()["pods"]} == {LAST}
         assert job.get()["last_resume"]["generation"] == taken["number"]
         assert job.checksum() == expected
