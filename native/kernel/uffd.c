@@ -178,6 +178,19 @@ int pagemap_present(int pagemap, uint64_t start, uint64_t end, struct page_range
     return scan(pagemap, arg, out, e);
 }
 
+int pagemap_written_bytes(int pagemap, uint64_t *bytes, struct err *e)
+{
+    PAGE_RANGES struct page_ranges written = {0};
+    struct pm_scan_arg arg = {.end = PAGEMAP_END, .category_mask = PAGE_IS_WPALLOWED | PAGE_IS_WRITTEN,
+                              .category_anyof_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED, .return_mask = PAGE_IS_WRITTEN};
+    if (scan(pagemap, arg, &written, e) < 0)
+        return -1;
+    *bytes = 0;
+    for (size_t k = 0; k < written.count; k++)
+        *bytes += written.items[k].end - written.items[k].start;
+    return 0;
+}
+
 int pagemap_written(int pagemap, uint64_t start, uint64_t end, struct page_ranges *out, struct err *e)
 {
     struct pm_scan_arg arg = {.start = start, .end = end, .flags = PM_SCAN_WP_MATCHING, .category_mask = PAGE_IS_WRITTEN,

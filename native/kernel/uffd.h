@@ -26,6 +26,8 @@ int pagemap_open(pid_t pid, struct err *e);
 bool pagemap_is_watched(int pagemap, uint64_t start);
 /* Pages of [start, end) with content of their own: of no file, not the shared zero page. */
 MUST_CHECK int pagemap_present(int pagemap, uint64_t start, uint64_t end, struct page_ranges *out, struct err *e);
+/* Bytes of watched mappings that were written since they were armed; nothing is armed. */
+MUST_CHECK int pagemap_written_bytes(int pagemap, uint64_t *bytes, struct err *e);
 /* Pages of watched mappings in [start, end) that were written since they were armed; armed again in the same instant. */
 MUST_CHECK int pagemap_written(int pagemap, uint64_t start, uint64_t end, struct page_ranges *out, struct err *e);
 #define PAGEMAP_END 0x7ffffffff000ul

@@ -55,7 +55,8 @@ int copy_first_prepare(struct snapshot *s, struct err *e)
 {
     struct err none;
     uint64_t room = memory_available_bytes() / 4;
-    return store_later_begin(s->store, room < ROOM_MAX_BYTES ? room : ROOM_MAX_BYTES, trees_bytes(s->pod) + mapped_bytes(s->pod, &none), e);
+    s->copy_bytes = trees_bytes(s->pod) + mapped_bytes(s->pod, &none);
+    return store_later_begin(s->store, room < ROOM_MAX_BYTES ? room : ROOM_MAX_BYTES, s->copy_bytes, e);
 }
 
 /* ---- what was only copied in the pause */

@@ -11,6 +11,7 @@
 #include "cow.h"
 #include "map_flags.h"
 #include "seccomp_save.h"
+#include "urgent.h"
 
 #define REAP_NS 1000000000ul
 
@@ -99,6 +100,8 @@ int memories_save(struct memories *m, struct snapshot *s, struct err *e)
 {
     for (size_t k = 0; k < m->count; k++) {
         enum memory_part part = m->copies[k].pid ? MEMORY_NOT_COPIED : MEMORY_ALL;
+        if (part == MEMORY_ALL && is_alive(s, k) && !memory_plan_is_quick(&m->plans[k]))
+            urgent_ease();
         if (part == MEMORY_ALL && m->plans[k].later && memory_plan_finish(s, &s->victims[k], &s->image.tasks[k].mm, &m->plans[k], e) < 0)
             return -1;
         if (is_alive(s, k) && memory_save(s, &s->victims[k], &s->image.tasks[k].mm, &m->plans[k], part, e) < 0)

@@ -15,6 +15,7 @@ struct snapshot {
     uint64_t kept_bytes;          /* of memory that the parent image has */
     const struct map_flags *map_flags; /* NULL: read in the pause */
     struct tracks *tracks;        /* what was written since; NULL: not known */
+    uint64_t copy_bytes;          /* of shared memory and files, to be copied in the pause; about */
     struct image image;           /* being filled */
     struct victim *victims;       /* the same order as image.tasks (zombies have pid set and no threads) */
     size_t victim_count;

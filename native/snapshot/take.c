@@ -6,7 +6,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <time.h>
 
 #include "../base/fiber.h"
@@ -23,6 +22,7 @@
 #include "sleep_save.h"
 #include "stop.h"
 #include "sysv_save.h"
+#include "urgent.h"
 #include "undo.h"
 
 #define CHECK_TRIES 10
@@ -110,9 +110,15 @@ static int prepare(struct take *t, struct err *e)
     return map_flags_look(&t->pod, &t->map_flags, e) < 0 ? -1 : copy_first_prepare(&t->s, e);
 }
 
+/* The job runs on while its memory is written. */
+static bool is_live(const struct take *t)
+{
+    return t->options->live && t->options->then == THEN_RUN;
+}
+
 static int stop(struct take *t, struct err *e)
 {
-    setpriority(PRIO_PROCESS, 0, -20); /* the job waits for us; if that is not allowed it waits a little longer */
+    urgent_begin(is_live(t) ? t->s.copy_bytes : UINT64_MAX);
     t->stopped_ns = clock_ns(CLOCK_MONOTONIC);
     if (journal_begin(&t->pod, "snapshot", e) < 0)
         return -1;
@@ -133,7 +139,7 @@ static int injected_away(void *ctx, size_t k, struct err *e)
 /* All that needs calls in the processes; afterwards nothing of ours is left in them. */
 static int ask(struct take *t, struct err *e)
 {
-    if (facts_save(&t->s, e) < 0 || sysv_save(&t->s, e) < 0 || tasks_save(&t->s, e) < 0 || memories_cut(&t->memories, &t->s, t->options->live && t->options->then == THEN_RUN, e) < 0)
+    if (facts_save(&t->s, e) < 0 || sysv_save(&t->s, e) < 0 || tasks_save(&t->s, e) < 0 || memories_cut(&t->memories, &t->s, is_live(t), e) < 0)
         return -1;
     if (fibers_run(t->s.victim_count, injected_away, t, e) < 0)
         return -1;
@@ -212,7 +218,7 @@ static int run_on(struct take *t, bool stay_frozen, struct err *e)
     keep_first(&result, tree_release(&t->pod, t->s.victims, t->s.victim_count, stay_frozen, &other), e, &other);
     keep_first(&result, journal_end(&t->pod, &other), e, &other);
     t->released_ns = clock_ns(CLOCK_MONOTONIC);
-    setpriority(PRIO_PROCESS, 0, 0);
+    urgent_end();
     netlock_rest();
     t->stopped = t->locked = t->frozen = false;
     return result;

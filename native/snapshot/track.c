@@ -16,6 +16,9 @@
 #define FDS_PER_MESSAGE 200
 #define ARM_IN_PAUSE_BYTES (64ul << 20)
 #define WATCH_MIN_KIB 1024u /* smaller ones are copied as a whole */
+#define IDLE_GENERATIONS 8
+#define REST_FORMAT 2ul /* an engine of another version forgets */
+#define UNKNOWN_COUNT (RANGES_MAX + 1)
 
 /* ---- lists */
 static void track_free(struct track *t)
@@ -80,14 +83,14 @@ static uint64_t rest_number(struct rest *r, uint64_t max)
 
 static void track_write(const struct track *t, struct rest *r)
 {
-    uint64_t head[3] = {(uint64_t)t->pid, t->start_time, t->epoch_count};
+    uint64_t head[5] = {(uint64_t)t->pid, t->start_time, t->armed, t->idle, t->epoch_count};
     rest_put(r, head, sizeof head);
     for (size_t k = 0; k < t->epoch_count; k++) {
         const struct epoch *p = &t->epochs[k];
-        uint64_t count = p->written.count;
+        uint64_t count = p->unknown ? UNKNOWN_COUNT : p->written.count;
         rest_put(r, &p->image, sizeof p->image);
         rest_put(r, &count, sizeof count);
-        if (count)
+        if (count && !p->unknown)
             rest_put(r, p->written.items, count * sizeof *p->written.items);
     }
 }
@@ -97,11 +100,15 @@ static void track_read(struct track *t, struct rest *r)
     *t = (struct track){.uffd = -1};
     t->pid = (pid_t)rest_number(r, INT32_MAX);
     t->start_time = rest_number(r, UINT64_MAX);
+    t->armed = rest_number(r, 1);
+    t->idle = (unsigned)rest_number(r, IDLE_GENERATIONS);
     uint64_t epochs = rest_number(r, EPOCHS_MAX);
     for (uint64_t k = 0; k < epochs && !r->broken; k++) {
         struct epoch *p = epoch_begin(t);
         rest_get(r, &p->image, sizeof p->image);
-        uint64_t count = rest_number(r, RANGES_MAX);
+        uint64_t count = rest_number(r, UNKNOWN_COUNT);
+        p->unknown = count == UNKNOWN_COUNT;
+        count = p->unknown ? 0 : count;
         for (uint64_t n = 0; n < count && !r->broken; n++) {
             struct page_range range;
             rest_get(r, &range, sizeof range);
@@ -164,6 +171,7 @@ static void tracks_take(struct tracks *t)
     if (!count)
         return;
     bool whole = rest_load(fds[0], &r);
+    whole = whole && rest_number(&r, REST_FORMAT) == REST_FORMAT;
     size_t tracks = whole ? rest_number(&r, TRACKS_MAX) : 0;
     whole = whole && tracks + 1 == count;
     for (size_t k = 0; whole && k < tracks && !r.broken; k++) {
@@ -186,10 +194,10 @@ static void tracks_take(struct tracks *t)
 static void tracks_rest(struct tracks *t)
 {
     struct rest r = {0};
-    uint64_t count = t->count;
+    const uint64_t head[2] = {REST_FORMAT, t->count};
     struct err ignored;
     AUTO_FREE int *fds = xcalloc(t->count + 1, sizeof *fds);
-    rest_put(&r, &count, sizeof count);
+    rest_put(&r, head, sizeof head);
     for (size_t k = 0; k < t->count; k++) {
         track_write(&t->items[k], &r);
         fds[k + 1] = t->items[k].uffd;
@@ -212,6 +220,31 @@ static bool look(struct track *t, struct epoch *p)
     return pagemap >= 0 && p->written.count < RANGES_MAX / 2 && pagemap_written(pagemap, 0, PAGEMAP_END, &p->written, &ignored) == 0;
 }
 
+/* Who writes more than half of its memory from one generation to the next pays for being watched, in faults, huge pages and a longer pause, and
+ * gains nothing by it. */
+static bool writes_most(const struct track *t)
+{
+    PROC_STATUS struct proc_status s = {0};
+    struct err ignored;
+    uint64_t written = 0;
+    AUTO_CLOSE int pagemap = t->armed ? pagemap_open(t->pid, &ignored) : -1;
+    return pagemap >= 0 && pagemap_written_bytes(pagemap, &written, &ignored) == 0 && proc_status_read(t->pid, t->pid, &s, &ignored) == 0 &&
+           written / 512 > s.rss_anon_kib;
+}
+
+/* Before the stop. The pages of whoever is not looked at stay as they are, so that the next look tells them all. */
+static bool look_before(struct track *t)
+{
+    if (!t->idle && writes_most(t))
+        t->idle = IDLE_GENERATIONS + 1;
+    if (t->idle && --t->idle) {
+        t->armed = false;
+        return true;
+    }
+    t->armed = true;
+    return look(t, &t->epochs[t->epoch_count - 1]);
+}
+
 static void track_drop(struct tracks *t, struct track *one)
 {
     track_free(one);
@@ -227,7 +260,7 @@ void tracks_begin(struct tracks *t)
     tracks_take(t);
     for (size_t k = t->count; k-- > 0;)
         if (process_start(t->items[k].pid) != t->items[k].start_time || !t->items[k].epoch_count ||
-            !look(&t->items[k], &t->items[k].epochs[t->items[k].epoch_count - 1]))
+            !look_before(&t->items[k]))
             track_drop(t, &t->items[k]);
 }
 
@@ -294,6 +327,11 @@ int tracks_cut(const struct tracks *t, const struct victim *v, const struct mm *
         return 0;
     struct epoch *ending = &one->epochs[one->epoch_count - 1];
     one->seen = true;
+    if (one->idle) {
+        ending->unknown = true;
+        epoch_begin(one);
+        return 0;
+    }
     one->lost = !look(one, ending);
     if (one->lost)
         return 0;
@@ -323,6 +361,9 @@ bool tracks_written_since(const struct tracks *t, const struct victim *v, const 
         from--;
     if (from == 0)
         return false;
+    for (size_t k = from - 1; k < one->epoch_count; k++)
+        if (one->epochs[k].unknown)
+            return false;
     for (size_t k = from - 1; k < one->epoch_count; k++)
         for (size_t n = 0; n < one->epochs[k].written.count; n++)
             page_ranges_add(out, one->epochs[k].written.items[n].start, one->epochs[k].written.items[n].end);

@@ -12,12 +12,15 @@
 
 struct epoch {
     struct digest image;          /* zero: not known, or there is none */
+    bool unknown;                 /* nobody looked at its end: all may have been written */
     struct page_ranges written;
 };
 struct track {                    /* of one process */
     pid_t pid;
     uint64_t start_time;
     int uffd;
+    bool armed;                   /* what is written since then is known */
+    unsigned idle;                /* generations for which nobody looks: it writes most of its memory from one to the next */
     struct epoch *epochs;
     size_t epoch_count;
     bool seen, lost;              /* at this cut */

@@ -1,0 +1,11 @@
+/* How urgent the engine is to the scheduler: while the job stands it goes before everything else that runs. A nice value does not do: it counts within
+ * one session only (autogroups), and whoever wakes waits for the end of another's turn; dozens of such turns were most of a pause on a busy node. */
+#pragma once
+#include <stdint.h>
+
+/* From the stop on. `copy_bytes`: what will be copied in the pause at least; where that is much, other programs of the node are not kept waiting for it. */
+void urgent_begin(uint64_t copy_bytes);
+/* Something long is to be done. */
+void urgent_ease(void);
+/* The job runs on. */
+void urgent_end(void);
