@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Incremental snapshots of a process that works on its memory at random: each generation, restored, holds every page as it was at its cut,
 whatever became of the generations between: aborted, engine killed, taken without tracks, the process replaced by execve(2). Then the same on
-from a restored pod. Seeded, the seed is printed. `t_core_track.py [SEED [ROUNDS]]`."""
+from a restored pod, and with one that writes all of its memory. Seeded, the seed is printed. `t_core_track.py [SEED [ROUNDS]]`."""
 
 from __future__ import annotations
 
@@ -25,11 +25,15 @@ class Chain:
         self.lab, self.chance, self.program = lab, chance, program
         self.store, self.images, self.pods, self.kept, self.busy = lab.dir / "store", 0, 0, 0, 0
         self.parent: Path | None = None
+        self.much = False
         self.pod, self.out = self.place()
 
     def place(self) -> tuple[Path, Path]:
         self.pods += 1
-        return self.lab.pod(f"pages-{self.pods}"), self.lab.dir / f"pages-{self.pods}.out"
+        return self.lab.pod(f"{self.program.name}-{self.pods}"), self.lab.dir / f"{self.program.name}-{self.pods}.out"
+
+    def image(self) -> Path:
+        return self.lab.dir / f"{self.program.name}-image-{self.images}"
 
     def start(self) -> bool:
         files = ("--stdout", self.out, "--stderr", self.out)
@@ -38,7 +42,7 @@ class Chain:
 
     def command(self, *options: object) -> list[str]:
         self.images += 1
-        image = self.lab.dir / f"image-{self.images}"
+        image = self.image()
         parent = ("--parent", self.parent) if self.parent else ()
         return [str(a) for a in ("snapshot", "--pod", self.pod, "--image", image, "--store", self.store, *parent, *options)]
 
@@ -54,8 +58,9 @@ class Chain:
         until(done, 20)
         if answer.get("event") != "done":
             return f"snapshot: {answer}"
-        self.parent = self.lab.dir / f"image-{self.images}"
+        self.parent = self.image()
         self.kept += bool(answer["bytes_kept"])
+        self.much = int(str(answer["bytes_kept"])) > 4 << 20
         return ""
 
     def abort(self) -> str:
@@ -111,6 +116,31 @@ def chain(c: Chain, rounds: int) -> str:
     return c.check()
 
 
+def settles(c: Chain) -> str:
+    """Of a process that writes everything nothing is watched; some generations after it has calmed down it is again. The generations until then."""
+    for _ in range(5):
+        if why := c.take():
+            return why
+        if c.much:
+            return "pages were taken over from a parent, of which none is left"
+        time.sleep(0.1)
+    native("kill", "--pod", c.pod, "--signal", 12)
+    for number in range(1, 15):
+        if why := c.take() or (c.check() if number % 4 == 0 else ""):
+            return why
+        if c.much:
+            return c.check() if number > 4 else f"it was watched all the time ({number})"
+    return "it is never watched again"
+
+
+def writer(lab: Lab, place: Path) -> None:
+    c = Chain(lab, random.Random(0), place / "c_writer")
+    shutil.copy(NATIVE.parent / "victims" / "c_writer", place)
+    ok(c.start(), "a process that writes everything starts")
+    why = settles(c) or c.verify(c.pod, c.out)
+    ok(not why, "it is left alone until it has calmed down, and its pages are right", why)
+
+
 def main() -> int:
     seed = int(sys.argv[1]) if len(sys.argv) > 1 else int(time.time())
     rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 10
@@ -131,6 +161,7 @@ def main() -> int:
         while not why and c.kept == 0 and extra < rounds:  # by chance each of them was one that must be whole
             why, extra = chain(c, 1), extra + 1
         ok(not why and c.kept > 0, f"{rounds // 2 + extra} more of the pod that came back, {c.kept} with pages taken over", why)
+        writer(lab, place)
     return finish()
 
 
