@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "keeper_parts.h"
+#include "../base/urgent.h"
 #include "../snapshot/track.h"
 #include "state.h"
 
@@ -119,8 +120,10 @@ int act_start(struct keeper *k, char **words, size_t count, struct err *e)
     snprintf(k->act.verb, sizeof k->act.verb, "%s", words[0]);
     snprintf(k->act.id, sizeof k->act.id, "%s-%lu", words[0], clock_ns(CLOCK_REALTIME));
     args_note(&k->act, words + 1, count - 1);
-    if (engine_spawn(k, words + 1, count - 1, e) == 0)
+    if (engine_spawn(k, words + 1, count - 1, e) == 0) {
+        urgent_relay();
         return 0;
+    }
     pid_t pid = k->act.pid;
     act_reset(&k->act);
     if (pid > 0)
@@ -255,6 +258,7 @@ static void act_consequences(struct keeper *k, bool done)
     if (done && k->act.then_stop)
         suspension_keep(k);
     act_reset(&k->act);
+    urgent_ease();
     if (!end)
         unlinkat(k->pod.dirfd, "act", 0);
     if (end ? act_pod_end(k, &why) < 0 : keeper_settle(k, &why) < 0)

@@ -11,7 +11,7 @@
 #include "cow.h"
 #include "map_flags.h"
 #include "seccomp_save.h"
-#include "urgent.h"
+#include "../base/urgent.h"
 
 #define REAP_NS 1000000000ul
 

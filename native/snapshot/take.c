@@ -22,7 +22,7 @@
 #include "sleep_save.h"
 #include "stop.h"
 #include "sysv_save.h"
-#include "urgent.h"
+#include "../base/urgent.h"
 #include "undo.h"
 
 #define CHECK_TRIES 10

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../base/urgent.h"
 #include "../snapshot/snapshot.h"
 #include "verbs.h"
 
@@ -37,8 +38,10 @@ static int ask_keeper(const struct snapshot_options *o, const char *then, const 
         args[n++] = "--store", args[n++] = store;
     if (parent)
         args[n++] = "--parent", args[n++] = parent;
-    if (o->barrier)
+    if (o->barrier) {
         args[n++] = "--barrier";
+        urgent_relay();
+    }
     args[n] = NULL;
     return keeper_act(pod, "snapshot", n, (char **)(uintptr_t)args, e);
 }

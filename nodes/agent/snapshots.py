@@ -20,6 +20,7 @@ from nodes.agent.agent import Agent
 from nodes.agent.durable import read_json, remove, write_json
 from nodes.agent.records import STREAMS, PodRecord
 from nodes.agent.spec import bad, take_digest, take_int, take_uuid
+from nodes.agent.urgent import going_first
 
 log = logging.getLogger(__name__)
 WRITE_TIMEOUT_S = 3600.0
@@ -84,13 +85,14 @@ def cut(agent: Agent, record: PodRecord, body: Body, key: str) -> Event:
     tell = partial(say_phase, agent, record, generation)
     with agent.engine.start("snapshot", *arguments(agent, record, body, key)) as act:
         act.until("prepared", timeout_s=max(PREPARE_MIN_S, deadline_s))
-        if not others.all_in("prepared", take_int(body, "pods", 1, 1 << 31), long=partial(tell, "prepared")):
-            raise aborted(act, "not all pods were prepared in time, or the generation was given up")
-        act.say("stop")
-        act.until("captured", timeout_s=max(PREPARE_MIN_S, deadline - time.monotonic()))
-        if not others.verdict("captured", long=partial(tell, "captured")):
-            raise aborted(act, "the generation was given up, or no word came in time")
-        act.say("go")
+        with going_first():
+            if not others.all_in("prepared", take_int(body, "pods", 1, 1 << 31), long=partial(tell, "prepared")):
+                raise aborted(act, "not all pods were prepared in time, or the generation was given up")
+            act.say("stop")
+            act.until("captured", timeout_s=max(PREPARE_MIN_S, deadline - time.monotonic()))
+            if not others.verdict("captured", long=partial(tell, "captured")):
+                raise aborted(act, "the generation was given up, or no word came in time")
+            act.say("go")
         done = act.done(WRITE_TIMEOUT_S)
         return {**done, "warnings": act.warnings or done.get("warnings", [])}
 

@@ -24,6 +24,11 @@ void urgent_ease(void)
     policy_set(SCHED_OTHER, 0);
 }
 
+void urgent_relay(void)
+{
+    policy_set(SCHED_FIFO | SCHED_RESET_ON_FORK, 1);
+}
+
 void urgent_end(void)
 {
     policy_set(SCHED_OTHER, 0);

@@ -1,4 +1,4 @@
-/* How urgent the engine is to the scheduler: while the job stands it goes before everything else that runs. A nice value does not do: it counts within
+/* How urgent this process is to the scheduler: while a job stands, the engine goes before everything else that runs. A nice value does not do: it counts within
  * one session only (autogroups), and whoever wakes waits for the end of another's turn; dozens of such turns were most of a pause on a busy node. */
 #pragma once
 #include <stdint.h>
@@ -9,3 +9,5 @@ void urgent_begin(uint64_t copy_bytes);
 void urgent_ease(void);
 /* The job runs on. */
 void urgent_end(void);
+/* For those who only pass the words on by which a job is stopped and runs on; their children are as others. urgent_ease ends it. */
+void urgent_relay(void);
