@@ -209,7 +209,7 @@ int files_load_shared(struct restore *r, struct err *e)
 
 int files_load_finish(struct restore *r, struct err *e)
 {
-    if (memobjs_seal(r, e) < 0 || tcp_load_finish(r, e) < 0)
+    if (memobjs_seal(r, e) < 0 || owners_load_threads(r, e) < 0 || tcp_load_finish(r, e) < 0)
         return -1;
     tcp_kick_start(r);
     return 0;

@@ -28,6 +28,7 @@ void owner_rights_end(const struct restore *r);
 /* ---- one loader for each kind, for all of its kind */
 MUST_CHECK int file_load(struct restore *r, size_t index, struct err *e);      /* what has a path, memory objects, logs, devices */
 MUST_CHECK int file_open(const struct restore *r, const struct file *f, struct err *e);
+MUST_CHECK int owners_load_threads(const struct restore *r, struct err *e); /* when all threads are there */
 MUST_CHECK int directories_load_half(struct restore *r, struct err *e); /* when all names are made */
 MUST_CHECK int removed_directory_open(struct restore *r, const struct file *f, struct err *e);
 MUST_CHECK int memobjs_load(struct restore *r, struct err *e);

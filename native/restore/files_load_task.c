@@ -234,6 +234,47 @@ static int owner_set(int fd, const struct file *f, struct err *e)
     return 0;
 }
 
+/* The number by which it is set is what its signals tell (si_fd). */
+static int async_set(int fd, const struct file *f, struct err *e)
+{
+    int now = f->flags & O_ASYNC ? fcntl(fd, F_GETFL) : 0;
+    if (now & O_ASYNC && (fcntl(fd, F_SETFL, now & ~O_ASYNC) < 0 || fcntl(fd, F_SETFL, now) < 0))
+        return err_errno(e, "signals of a descriptor");
+    return 0;
+}
+
+/* Threads are made after the descriptors. */
+static bool is_of_thread(const struct restore *r, const struct file *f)
+{
+    bool process = f->owner_type != F_OWNER_TID;
+    for (size_t i = 0; i < r->image->tasks_count && !process; i++)
+        process = r->image->tasks[i].pid == (uint64_t)f->owner_pid;
+    return f->owner_pid && !process;
+}
+
+static bool has_thread(const struct image *image, uint64_t tid)
+{
+    for (size_t i = 0; i < image->tasks_count; i++)
+        for (size_t k = 0; k < image->tasks[i].threads_count; k++)
+            if (image->tasks[i].threads[k].tid == tid)
+                return true;
+    return false;
+}
+
+int owners_load_threads(const struct restore *r, struct err *e)
+{
+    for (size_t i = 0; i < r->image->files_count; i++) {
+        const struct file *f = &r->image->files[i];
+        if (!is_of_thread(r, f))
+            continue;
+        if (r->file_fds[i] < 0 || !has_thread(r->image, (uint64_t)f->owner_pid))
+            return err_set(e, E_BAD_IMAGE, "file %lu belongs to thread %ld, which is not there", f->id, f->owner_pid);
+        if (owner_set(r->file_fds[i], f, e) < 0)
+            return err_wrap(e, "file %lu", f->id);
+    }
+    return 0;
+}
+
 static int owners_set(struct restore *r, const struct task *task, struct err *e)
 {
     for (size_t i = 0; i < task->fds_count; i++) {
@@ -242,8 +283,9 @@ static int owners_set(struct restore *r, const struct task *task, struct err *e)
         if (file_index(r, task->fds[i].file, &index, e) < 0)
             return -1;
         const struct file *f = &r->image->files[index];
-        if ((f->owner_pid || f->owner_signal) && first_holder(r, f->id, &held) == task && held == &task->fds[i] &&
-            owner_set((int)held->number, f, e) < 0)
+        if (!(f->owner_pid || f->owner_signal || f->flags & O_ASYNC) || first_holder(r, f->id, &held) != task || held != &task->fds[i])
+            continue;
+        if (async_set((int)held->number, f, e) < 0 || (!is_of_thread(r, f) && owner_set((int)held->number, f, e) < 0))
             return err_wrap(e, "process %lu", task->pid);
     }
     return 0;

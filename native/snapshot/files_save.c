@@ -175,8 +175,8 @@ static int owner_save(struct saving *v, struct source *src, struct err *e)
     uint64_t inside = owner_inside(v, &owner);
     if (!inside)
         return 0; /* the owner has ended: it gets no signal, as before */
-    if (owner.type == F_OWNER_TID && !saving_inner_pid(v, owner.pid)) /* threads are made after the descriptors */
-        return source_refuse(v, src, e, "its owner (F_SETOWN_EX) is a thread, not a process");
+    if (owner.type == F_OWNER_TID && !saving_inner_pid(v, owner.pid) && (src->kind == FILE_PIDFD || src->kind == FILE_PROC))
+        return source_refuse(v, src, e, "its owner (F_SETOWN_EX) is a thread, and it tells nobody anything");
     if (inside > INT32_MAX)
         return source_refuse(v, src, e, "its owner (F_SETOWN) has an impossible number");
     if (src->passed)

@@ -109,14 +109,26 @@ class Target:
         return "" if good else f"{answer} {self.out.read_text()}"
 
 
+LINES_MIN = 3
+TRIES, TRIES_MIN_LINES = 2, 20  # the engine may be through before we look: the machine is shared
+
+
+def at_line(t: Target, count: int) -> tuple[str, bool]:
+    for _ in range(TRIES if count > LINES_MIN else TRIES_MIN_LINES):
+        killed = t.kill_when(lambda _: t.lines() >= count)
+        why = t.unharmed()
+        if why or killed:
+            return why, killed
+    return "", False
+
+
 def at_every_line(t: Target) -> str:
     for count in range(1, 60):
-        killed = t.kill_when(lambda _: t.lines() >= count)  # noqa: B023
-        why = t.unharmed()
+        why, killed = at_line(t, count)
         if why:
             return f"line {count}: {why}"
         if not killed:
-            return "" if count > 3 else f"only {count - 1} lines were reached"
+            return "" if count > LINES_MIN else f"only {count - 1} lines were reached"
     return ""
 
 
