@@ -130,6 +130,9 @@ static int optional_check(const struct links *l, const char *path, const char *w
 
 static int task_paths(const struct task *t, const struct links *l, struct err *e)
 {
+    for (size_t k = 0; k < t->threads_count; k++)
+        if (optional_check(l, t->threads[k].cwd, "a thread's working directory", e) || optional_check(l, t->threads[k].root, "a thread's root directory", e))
+            return -1;
     if (optional_check(l, t->cwd, "a working directory", e) || optional_check(l, t->root, "a root directory", e) ||
         optional_check(l, t->mm.exe, "a program", e))
         return -1;

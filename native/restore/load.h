@@ -58,6 +58,8 @@ MUST_CHECK int memory_load(struct restore *r, struct err *e); /* of all processe
 MUST_CHECK int task_load(struct call_list *l, struct restore *r, const struct task *task, struct err *e); /* the calls may wait in the list */
 /* The threads, and what they told the kernel of themselves; their rights go, those of the first after all others'. */
 MUST_CHECK int threads_load(struct call_list *l, struct restore *r, const struct task *task, struct err *e);
+/* What a thread has of them for itself, while it has rights. */
+MUST_CHECK int thread_directories_load(struct victim *v, const struct restore *r, const struct task *task, size_t index, struct err *e);
 #define RESTORE_TRACED PTRACE_O_EXITKILL
 /* After all other calls in its threads. */
 MUST_CHECK int seccomp_load(struct victim *v, const struct task *task, struct err *e);

@@ -1,6 +1,7 @@
 /* What belongs to a process as a whole, but its timers' start: numbers of its memory, signal handlers, directories, limits. Mirrors
  * snapshot/task_save.c. */
 #include <fcntl.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -87,19 +88,35 @@ static int root_enter(struct call_list *l, uint64_t root, uint64_t cwd, struct e
     return CALL(l, e, SYS_close, root, 0, 0, 0, 0, 0) < 0 ? -1 : CALL(l, e, SYS_fchdir, cwd, 0, 0, 0, 0, 0);
 }
 
-static int directories_load(struct call_list *l, const struct restore *r, const struct task *t, struct err *e)
+static int directories_enter(struct call_list *l, const struct restore *r, const struct task *t, const char *cwd_path, const char *root_path, struct err *e)
 {
     uint64_t cwd = lowest_free(t, r, 0), root = lowest_free(t, r, cwd + 1);
-    if (t->cwd_file) /* it is there already */
-        return CALL(l, e, SYS_umask, t->umask & 0777, 0, 0, 0, 0, 0);
-    if (CALL(l, e, SYS_setfsuid, r->image->pod.uid, 0, 0, 0, 0, 0) < 0 || open_as(l, t->cwd, O_PATH | O_DIRECTORY, cwd, e) < 0 ||
+    if (CALL(l, e, SYS_setfsuid, r->image->pod.uid, 0, 0, 0, 0, 0) < 0 || open_as(l, cwd_path, O_PATH | O_DIRECTORY, cwd, e) < 0 ||
         CALL(l, e, SYS_fchdir, cwd, 0, 0, 0, 0, 0) < 0 || CALL(l, e, SYS_setfsuid, 0, 0, 0, 0, 0, 0) < 0)
         return -1;
-    if (strcmp(t->root, "/") != 0 && (open_as(l, t->root, O_PATH | O_DIRECTORY, root, e) < 0 || root_enter(l, root, cwd, e) < 0))
+    if (strcmp(root_path, "/") != 0 && (open_as(l, root_path, O_PATH | O_DIRECTORY, root, e) < 0 || root_enter(l, root, cwd, e) < 0))
         return -1;
-    if (CALL(l, e, SYS_close, cwd, 0, 0, 0, 0, 0) < 0)
+    return CALL(l, e, SYS_close, cwd, 0, 0, 0, 0, 0);
+}
+
+static int directories_load(struct call_list *l, const struct restore *r, const struct task *t, struct err *e)
+{
+    if (!t->cwd_file && directories_enter(l, r, t, t->cwd, t->root, e) < 0) /* one that was removed is there already */
         return -1;
     return CALL(l, e, SYS_umask, t->umask & 0777, 0, 0, 0, 0, 0);
+}
+
+int thread_directories_load(struct victim *v, const struct restore *r, const struct task *task, size_t index, struct err *e)
+{
+    const struct thread *t = &task->threads[index];
+    AUTO_FREE struct call_list *l = xcalloc(1, sizeof *l);
+    *l = (struct call_list){.v = v, .thread = index, .what = "its own working directory"};
+    if (!t->cwd[0])
+        return 0;
+    if (CALL(l, e, SYS_unshare, CLONE_FS, 0, 0, 0, 0, 0) < 0 || directories_enter(l, r, task, t->cwd, t->root, e) < 0 ||
+        CALL(l, e, SYS_umask, t->umask & 0777, 0, 0, 0, 0, 0) < 0 || call_flush(l, e) < 0)
+        return err_wrap(e, "thread %lu", t->tid);
+    return 0;
 }
 
 /* A limit above what this node allows is cut to it. */

@@ -232,6 +232,9 @@ int threads_load(struct call_list *l, struct restore *r, const struct task *task
     size_t count = task->threads_count;
     if (bounding_drop(l, e) < 0 || (count > 1 && threads_make(l, task, e) < 0))
         return -1;
+    for (size_t k = 1; k < count; k++)
+        if (thread_directories_load(l->v, r, task, k, e) < 0)
+            return -1;
     for (size_t first = 1; first < count; first += REMOTE_CROWD_MAX)
         if (crowd_load(r, l->v, task, first, count - first < REMOTE_CROWD_MAX ? count - first : REMOTE_CROWD_MAX, e) < 0)
             return -1;

@@ -116,6 +116,8 @@ static int thread_validate(const struct image *image, const struct thread *t, st
         return bad(e, "its registers have the wrong size", t->tid, t->xstate.len);
     if (t->pending.len % sizeof(siginfo_t) || t->sched.affinity.len > 8192 || t->pdeath_signal > 64 || t->restart_nr > 600 || t->nodes.len > 4096)
         return bad(e, "signals or scheduling", t->tid, t->pending.len);
+    if (t->cwd[0] && (t->cwd[0] != '/' || t->root[0] != '/'))
+        return bad(e, "its own working directory is not named as it should be", t->tid, 0);
     for (size_t k = 0; k < t->filters_count; k++)
         if (!t->filters[k].code.len || t->filters[k].code.len % 8 || t->filters[k].code.len > 4096 * 8)
             return bad(e, "a seccomp filter of a wrong length", t->tid, t->filters[k].code.len);

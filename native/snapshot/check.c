@@ -99,8 +99,6 @@ static void thread_check(pid_t pid, pid_t tid, uint64_t inner, struct refusals *
 {
     if (syscall(SYS_kcmp, pid, tid, KCMP_FILES, 0, 0) > 0)
         refuse(out, inner, -1, 0, "one of its threads has descriptors of its own");
-    if (syscall(SYS_kcmp, pid, tid, KCMP_FS, 0, 0) > 0)
-        refuse(out, inner, -1, 0, "one of its threads has a working directory of its own");
 }
 
 /* pid: a living thread. */

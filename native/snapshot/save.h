@@ -14,6 +14,8 @@ MUST_CHECK int tasks_save(struct snapshot *s, struct err *e);
 MUST_CHECK int task_look(struct snapshot *s, struct victim *v, struct task *out, struct err *e);
 /* thread_save.c */
 MUST_CHECK int thread_save(struct victim *v, size_t index, struct thread *out, struct err *e);
+/* thread_dirs_save.c */
+MUST_CHECK int threads_directories_save(struct snapshot *s, struct err *e);
 /* leader_save.c: first threads that have ended. Nothing that goes by the order of the victims' threads may come afterwards. */
 MUST_CHECK int leaders_save(struct snapshot *s, struct err *e);
 /* vma_save.c: the map of one process, without contents of private pages; then what it says of its memory policies (mbind). */

@@ -261,5 +261,5 @@ int tasks_save(struct snapshot *s, struct err *e)
         LIST_ADD(&s->image, tasks);
     if (crew_work(s->victim_count, process_look, s, e) < 0)
         return -1;
-    return fibers_run(s->victim_count, process_save, s, e) < 0 ? -1 : threads_save(s, e);
+    return fibers_run(s->victim_count, process_save, s, e) < 0 ? -1 : threads_save(s, e) < 0 ? -1 : threads_directories_save(s, e);
 }

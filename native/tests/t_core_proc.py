@@ -46,13 +46,21 @@ APART = """
 threading.Thread(target=lambda: (l.unshare({flags}), print('ready', flush=True), time.sleep(1000))).start()
 time.sleep(1000)
 """
+SHARED_APART = """
+def apart():
+    assert l.unshare(0x200) == 0
+    threading.Thread(target=lambda: (print('ready', flush=True), time.sleep(1000))).start()
+    time.sleep(1000)
+threading.Thread(target=apart).start()
+time.sleep(1000)
+"""
 # COVERAGE: child of vfork that goes on | captured | waited for
 # COVERAGE: child of vfork that never goes on | refused | for a child of vfork, or for a device
 # COVERAGE: threads with descriptors of their own | refused | one of its threads has descriptors of its own
-# COVERAGE: threads with a working directory of their own | refused | one of its threads has a working directory of its own
+# COVERAGE: threads with a working directory that only some of them share | refused | two of its threads share a working directory that is not the process's
 FORBIDDEN = (
     ("one of its threads has descriptors of its own", APART.format(flags="0x400")),
-    ("one of its threads has a working directory of its own", APART.format(flags="0x200")),
+    ("two of its threads share a working directory that is not the process's", SHARED_APART),
     ("it is in the strict mode of seccomp", STRICT),
     ("its seccomp filters end it for a call that the engine has to make in it", DEADLY),
     ("forbids itself memory that is written and executed (PR_SET_MDWE)", "assert l.prctl(65, 1, 0, 0, 0) == 0"),

@@ -9,7 +9,7 @@ static void thread_fill(struct thread *t, uint64_t tid)
 {
     uint8_t zeros[2048] = {0};
     t->tid = tid;
-    t->comm = xstrdup("x");
+    t->comm = xstrdup("x"), t->cwd = xstrdup(""), t->root = xstrdup("");
     bytes_set(&t->regs, zeros, sizeof(struct user_regs_struct));
     bytes_set(&t->xstate, zeros, 832);
     t->creds = (struct creds){.ruid = 1000, .euid = 1000, .suid = 1000, .fsuid = 1000, .rgid = 1000, .egid = 1000, .sgid = 1000, .fsgid = 1000};
@@ -76,6 +76,8 @@ static void odd_signal(struct image *i) { ((struct sigaction_of *)LIST_ADD(t3(i)
 static void odd_limit(struct image *i) { ((struct rlimit_of *)LIST_ADD(t3(i), rlimits))->resource = 99; }
 static void odd_timer(struct image *i) { ((struct posix_timer *)LIST_ADD(t3(i), posix_timers))->id = 1ul << 40; }
 static void relative(struct image *i) { free(t3(i)->cwd), t3(i)->cwd = xstrdup("../.."); }
+static void relative_thread(struct image *i) { free(t3(i)->threads[0].cwd), t3(i)->threads[0].cwd = xstrdup("tmp"); }
+static void rootless_thread(struct image *i) { free(t3(i)->threads[0].cwd), t3(i)->threads[0].cwd = xstrdup("/tmp"); }
 static void no_command(struct image *i) { i->pod.command_pid = 3; }
 
 static const struct {
@@ -90,7 +92,7 @@ static const struct {
     {"contents outside of any mapping", outside}, {"contents beyond a mapping", beyond}, {"contents that wrap around", wrapping},
     {"contents for shared memory", into_shared}, {"a shared object that is not there", no_memobj}, {"too few registers", short_regs},
     {"too little extended state", short_xstate}, {"half a pending signal", odd_pending}, {"signal 65", odd_signal}, {"an unknown limit", odd_limit},
-    {"an absurd timer", odd_timer}, {"a relative directory", relative}, {"a command that is not podinit's child", no_command},
+    {"an absurd timer", odd_timer}, {"a relative directory", relative}, {"a thread's relative directory", relative_thread}, {"a thread's directory without its root", rootless_thread}, {"a command that is not podinit's child", no_command},
 };
 
 int main(void)
