@@ -1,4 +1,4 @@
-"""A whole generation as one file, for a shelf outside the cluster: a tar that the engine alone can open again.
+"""A whole generation as one file, for a shelf outside the cluster: a tar that importing.py, or the engine alone, opens again.
 
 NAME/README, NAME/certificate.json (signed with the cluster's key: it names every image by digest), then for each pod
 NAME/pod-N/manifest and NAME/pod-N/chunks-NNNNN, each of which `native store-import` takes. A chunk that several pods need is there
@@ -37,7 +37,9 @@ _FRAME = struct.Struct("<32sII")
 _LINE = re.compile(rb"([0-9a-f]{64}) ([1-9][0-9]{0,6})\n\Z")
 README = """Generation {number} of job {job} of a ClusterOS cluster, taken at {taken_at}.
 
-The engine alone opens it (native --help). All pods' chunks go into one store, then each pod N has an image:
+Into the cluster that made it: `clusteros node import FILE` on a node, then `clusteros server import FILE` on the front end.
+
+The engine alone opens it too (native --help). All pods' chunks go into one store, then each pod N has an image:
     for part in pod-*/chunks-*; do native store-import --store STORE < $part; done
     native image-import --dir IMAGE-N --store STORE --digest DIGEST-N < pod-N/manifest
     native verify IMAGE-N --store STORE

@@ -73,16 +73,15 @@ def _make_generation(content: dict[str, Any], counts: dict[str, int]) -> None:
         completed_at=taken_at, **{n: told[n] for n in ("ran_s", "pause_ms", "bytes", "bytes_new", "cause")},
     )  # fmt: skip
     Generation.objects.filter(pk=generation.pk).update(taken_at=taken_at)
-    _make_snapshots(generation, content["pods"])
+    make_snapshots(generation, content["pods"], Node.objects.order_by("name")[0])
     counts["generations"] += 1
     if job.state == "held" and job.waiting_because == HELD_WORDS:
         epoch = max(job.epoch, told["epoch"])
         Job.objects.filter(pk=job.pk).update(epoch=epoch, resume_from=told["number"])
 
 
-def _make_snapshots(generation: Generation, pods: list[dict[str, Any]]) -> None:
+def make_snapshots(generation: Generation, pods: list[dict[str, Any]], any_node: Node) -> None:
     """On which node a part was taken is not told, and does not matter: who holds it now does."""
-    any_node = Node.objects.order_by("name")[0]
     Snapshot.objects.bulk_create(
         Snapshot(
             generation=generation, pod=told["pod"], node=any_node, state="stored", digest=told["digest"],

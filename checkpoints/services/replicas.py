@@ -16,9 +16,9 @@ from django.utils import timezone
 
 from checkpoints.models import Generation, Replica, Snapshot
 from checkpoints.services.shared import ALIVE, counted, in_shared, is_expected
-from clusteros.accounts.services import owner_tag
 from clusteros.core.dispatch import wake_scheduler
 from clusteros.environment import environment
+from clusteros.owners import owner_tag
 from nodes.models import Command, Node
 from nodes.outbox import ask, close
 
@@ -193,7 +193,7 @@ def fetch_image(
 def owner_of(digest: str) -> str:
     """Whose memory the image holds, as nodes name it. A copy of a job belongs to the job's owner, so that all who name an image agree."""
     named = Snapshot.objects.filter(digest=digest).select_related("generation__job__owner").first()
-    return owner_tag(named.generation.job.owner) if named else ""
+    return owner_tag(named.generation.job.owner.username) if named else ""
 
 
 def forget_lost_fetches() -> None:

@@ -26,11 +26,6 @@ USER_NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,31}\Z")
 UID_LOCK = 0x636F5F756964
 
 
-def owner_tag(user: Any) -> str:
-    """The name under which nodes keep this account's images: the same after the database was made anew."""
-    return hashlib.sha256(user.username.encode()).hexdigest()[:32]
-
-
 def profile_of(user: Any) -> Profile:
     """The user's profile; the first call gives it the next free uid."""
     found = Profile.objects.filter(user=user).first()

@@ -65,7 +65,7 @@ def export(
     generation: GenerationArgument,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="The file; jobN-gN.tar if not given.")] = None,
 ) -> None:
-    """Save a whole generation as a tar, to be kept outside the cluster; the engine alone opens it again."""
+    """Save a whole generation as a tar, to be kept outside the cluster (back: clusteros node import, clusteros server import)."""
     about(job)
     path = output or Path(f"job{job}-g{generation}.tar")
     with cluster() as door:

@@ -61,6 +61,12 @@ def share(ctx: typer.Context) -> None:
     raise typer.Exit(subprocess.run([sys.executable, "-m", "nodes.agent", "share", *ctx.args], check=False).returncode)
 
 
+@app.command("import", context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False)
+def import_(ctx: typer.Context) -> None:
+    """Put the images of an exported generation into this node's store: clusteros node import FILE."""
+    raise typer.Exit(subprocess.run([sys.executable, "-m", "nodes.agent", "import", *ctx.args], check=False).returncode)
+
+
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False)
 def join(ctx: typer.Context) -> None:
     """Make this machine a node: clusteros node join URL --token TOKEN (more: --help)."""

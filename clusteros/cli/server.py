@@ -31,6 +31,12 @@ def rebuild(ctx: typer.Context) -> None:
     _manage("rebuild_record", *_passed_on(ctx))
 
 
+@app.command("import", context_settings=_PASS_ON, add_help_option=False)
+def import_(ctx: typer.Context) -> None:
+    """Make a held job of an exported generation, once `clusteros node import FILE` has put its images on a node."""
+    _manage("import_generation", *_passed_on(ctx))
+
+
 @app.command(context_settings=_PASS_ON, add_help_option=False)
 def bootstrap(ctx: typer.Context) -> None:
     """Make the cluster's key, the first users and their tokens; does no harm when done again."""

@@ -11,9 +11,10 @@ from django.db import transaction
 from django.db.models import F, Sum
 from django.utils import timezone
 
-from clusteros.accounts.services import owner_tag, profile_of
+from clusteros.accounts.services import profile_of
 from clusteros.core.problems import Problem
 from clusteros.core.states import lock, move
+from clusteros.owners import owner_tag
 from jobs.models import POD_LIVE, Job, Pod, Run
 from nodes.models import Node
 from nodes.outbox import ask
@@ -148,7 +149,7 @@ def pod_spec(run: Run, pod: Pod, pods: list[Pod]) -> dict[str, Any]:
         ],
         "hostname": f"pod-{pod.index}", "uid": profile.uid, "gid": profile.gid, "user": user_name(job.owner),
         "mem_bytes": job.mem_bytes, "cores": job.pod_cores, "ranks_per_pod": job.ranks_per_pod, "env": job.env,
-        "workdir": job.workdir, "vni": run.network, "mtu": MTU, "owner": owner_tag(job.owner),
+        "workdir": job.workdir, "vni": run.network, "mtu": MTU, "owner": owner_tag(job.owner.username),
     }  # fmt: skip
 
 

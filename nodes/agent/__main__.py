@@ -1,4 +1,4 @@
-"""`python -m nodes.agent join URL --token …`, `share DIRECTORY`, `serve` and `show`."""
+"""`python -m nodes.agent join URL --token …`, `share DIRECTORY`, `import FILE`, `serve` and `show`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from native.engine import EngineError
-from nodes.agent import config, join, shared
+from nodes.agent import config, importing, join, shared
 
 WORKER_SLOTS = 32
 
@@ -31,6 +31,12 @@ def share(node: config.NodeConfig, directory: str) -> None:
     print(f"{path} is the place {identity[:12]} for images; name it on every node that has it mounted, then start its service again")
 
 
+def bring_in(node: config.NodeConfig, file: str) -> None:
+    """Put the images of an exported generation into this node's store."""
+    digests = importing.import_file(node, Path(file))
+    print(f"{file}: {len(digests)} images are here; a job is made of them on the front end:  clusteros server import {file}")
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m nodes.agent", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
@@ -38,6 +44,9 @@ def main(arguments: list[str] | None = None) -> int:
     sharing = verbs.add_parser("share", help="name a directory that several nodes have mounted as a place for images")
     sharing.add_argument("directory", help="such as /mnt/images; the same one on every node")
     sharing.add_argument("--state")
+    bringing = verbs.add_parser("import", help="put the images of an exported generation into this node's store")
+    bringing.add_argument("file", help="made by `clusteros export`")
+    bringing.add_argument("--state")
     verbs.add_parser("show", help="what node this is").add_argument("--state")
     verbs.add_parser("serve", help="be the node service: never returns").add_argument("--state")
     options = parser.parse_args(arguments)
@@ -46,6 +55,9 @@ def main(arguments: list[str] | None = None) -> int:
             serve(config.load_config(options.state))
         if options.verb == "share":
             share(config.load_config(options.state), options.directory)
+        if options.verb == "import":
+            bring_in(config.load_config(options.state), options.file)
+            return 0
         node = join.join(options) if options.verb == "join" else config.load_config(options.state)
     except (join.JoinError, config.ConfigError, EngineError, OSError) as error:
         print(f"clusteros node: {error}", file=sys.stderr)

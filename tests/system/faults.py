@@ -39,6 +39,18 @@ def lab_pids(lab: Lab) -> Iterator[int]:
             yield child
 
 
+def environment_of(lab: Lab, module: str) -> dict[str, str]:
+    """Of the lab's process that runs this module: what a command of the front end needs."""
+    for pid in lab_pids(lab):
+        try:
+            if module in Path(f"/proc/{pid}/cmdline").read_text().split("\0"):
+                items = Path(f"/proc/{pid}/environ").read_text().split("\0")
+                return dict(item.split("=", 1) for item in items if "=" in item)
+        except OSError:
+            continue
+    raise AssertionError(f"the lab runs no {module}")
+
+
 def engine_pids(lab: Lab) -> list[tuple[int, list[str]]]:
     """(pid, argv) of every process of the engine: keepers, podinits, snapshots, restores."""
     found = []
