@@ -1,8 +1,8 @@
 """Verbs about generations, by noun: taking.py (the cut and what is reported), replicas.py (who holds the images), keeping.py (pin,
 delete, retention), copying.py (jobs that grow from another's generation), inside.py (what one holds) and exporting.py (one as a
 file), which ask the nodes by stores.py, importing.py (such a file as a job), resources.py (then and now), resuming.py (bringing a
-job back) with plans.py (where to, and what is lost) and fitting.py (could those machines), moving.py (hold, recovery, drain), figures.py (for charts, and what the store
-holds)."""
+job back) with plans.py (where to, and what is lost) and fitting.py (could those machines), moving.py (hold, recovery, drain),
+figures.py (for charts, and what the store holds)."""
 
 from checkpoints.services.copying import copy_from_generation, plan_copy
 from checkpoints.services.exporting import open_export
