@@ -64,3 +64,16 @@ int inside_mkdirs(const char *path, mode_t mode, struct err *e)
     }
     return fd < 0 ? err_errno(e, "make the directory %s", path) : fd;
 }
+
+struct inside_times inside_times_keep(int dir)
+{
+    struct stat st = {0};
+    if (fstat(dir, &st) < 0)
+        return (struct inside_times){{0, UTIME_OMIT}, {0, UTIME_OMIT}};
+    return (struct inside_times){st.st_atim, st.st_mtim};
+}
+
+void inside_times_set(int dir, const struct inside_times *times)
+{
+    (void)!utimensat(dir, ".", (struct timespec[]){times->access, times->change}, 0);
+}

@@ -16,10 +16,13 @@ static int one_make(const struct restore *r, const char *path, int removal, name
     const char *name;
     owner_rights_begin(r);
     AUTO_CLOSE int above = inside_parent(path, &name);
+    struct inside_times times = inside_times_keep(above);
     int fd = above < 0 ? -1 : make(above, name, ctx), number = errno;
     owner_rights_end(r);
     if (fd >= 0)
         CHECK(unlinkat(above, name, removal) == 0 || errno == ENOENT); /* O_TMPFILE had none */
+    if (fd >= 0)
+        inside_times_set(above, &times);
     errno = number;
     return fd;
 }

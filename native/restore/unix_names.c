@@ -81,10 +81,16 @@ static int path_bind(struct names *n, int fd, const struct unix_socket *u, const
     AUTO_CLOSE int above = inside_parent(path, &name);
     if (above < 0)
         return err_errno(e, "name %s of a Unix socket", path);
+    struct inside_times times = inside_times_keep(above);
+    struct stat before;
+    bool anew = fstatat(above, name, &before, AT_SYMLINK_NOFOLLOW) == 0 && S_ISSOCK(before.st_mode);
     if (place_clear(n, u, path, above, name, e) < 0)
         return -1;
     if (bind(fd, (const struct sockaddr *)address, (socklen_t)u->name.len) < 0)
         return err_errno(e, "name %s of a Unix socket", path);
+    if (anew)
+        (void)!utimensat(above, name, (struct timespec[]){before.st_atim, before.st_mtim}, AT_SYMLINK_NOFOLLOW);
+    inside_times_set(above, &times);
     return node_describe(u, path, above, name, e);
 }
 
@@ -141,8 +147,10 @@ static int place_restore(const struct borrowed *b, struct err *e)
 {
     const char *name;
     AUTO_CLOSE int above = inside_parent(b->path, &name);
+    struct inside_times times = inside_times_keep(above);
     if (above < 0 || unlinkat(above, name, 0) < 0 || (b->aside && renameat(above, b->aside, above, name) < 0))
         return err_errno(e, "put %s right", b->path);
+    inside_times_set(above, &times);
     return 0;
 }
 
