@@ -133,6 +133,8 @@ int io_write_all(int fd, const void *data, size_t len, struct err *e)
             continue;
         if (n < 0)
             return err_errno(e, "write");
+        if (n == 0)
+            return err_set(e, E_IO, "write: nothing is taken after %zu of %zu bytes", at, len);
         at += (size_t)n;
     }
     return 0;
@@ -161,6 +163,8 @@ int io_pwrite_all(int fd, const void *data, size_t len, uint64_t offset, struct 
             continue;
         if (n < 0)
             return err_errno(e, "write at %lu", offset + at);
+        if (n == 0) /* the memory of a process that has ended */
+            return err_set(e, E_IO, "write at %lu: nothing is taken there", offset + at);
         at += (size_t)n;
     }
     return 0;
