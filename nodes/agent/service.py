@@ -14,7 +14,7 @@ from typing import Any
 
 from clusteros.envelope import seal
 from native.engine import Engine
-from nodes.agent import pods, restoring, snapshots
+from nodes.agent import pods, restoring, sharing, snapshots
 from nodes.agent.acts import Acts
 from nodes.agent.agent import Agent
 from nodes.agent.config import NodeConfig
@@ -48,6 +48,7 @@ class Service:
         self.heartbeat = Heartbeat(self.agent, lambda body: self._say("heartbeat", body))
         self.watcher = Watcher(self.agent)
         self.scrubber = Scrubber(self.agent)
+        self.sweeper = sharing.Sweeper(self.agent)
         self.store_server: StoreServer | None = None
 
     def start(self) -> None:
@@ -56,7 +57,7 @@ class Service:
         restoring.recover(self.agent)
         snapshots.recover(self.agent)
         self._serve_store()
-        for thread in (self.heartbeat, self.watcher, self.scrubber, self.agent.logs, self.agent.shared):
+        for thread in (self.heartbeat, self.watcher, self.scrubber, self.sweeper, self.agent.logs, self.agent.shared):
             thread.start()
         log.info("node %s: %d pods, %d reports not acked", self.config.name, len(list(self.agent.records)), len(self.agent.outbox))
 
@@ -70,7 +71,7 @@ class Service:
 
     def stop(self) -> None:
         """Pods run on; nothing is waited for."""
-        for thread in (self.heartbeat, self.watcher, self.scrubber, self.agent.logs, self.agent.shared):
+        for thread in (self.heartbeat, self.watcher, self.scrubber, self.sweeper, self.agent.logs, self.agent.shared):
             thread.stop()
         if self.store_server:
             self.store_server.stop()

@@ -218,6 +218,20 @@ class Shared(threading.Thread):
 
         return self._guard.bounded(make, LOOK_TIMEOUT_S)
 
+    def age_s(self, name: str) -> float:
+        """How long ago a file below the directory was touched; for ever, if there is none."""
+
+        def look() -> float:
+            try:
+                return time.time() - (self.directory / name).lstat().st_mtime
+            except FileNotFoundError:
+                return float("inf")
+
+        return self._guard.bounded(look, LOOK_TIMEOUT_S)
+
+    def touch(self, name: str) -> None:
+        self._guard.bounded(lambda: (self.directory / name).touch(mode=0o600), LOOK_TIMEOUT_S)
+
     def take_out(self, digest: str) -> bool:
         """The image is not held there any more; False: it was not. Its chunks go with a sweep."""
 

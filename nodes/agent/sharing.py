@@ -8,7 +8,8 @@ images taken out.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -24,7 +25,11 @@ from nodes.agent.stores import MANIFEST, OwnerStore
 
 log = logging.getLogger(__name__)
 BLOCK_BYTES = 1 << 20
-COPY_TIMEOUT_S, NAME_TIMEOUT_S, SWEEP_TIMEOUT_S, TRIES = 3600.0, 600.0, 1800.0, 3
+COPY_TIMEOUT_S, VERIFY_TIMEOUT_S, NAME_TIMEOUT_S, SWEEP_TIMEOUT_S, TRIES = 900.0, 3600.0, 600.0, 1800.0, 3
+AT_ONCE = 1024
+"""Chunks of one pack there, at most 256 MiB: what a file server must take within COPY_TIMEOUT_S."""
+SWEEP_LOOK_S = 900.0
+SWEPT, SWEEP = "swept", "sweep of what is shared"
 Body = dict[str, Any]
 
 
@@ -40,10 +45,10 @@ def share_images(agent: Agent, body: Body) -> None:
 def unshare_images(agent: Agent, body: Body) -> None:
     """In the background: take images out, then sweep."""
     digests = [take_digest(digest) for digest in body.get("images") or []]
-    _start(agent, "unshare", body, digests, lambda digest: agent.shared.take_out(digest), partial(sweep, agent))
+    _start(agent, "unshare", body, digests, lambda digest: agent.shared.take_out(digest))
 
 
-def _start(agent: Agent, verb: str, body: Body, digests: list[str], one: Any, last: Any = None) -> None:
+def _start(agent: Agent, verb: str, body: Body, digests: list[str], one: Callable[[str], Any]) -> None:
     if not digests:
         raise bad("images names none")
 
@@ -59,8 +64,8 @@ def _start(agent: Agent, verb: str, body: Body, digests: list[str], one: Any, la
                 log.warning("image %s, %s: %s", digest, verb, why)
                 failed.append({"digest": digest, "code": why.code.name, "message": why.message})
         agent.report("shared", {"place": body.get("place"), "act": verb, "images": done, "failed": failed})
-        if last and done:
-            last()
+        if verb == "unshare" and done:
+            agent.runner.start(SWEEP, partial(sweep, agent))
 
     agent.runner.start(f"{verb}:" + ",".join(sorted(digests)), work)
 
@@ -85,7 +90,9 @@ def share(agent: Agent, digest: str) -> None:
     there = agent.shared.make_place(held.owner)
     needed = [name for name, _ in chunk_list(agent, held.path(digest))]
     for left in reversed(range(TRIES)):
-        copy(agent, held.store, there.store, store_missing(agent, there.store, needed), agent.meter)
+        missing = store_missing(agent, there.store, needed)
+        for first in range(0, len(missing), AT_ONCE):
+            copy(agent, held.store, there.store, missing[first : first + AT_ONCE], agent.meter)
         try:
             name(agent, there, digest, (held.path(digest) / MANIFEST).read_bytes())
             return
@@ -120,8 +127,40 @@ def _blocks(stream: IO[bytes]) -> Iterator[bytes]:
         yield block
 
 
+class Sweeper(threading.Thread):
+    """Sweeps what is shared now and then: what was too young when its image was taken out. Whichever node comes first does it."""
+
+    def __init__(self, agent: Agent) -> None:
+        super().__init__(name="sweeper of the shared directory", daemon=True)
+        self._agent = agent
+        self._stop_wanted = threading.Event()
+
+    def stop(self) -> None:
+        self._stop_wanted.set()
+
+    def run(self) -> None:
+        while self._agent.config.shared_store and not self._stop_wanted.wait(SWEEP_LOOK_S):
+            try:
+                if is_sweep_due(self._agent):
+                    self._agent.runner.start(SWEEP, partial(sweep, self._agent))
+            except EngineError as error:
+                log.info("the shared directory is not swept: %s", error)
+
+
+def is_sweep_due(agent: Agent) -> bool:
+    """Nobody swept for half of the age at which something may go. EngineError: nobody can say."""
+    agent.shared.refuse_unseen()
+    return agent.shared.age_s(SWEPT) > agent.config.shared_min_age_s / 2
+
+
 def sweep(agent: Agent) -> None:
     """What no image there needs any more goes, if it is old enough that nobody is just about to name it."""
+    try:
+        agent.shared.refuse_unseen()
+        agent.shared.touch(SWEPT)
+    except EngineError as error:
+        log.info("the shared directory is not swept: %s", error)
+        return
     for place in agent.shared.stores.every():
         arguments = ("--store", place.store, "--images", place.images, "--min-age", str(int(agent.config.shared_min_age_s)))
         try:
@@ -164,6 +203,6 @@ def give_up(agent: Agent, there: OwnerStore, digest: str) -> None:
         stack.callback(agent.shared.take_out, digest)
         try:
             arguments = ("--store", there.store, "--forget-damaged")
-            agent.engine.call("verify", there.path(digest), *arguments, timeout_s=COPY_TIMEOUT_S)
+            agent.engine.call("verify", there.path(digest), *arguments, timeout_s=VERIFY_TIMEOUT_S)
         except EngineError as error:
             log.warning("image %s in the shared directory: %s", digest, error)

@@ -90,8 +90,24 @@ def test_a_killed_writer_leaves_nothing_that_counts(place: Path, peers: Peers, i
     get(asker, digest)
     assert is_whole(asker, digest)
     sharing.unshare_images(first.agent, {"images": [digest], "place": shared.read_mark(place)})
-    wait_for("the sweep", lambda: not list(there.store.glob("packs/*")) and not first.agent.runner.busy("unshare"))
+    wait_for("the sweep", lambda: not list(there.store.glob("packs/*")))
     assert reported(first) == [("unshare", [digest], [])]
+
+
+def test_whoever_comes_first_sweeps(place: Path, peers: Peers) -> None:  # noqa: F811
+    first, second = peers["first"].agent, peers["second"].agent
+    for agent in (first, second):
+        agent.config = replace(agent.config, shared_min_age_s=60)
+    assert sharing.is_sweep_due(first)
+    sharing.sweep(first)
+    assert not sharing.is_sweep_due(second)
+    os.utime(place / sharing.SWEPT, (1, 1))
+    assert sharing.is_sweep_due(second)
+    (place / shared.MARK).unlink()
+    sharing.sweep(first)
+    assert (place / sharing.SWEPT).stat().st_mtime == 1, "nothing is done where nothing is known"
+    with pytest.raises(EngineError):
+        sharing.is_sweep_due(second)
 
 
 def reported(peer: Peer) -> list[tuple[str, list[str], list[str]]]:
