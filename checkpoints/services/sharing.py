@@ -38,10 +38,11 @@ def unshare_key(place: SharedPlace, digest: str) -> str:
 
 
 def record_shared_view(node: Node, opened: dict[str, Any], answer: dict[str, Any]) -> None:
-    """What a heartbeat tells of the node's shared directory."""
+    """What a heartbeat tells of the node's shared directory. That it has none any more, a service's first one tells (with `doctor`)."""
     told = opened["body"].get("shared")
     if told is None:
-        SharedMount.objects.filter(node=node).delete()
+        if opened["body"].get("doctor"):
+            SharedMount.objects.filter(node=node).delete()
         return
     place = _note_place(str(told.get("id") or "")[:64], told)
     values = {"place": place, "directory": str(told.get("directory"))[:300], "ok": told.get("ok") is True and place is not None}

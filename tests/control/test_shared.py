@@ -183,7 +183,8 @@ def test_the_store_shows_it_as_a_place(nodes: Nodes) -> None:
     assert (shown["nodes"], shown["words"]) == (["node1", "node3"], "node2: it does not answer")
     nodes.heartbeat("node2", shared=view(id="", ok=False, words="it is not mounted"))
     assert [each["words"] for each in places_json()] == ["", "node2: it is not mounted"]
-    nodes.beat()
+    for name in nodes.pods:
+        nodes.heartbeat(name, doctor={"kernel": "6.1"})
     assert places_json() == []
     assert SharedMount.objects.count() == 0
 
