@@ -232,9 +232,8 @@ int store_gc(const char *dir, const char *images_dir, uint64_t min_age_s, bool d
     if (store_open(dir, false, &g.store, e))
         return -1;
     if (g.store->shared) {
-        int swept = shared_gc(g.store, images_dir, min_age_s, dry_run, out, e);
         store_close(g.store);
-        return swept ? err_wrap(e, "store %s: gc", dir) : 0;
+        return store_gc_shared(dir, images_dir, min_age_s, dry_run, out, e);
     }
     g.rewrite = (struct rewrite){.store = g.store, .fd = -1};
     g.store->lockfd = openat(g.store->dirfd, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);

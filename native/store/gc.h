@@ -30,6 +30,3 @@ MUST_CHECK int rewrite_add(struct rewrite *r, struct pack *source, int fd, const
 /* Commit the new pack, then remove the sources. */
 MUST_CHECK int rewrite_end(struct rewrite *r, struct err *e);
 void rewrite_abandon(struct rewrite *r);
-
-/* ---- shared.c: the same for a store that several nodes share, without a lock */
-MUST_CHECK int shared_gc(struct store *s, const char *images_dir, uint64_t min_age_s, bool dry_run, struct gc_result *out, struct err *e);

@@ -53,6 +53,10 @@ static int folders_open(struct store *s, bool create, struct err *e)
     s->dirfd = open(s->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     s->packsfd = s->dirfd < 0 ? -1 : openat(s->dirfd, "packs", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     s->shared = s->packsfd >= 0 && faccessat(s->dirfd, SHARED_MARK, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+    if (s->shared) { /* who else writes there must not lead us to another store */
+        close(s->packsfd);
+        s->packsfd = openat(s->dirfd, "packs", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    }
     if (s->packsfd >= 0)
         return 0;
     return errno == ENOENT ? err_set(e, E_NO_INPUT, "there is no store") : err_errno(e, "open");

@@ -291,13 +291,17 @@ static int sweep_run(struct sweep *g, uint64_t min_age_s, struct err *e)
     return parts_sweep(g, ".part", e) || parts_sweep(g, ".now", e) || trash_empty(g, e) ? -1 : store_io_sync(g->store->packsfd, "packs", e);
 }
 
-int shared_gc(struct store *s, const char *images_dir, uint64_t min_age_s, bool dry_run, struct gc_result *out, struct err *e)
+int store_gc_shared(const char *dir, const char *images_dir, uint64_t min_age_s, bool dry_run, struct gc_result *out, struct err *e)
 {
-    struct sweep g = {.store = s, .images_dir = images_dir, .trashfd = -1, .dry_run = dry_run, .out = out};
-    g.rewrite = (struct rewrite){.store = s, .fd = -1};
-    int result = sweep_run(&g, min_age_s, e);
+    struct sweep g = {.images_dir = images_dir, .trashfd = -1, .dry_run = dry_run, .out = out};
+    *out = (struct gc_result){0};
+    if (store_open(dir, false, &g.store, e))
+        return -1;
+    g.rewrite = (struct rewrite){.store = g.store, .fd = -1};
+    int result = g.store->shared ? sweep_run(&g, min_age_s, e) : err_set(e, E_CONFLICT, "it is no store that nodes share");
     rewrite_abandon(&g.rewrite);
     index_free(&g.marks.index);
     cleanup_close(&g.trashfd);
-    return result;
+    store_close(g.store);
+    return result ? err_wrap(e, "store %s: gc", dir) : 0;
 }

@@ -90,6 +90,8 @@ MUST_CHECK int store_scrub(const char *dir, const char *pack, uint64_t bytes_per
  * In a store of one node alone the session does that, and both cost nothing. */
 MUST_CHECK int store_rely(struct store *s, const struct digest *digest, uint64_t len, struct err *e);
 MUST_CHECK int store_pin(struct store *s, struct err *e);
+/* store_gc of such a store; E_CONFLICT for any other, whatever lies at that path now. */
+MUST_CHECK int store_gc_shared(const char *dir, const char *images_dir, uint64_t min_age_s, bool dry_run, struct gc_result *out, struct err *e);
 /* Length of the content of a chunk, 0 if it is not there. */
 uint32_t store_raw_len(struct store *s, const struct digest *digest);
 /* Packs that could not be read, one line each ("NAME.pack: its index is damaged"); NULL behind the last. */

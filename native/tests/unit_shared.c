@@ -211,6 +211,23 @@ static void test_waste(void)
     ok(access(wasteful, F_OK) < 0 && is_whole(3), "the next sweep takes the pack");
 }
 
+/* What else lies at the path must not be swept by the manifests of a directory that others write. */
+static void test_led_astray(void)
+{
+    struct err e = {0};
+    struct gc_result r;
+    struct digest d;
+    begin_anew("astray");
+    AUTO_FREE char *own_images = below("own/images"), *own_image = below("own/images/1"), *own = below("own/store"), *own_packs = below("own/store/packs");
+    AUTO_FREE char *aside = below("astray/elsewhere");
+    image_make(own_image, own, 1, &d);
+    ok(store_gc_shared(own, images, 0, false, &r, &e) && e.code == E_CONFLICT, "a node's own store is not swept as one that is shared");
+    if (rename(packs, aside) || symlink(own_packs, packs))
+        abort();
+    ok(store_gc_shared(store, images, 0, false, &r, &e) != 0, "nor through a link to its packs");
+    ok(good(verified(own_image, own, &e), &e), "its images are whole");
+}
+
 static void test_hostile(void)
 {
     struct err e = {0};
@@ -299,6 +316,7 @@ int main(void)
     test_pin();
     test_second_look();
     test_waste();
+    test_led_astray();
     test_hostile();
     test_all_at_once();
     forget_names();

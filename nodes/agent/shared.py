@@ -119,13 +119,25 @@ def read_mark(directory: Path) -> str:
     return str(mark["id"])
 
 
+class PlainStores(Stores):
+    """Owners' stores below a directory that others write too: what is a link there leads somewhere else and is none."""
+
+    def every(self) -> list[OwnerStore]:
+        return [place for place in super().every() if self.is_plain(place)]
+
+    def is_plain(self, place: OwnerStore) -> bool:
+        folders = [place.images, place.store, place.store / "packs"]
+        folders += [self.root / "owners", self.root / "owners" / place.owner] if place.owner else []
+        return not any(folder.is_symlink() for folder in folders)
+
+
 class Shared(threading.Thread):
     """What the watcher saw last, and the doors to what lies there. Without a directory it is never there."""
 
     def __init__(self, directory: str) -> None:
         super().__init__(name="shared directory's watcher", daemon=True)
         self.directory = Path(directory)
-        self.stores = Stores(self.directory)
+        self.stores = PlainStores(self.directory)
         self._guard = Guard(f"the shared directory {directory}")
         self._configured = bool(directory)
         self._stop_wanted = threading.Event()
@@ -210,6 +222,8 @@ class Shared(threading.Thread):
         place = self.stores.of(owner)
 
         def make() -> OwnerStore:
+            if not self.stores.is_plain(place):
+                raise EngineError("BAD_IMAGE", f"below {self.directory} a link lies where a store should be")
             for folder in (place.images, place.store):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             (place.store / "shared").touch(mode=0o600)

@@ -161,8 +161,9 @@ def sweep(agent: Agent) -> None:
     except EngineError as error:
         log.info("the shared directory is not swept: %s", error)
         return
+    age = str(int(agent.config.shared_min_age_s))
     for place in agent.shared.stores.every():
-        arguments = ("--store", place.store, "--images", place.images, "--min-age", str(int(agent.config.shared_min_age_s)))
+        arguments = ("--store", place.store, "--images", place.images, "--shared", "--min-age", age)
         try:
             agent.engine.call("gc", *arguments, timeout_s=SWEEP_TIMEOUT_S)
         except EngineError as error:

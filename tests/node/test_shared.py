@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import subprocess
@@ -139,6 +140,10 @@ def test_what_is_not_mounted_is_not_empty(place: Path, peers: Peers, image: tupl
     assert (away / "images" / digest / "manifest").exists()
 
 
+def stale(directory: Path) -> str:
+    raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+
 def test_a_file_server_that_hangs_keeps_nobody(place: Path, peers: Peers, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
     first, hung = peers["first"], threading.Event()
     monkeypatch.setattr(shared, "LOOK_TIMEOUT_S", 0.2)
@@ -154,6 +159,8 @@ def test_a_file_server_that_hangs_keeps_nobody(place: Path, peers: Peers, monkey
     assert time.monotonic() - before < 1, "while it hangs nobody waits for it again"
     assert threading.active_count() <= threads
     hung.set()
+    monkeypatch.setattr(shared, "read_mark", stale)
+    wait_for("its words", lambda: first.agent.shared.look() or "Stale file handle" in first.agent.shared.report()["words"], 5)  # type: ignore[index, func-returns-value]
     monkeypatch.undo()
     wait_for("an answer", lambda: first.agent.shared.look() or first.agent.shared.report()["ok"], 5)  # type: ignore[index, func-returns-value]
 
@@ -169,6 +176,20 @@ def test_damage_there_is_found_and_made_good(place: Path, peers: Peers, image: t
     sharing.share(first.agent, digest)
     get(asker, digest)
     assert is_whole(asker, digest)
+
+
+def test_a_link_there_leads_nowhere(place: Path, peers: Peers, image: tuple[Path, str]) -> None:  # noqa: F811
+    """Who can write there could lead a sweep, or a removal, to the node's own store."""
+    first, digest = peers["first"].agent, image[1]
+    own = first.images.of("")
+    (place / "images").symlink_to(own.images)
+    (place / "store").symlink_to(own.store)
+    assert first.shared.holding(digest) is None
+    assert not first.shared.take_out(digest)
+    sharing.sweep(first)
+    with pytest.raises(EngineError, match="a link lies where a store should be"):
+        sharing.share(first, digest)
+    assert is_whole(peers["first"], digest)
 
 
 @pytest.mark.parametrize("what", ["forged", "pipe", "link"])
