@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import threading
 from typing import Any
 
 from django.core.management.base import BaseCommand
@@ -17,12 +16,12 @@ class Command(BaseCommand):
     help = "Run the scheduler (one leads, more may stand by)."
 
     def handle(self, *args: Any, **options: Any) -> None:
-        stop = threading.Event()
+        told: list[int] = []  # no Event: a handler may have interrupted its own lock
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: stop.set())
+            signal.signal(number, lambda number, _: told.append(number))
         clock = Clock(leader_since=timezone.now())
 
         def started() -> None:
             clock.__init__(leader_since=timezone.now())  # type: ignore[misc]
 
-        lead(lambda: tick(clock), stop.is_set, started)
+        lead(lambda: tick(clock), lambda: bool(told), started)
