@@ -27,7 +27,7 @@ CORE_ANSWER = {"responses": {200: {"description": "the core file", "content": {
     "application/octet-stream": {"schema": {"type": "string", "format": "binary"}}
 }}}}  # fmt: skip
 EXPORT_ANSWER = {"responses": {200: {"description": "the tar", "content": {
-    "application/x-tar": {"schema": {"type": "string", "format": "binary"}}
+    "application/octet-stream": {"schema": {"type": "string", "format": "binary"}}
 }}}}  # fmt: skip
 router = Router(tags=["generations"])
 

@@ -21,7 +21,7 @@ def core_response(generation: Generation, pod: int, pid: int) -> StreamingHttpRe
 
 def export_response(generation: Generation) -> StreamingHttpResponse:
     pieces, name = open_export(generation)
-    return _attachment(pieces, "application/x-tar", f"{name}.tar")
+    return _attachment(pieces, "application/octet-stream", f"{name}.tar")
 
 
 def _attachment(pieces: Iterator[bytes], kind: str, name: str) -> StreamingHttpResponse:
