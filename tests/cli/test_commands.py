@@ -251,6 +251,21 @@ def test_pin_and_delete(run_as: RunAs, demo: User, nodes: Nodes) -> None:
     assert Generation.objects.get(job=story.job, number=1).state == "deleted"
 
 
+def test_retention_says_what_goes_before_it_does(run_as: RunAs, demo: User, nodes: Nodes) -> None:
+    story = Story(nodes, demo)
+    story.start()
+    for _ in range(3):
+        story.generation()
+    run, number = run_as(demo), str(story.job.number)
+    said = run("retention", number, "--keep", "1", "--every", "2", "--dry-run").stdout
+    assert "kept: the last 1 and every 2nd; would remove: 1" in said
+    assert Generation.objects.filter(job=story.job, state="complete").count() == 3
+    assert run("retention", number, "--keep", "1", "--every", "2", "--yes").exit_code == 0
+    assert list(Generation.objects.filter(job=story.job, state="complete").values_list("number", flat=True)) == [2, 3]
+    assert run("retention", number, "--per", "week").exit_code != 0
+    assert "the last 1 and every 2nd" in run("retention", number).stdout
+
+
 # ---- moving jobs and nodes
 
 
@@ -375,6 +390,12 @@ def test_top_and_store_show_the_whole(run_as: RunAs, demo: User, nodes: Nodes) -
     assert {"nodes", "jobs"} == json.loads(run("top", "--json").stdout).keys()
     assert "1 generation kept" in run("store").stdout
     assert json.loads(run("store", "--json").stdout)["jobs"][0]["number"] == job.number
+    place = {"id": "f" * 32, "directory": "/mnt/images", "ok": True, "words": "", "bytes": 7, "free_bytes": 9}
+    nodes.heartbeat("node1", shared=place)
+    nodes.heartbeat("node2", shared={**place, "ok": False, "words": "it does not answer"})
+    shown = run("store").stdout
+    assert "/mnt/images" in shown
+    assert "node2: it does not answer" in " ".join(shown.split())
 
 
 def test_the_store_of_a_job_is_shown_by_generation(run_as: RunAs, demo: User, nodes: Nodes) -> None:
