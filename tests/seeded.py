@@ -31,12 +31,12 @@ SELECT 'n' || lpad(i::text, 4, '0'), CASE i %% 97 WHEN 0 THEN 'lost' WHEN 1 THEN
 FROM generate_series(1, %(nodes)s) i"""
 
 JOBS = """
-INSERT INTO jobs_job (id, number, owner_id, name, state, command, script, pods, ranks_per_pod, cores_per_rank, mem_bytes, env, workdir, keep,
+INSERT INTO jobs_job (id, number, owner_id, name, state, command, script, pods, ranks_per_pod, cores_per_rank, mem_bytes, env, workdir, keep, keep_every, keep_per,
     files_policy, placement, wanted_nodes, queue, priority, submitted_at, started_at, ended_at, exit_status, reason, waiting_because, obstacles,
     epoch, restarts, resume_nodes, checkpointable, interval_s, "array", array_index)
 SELECT gen_random_uuid(), i, (SELECT id FROM auth_user WHERE username = 'u' || (i %% %(users)s)), 'seed-' || (i %% 500),
     CASE WHEN i %% 100 = 0 THEN 'running' WHEN i %% 100 = 1 THEN 'queued' WHEN i %% 100 < 8 THEN 'failed' ELSE 'completed' END,
-    '["mpirun", "./solver"]', '', 2, 4, 1, 1 << 30, '{}', '/work', 5, 'restore', 'spread', '{}', 'default', 0,
+    '["mpirun", "./solver"]', '', 2, 4, 1, 1 << 30, '{}', '/work', 5, 0, '', 'restore', 'spread', '{}', 'default', 0,
     now() - make_interval(secs => %(jobs)s - i), now() - make_interval(secs => %(jobs)s - i), CASE WHEN i %% 100 > 1 THEN now() END, NULL, '',
     CASE WHEN i %% 100 = 1 THEN 'waits for room' ELSE '' END, '[]', 1, 0, '{}', true, 60,
     CASE WHEN i %% 10 = 3 THEN i - (i %% 1000) + 3 END, CASE WHEN i %% 10 = 3 THEN i %% 1000 / 10 END

@@ -13,9 +13,9 @@ from typing import Any
 from django.db import transaction
 from django.utils import timezone
 
-from checkpoints.certificates import JOB_FIELDS, check_certificate
+from checkpoints.certificates import check_certificate
 from checkpoints.models import Generation
-from checkpoints.services.rebuilding import make_snapshots
+from checkpoints.services.rebuilding import job_values, make_snapshots
 from clusteros.accounts.services import ensure_user
 from clusteros.core.dispatch import wake_scheduler
 from clusteros.core.events import record_event
@@ -57,7 +57,7 @@ def _refuse_doomed(digests: set[str]) -> None:
 
 
 def _make_job(told: dict[str, Any]) -> Job:
-    values = {name: told[name] for name in JOB_FIELDS if name != "number"}
+    values = {name: value for name, value in job_values(told).items() if name != "number"}
     return Job.objects.create(owner=ensure_user(told["owner"]), state="held", waiting_because=HELD_WORDS, resume_from=1, **values)
 
 

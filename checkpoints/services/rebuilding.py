@@ -46,12 +46,17 @@ def rebuild_from(found: dict[str, list[Any]]) -> dict[str, int]:
     return counts
 
 
+def job_values(told: dict[str, Any]) -> dict[str, Any]:
+    """A job's own fields, as a certificate tells them; one of an older version lacks some."""
+    return {name: told[name] for name in JOB_FIELDS if name in told or name not in LATER}
+
+
 def _make_job(told: dict[str, Any], counts: dict[str, int]) -> Job:
     job = Job.objects.filter(pk=told["id"]).first()
     if job is not None:
         return job
     owner = ensure_user(told["owner"])
-    values = {name: told[name] for name in JOB_FIELDS if name in told or name not in LATER}
+    values = job_values(told)
     words = HELD_WORDS
     if Job.objects.filter(number=told["number"]).exists():  # somebody submitted before the record was made anew
         values["number"] = next_job_number()
