@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import tarfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -64,15 +65,20 @@ def unpacked(kept: Path, folder: Path) -> dict[int, str]:
 
 
 def brought_in(lab: Lab, kept: Path) -> str:
-    """The number of the job that is made of it; nothing while its old images are just being removed (the command says: once more)."""
+    """The number of the job that is made of it."""
     state = lab.node_state(lab.node_names()[0])
     subprocess.run([sys.executable, "-m", "nodes.agent", "import", str(kept), "--state", str(state)], check=True, timeout=60)
     made = subprocess.run(
         [sys.executable, "manage.py", "import_generation", str(kept)], env=environment_of(lab, "clusteros.lab.web"), cwd=REPOSITORY,
         capture_output=True, text=True, timeout=90, check=False,
     )  # fmt: skip
-    assert made.returncode == 0 or "just being removed" in made.stderr, made.stderr
-    return made.stdout.split()[-1] if made.returncode == 0 else ""
+    assert made.returncode == 0, made.stderr
+    return made.stdout.split()[-1]
+
+
+def are_gone(lab: Lab, digests: set[str]) -> bool:
+    nodes = [lab.node_state(node) for node in lab.node_names()]
+    return not any(list(node.glob(f"owners/*/images/{digest}")) for node in nodes for digest in digests)
 
 
 def test_a_generation_leaves_the_cluster_and_comes_back_when_all_else_of_it_is_gone(
@@ -83,12 +89,15 @@ def test_a_generation_leaves_the_cluster_and_comes_back_when_all_else_of_it_is_g
     number, kept = job.take()["number"], tmp_path / "kept.tar"
     with kept.open("wb") as file:
         file.writelines(cluster.export(job.id, number))
-    assert sorted(unpacked(kept, tmp_path)) == [0, 1, 2]
+    images = unpacked(kept, tmp_path)
+    assert sorted(images) == [0, 1, 2]
     right = job.checksum()
     for each in cluster.generations(job.id):
         if each["state"] == "complete":
             cluster.delete_generation(job.id, each["number"])
-    made = wait_for("the import", lambda: brought_in(lab, kept), 60)
+    wait_for("the images gone", lambda: are_gone(lab, set(images.values())), 60)
+    time.sleep(5)  # until two heartbeats have told it
+    made = brought_in(lab, kept)
     back = next(each for each in cluster.jobs() if each["number"] == int(made))
     cluster.release(back["id"])
     ended = wait_for("its end", lambda: (seen := cluster.job(back["id"]))["state"] in ("completed", "failed") and seen, 180)

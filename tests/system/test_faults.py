@@ -13,6 +13,7 @@ from typing import Any
 from clusteros.client import Cluster
 from clusteros.lab import supervise
 from clusteros.lab.layout import Lab
+from clusteros.owners import owner_tag
 from tests.system import faults
 from tests.system.conftest import RingJob, wait_for
 
@@ -136,12 +137,13 @@ def test_a_flipped_byte_is_found_and_another_replica_is_used(lab: Lab, submit: S
 
 def test_a_full_disk_fails_the_generation_and_the_job_runs_on(lab: Lab, submit: Submit, cluster: Cluster) -> None:
     right, job = begun(submit)
-    epoch, node = job.run()["epoch"], node_of(job, 1)
-    inside_node(lab, node, "mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", "/clusteros/store")
+    epoch, node, store = job.run()["epoch"], node_of(job, 1), f"/clusteros/owners/{owner_tag('admin')}/store"
+    inside_node(lab, node, "mkdir", "-p", store)
+    inside_node(lab, node, "mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", store)
     try:
         generation = job.settled(cluster.checkpoint(job.id)["number"])
     finally:
-        wait_for("the disk free again", lambda: unmounted(lab, node, "/clusteros/store"), 30)
+        wait_for("the disk free again", lambda: unmounted(lab, node, store), 30)
     assert generation["state"] == "failed"
     assert generation["code"] == "NO_SPACE", generation
     assert job.checksum() == right

@@ -200,4 +200,4 @@ def test_a_lost_database_is_made_anew_from_what_the_nodes_keep(
         wait_for("its images", lambda: anew.rollback(job.id, numbers[0], dry_run=True)["possible"], 30)
         anew.rollback(job.id, numbers[0])
         assert job.checksum() == right
-        assert not lab.record_lost_mark.exists()
+        wait_for("the record whole", lambda: not lab.record_lost_mark.exists(), 120)
