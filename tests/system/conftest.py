@@ -50,6 +50,9 @@ def cluster(lab: Lab) -> Iterator[Cluster]:
         for job in client.jobs():
             if job["state"] not in FINAL:
                 client.cancel(job["id"])
+        for node in client.nodes():
+            if node["state"] in ("draining", "drained"):
+                client.undrain(node["name"])
 
 
 @pytest.fixture(scope="session")

@@ -171,7 +171,7 @@ def test_a_node_that_dies_in_a_snapshot_fails_the_generation_and_the_job_comes_b
 
 
 def test_suspend_hold_and_drain_lose_nothing(lab: Lab, submit: Submit, cluster: Cluster) -> None:
-    right, job = begun(submit)
+    right, job = begun(submit, 700)  # it must still run when the node is drained, on a quick machine too
     cluster.suspend(job.id)
     wait_for("the job suspended", lambda: job.get()["state"] == "suspended", 30)
     wait_for("its pods suspended", lambda: set(pod_states(job)) <= {"suspended", "frozen"}, 30)
