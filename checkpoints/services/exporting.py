@@ -29,7 +29,8 @@ from clusteros.core.problems import Problem
 from nodes.models import Node
 
 TIMEOUT = httpx.Timeout(320.0, connect=3.0)
-BATCH_BYTES = 16 << 20
+BATCH_BYTES, BATCH_CHUNKS = 16 << 20, 2048
+"""A node gives at most 4096 chunks for one request (nodes/agent/storeserver.py)."""
 PIECE_BYTES = 1 << 20
 LISTING_IN_MEMORY_BYTES = 4 << 20
 MAGIC, FRAME_BYTES = b"COSCHNKS", 48
@@ -72,9 +73,7 @@ def open_export(generation: Generation) -> tuple[Iterator[bytes], str]:
     """(the bytes of the tar, its name). Problem: an image is nowhere; later ones end the bytes early by an exception."""
     check_usable(generation)
     export = _prepare(generation)
-    pieces = _tar(export)
-    first = next(pieces)
-    return _with_first(first, pieces), export.name
+    return _tar(export), export.name
 
 
 def _prepare(generation: Generation) -> Export:
@@ -88,11 +87,6 @@ def _prepare(generation: Generation) -> Export:
     certificate = json.dumps(generation.certificate, indent=1).encode()
     pods = [(row.pod, row.digest, held[row.digest]) for row in snapshots]
     return Export(f"job{job.number}-g{generation.number}", generation.taken_at.timestamp(), readme, certificate, pods)
-
-
-def _with_first(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
-    yield first
-    yield from rest
 
 
 def _tar(export: Export) -> Iterator[bytes]:
@@ -112,7 +106,7 @@ def _pod(export: Export, pod: int, digest: str, nodes: list[Node]) -> Iterator[b
 def _manifest(export: Export, pod: int, digest: str, nodes: list[Node]) -> Iterator[bytes]:
     found, length = hashlib.sha256(), 0
     with closing(ask_first(nodes, pod, f"images/{digest}/manifest", timeout=TIMEOUT)) as answer:
-        told = int(answer.headers.get("Content-Length", -1))
+        told = int(answer.headers.get("Content-Length", 0))
         yield _header(export, f"pod-{pod}/manifest", told)
         for piece in answer.iter_bytes(PIECE_BYTES):
             found.update(piece)
@@ -137,15 +131,17 @@ def _listing(pod: int, digest: str, nodes: list[Node]) -> Iterator[IO[bytes]]:
 def _batches(listing: IO[bytes], sent: set[bytes]) -> Iterator[list[Chunk]]:
     """The image's chunks that no batch had yet, in few megabytes each."""
     batch: list[Chunk] = []
+    size = 0
     for line in listing:
         chunk = _chunk_of(line)
         if chunk.digest in sent:
             continue
         sent.add(chunk.digest)
         batch.append(chunk)
-        if sum(each.length for each in batch) >= BATCH_BYTES:
+        size += chunk.length
+        if size >= BATCH_BYTES or len(batch) == BATCH_CHUNKS:
             yield batch
-            batch = []
+            batch, size = [], 0
     if batch:
         yield batch
 

@@ -74,13 +74,15 @@ def export(
 
 
 def _save(path: Path, pieces: Iterator[bytes]) -> None:
-    """Under its name only when it is whole, and readable by its owner alone: it holds a job's memory."""
+    """Under its name only when it is whole and on the disk, and readable by its owner alone: it holds a job's memory."""
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with err.status(f"{path}") as status, os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             for piece in pieces:
                 file.write(piece)
                 status.update(f"{path}: {size_words(file.tell())}")
+            file.flush()
+            os.fsync(file.fileno())
         fresh.replace(path)
     except OSError as fault:
         raise stop_with("IO", f"{path} cannot be written: {fault}") from fault

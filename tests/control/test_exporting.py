@@ -19,6 +19,7 @@ from checkpoints.services import exporting
 from clusteros.core.problems import Problem
 from clusteros.core.streaming import StreamMiddleware
 from jobs.models import Job
+from nodes.agent.storeserver import DIGESTS_MAX
 from nodes.models import Node
 from tests.control.cluster import Nodes
 from tests.control.stores import CHUNKS, DEAD, PODS, FakeStore, TwoPods, give_images, serving
@@ -62,6 +63,16 @@ def test_all_of_it_is_there_and_what_pods_share_once(job: Job, alice: User, rest
     assert len(streams) > 2, "more than one batch of the first pod"
     assert all(stream.startswith(b"COSCHNKS") and stream.endswith(bytes(48)) for stream in streams)
     assert [sum(chunk in stream for stream in streams) for chunk in CHUNKS[1:]] == [1, 1, 1, 1]
+
+
+def test_many_small_chunks_are_asked_for_in_as_many_requests_as_a_node_bears(
+    job: Job, alice: User, rest: Rest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert exporting.BATCH_CHUNKS <= DIGESTS_MAX
+    monkeypatch.setattr(exporting, "BATCH_BYTES", 1 << 20)
+    monkeypatch.setattr(exporting, "BATCH_CHUNKS", 1)
+    found = members(b"".join(send(rest(alice), "GET", address(job)).streaming_content))
+    assert sum("/chunks-" in name for name in found) == len(CHUNKS)
 
 
 def test_the_next_holder_is_asked_when_one_is_gone(job: Job, alice: User, rest: Rest) -> None:
