@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from nodes.agent.durable import read_json, remove, sync_dir, write_json
-from nodes.agent.stores import FACTS, MANIFEST, OwnerStore, Stores
+from nodes.agent.stores import FACTS, MANIFEST, OwnerStore, Stores, give_name
 
 log = logging.getLogger(__name__)
 SIZE_AGE_S = 15.0
@@ -33,11 +33,11 @@ class Images(Stores):
         self._adding = 0
         self._size, self._size_at = 0, -SIZE_AGE_S
         for each in self.every():
-            for path in each.images.glob("taking-*"):
+            for path in (*each.images.glob("taking-*"), *each.images.glob("importing-*")):
                 self._settle_left(path)
 
     def _settle_left(self, path: Path) -> None:
-        """A snapshot that a killed service did not name: its manifest stands only when all its chunks do."""
+        """A snapshot that a killed service did not name, or an import that was killed: its manifest stands only when all its chunks do."""
         if (path / MANIFEST).exists():
             log.info("image %s was finished without us: kept", self.adopt(path))
 
@@ -78,11 +78,7 @@ class Images(Stores):
         digest = hashlib.sha256((path / MANIFEST).read_bytes()).hexdigest()
         if facts:
             write_json(path / FACTS, facts)
-        if self.has(digest):
-            remove(path)
-        else:
-            os.replace(path, path.with_name(digest))
-            sync_dir(path.parent)
+        give_name(path, digest, held=self.has(digest))
         return digest
 
     def inventory(self) -> list[dict[str, Any]]:

@@ -8,7 +8,6 @@ says when it makes a job of it (`clusteros server import FILE`). What was taken 
 from __future__ import annotations
 
 import json
-import os
 import re
 import tarfile
 from collections.abc import Iterator
@@ -19,9 +18,9 @@ from typing import IO, Any
 from clusteros.owners import owner_tag
 from native.engine import Engine, EngineError
 from nodes.agent.config import NodeConfig
-from nodes.agent.durable import remove, sync_dir, write_json
+from nodes.agent.durable import remove, write_json
 from nodes.agent.prefetching import IMPORT_TIMEOUT_S, MANIFEST_MAX_BYTES
-from nodes.agent.stores import DIGEST, FACTS, OwnerStore, Stores
+from nodes.agent.stores import DIGEST, FACTS, OwnerStore, Stores, give_name
 
 CERTIFICATE_MAX_BYTES = 64 << 20
 PIECE_BYTES = 1 << 20
@@ -93,11 +92,7 @@ def _adopt(engine: Engine, place: OwnerStore, digest: str, size: int, manifest: 
     arguments = ("--dir", making, "--store", place.store, "--digest", digest)
     engine.feed("image-import", *arguments, pieces=manifest, timeout_s=IMPORT_TIMEOUT_S)
     write_json(making / FACTS, {"bytes": size})
-    if place.has(digest):
-        remove(making)
-    else:
-        os.replace(making, place.path(digest))
-    sync_dir(place.images)
+    give_name(making, digest, held=place.has(digest))
     return digest
 
 

@@ -8,10 +8,12 @@ that several nodes share have this same layout.
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from nodes.agent.durable import remove, sync_dir
 from nodes.agent.spec import OWNER
 
 MANIFEST, FACTS = "manifest", "facts.json"
@@ -37,6 +39,15 @@ class OwnerStore:
         if not self.images.is_dir():
             return []
         return sorted(p.name for p in self.images.iterdir() if DIGEST.match(p.name) and (p / MANIFEST).exists())
+
+
+def give_name(path: Path, digest: str, *, held: bool) -> None:
+    """A finished image beside the others gets its name, durably; one that is held already is kept once."""
+    if held:
+        remove(path)
+    else:
+        os.replace(path, path.with_name(digest))
+    sync_dir(path.parent)
 
 
 class Stores:

@@ -15,6 +15,7 @@ import pytest
 from clusteros.owners import owner_tag
 from native.engine import Engine, EngineError
 from nodes.agent import importing
+from nodes.agent.service import make_agent
 from tests.node.test_fetch import Peer, image, is_whole, peers
 
 __all__ = ["image", "peers"]
@@ -55,6 +56,23 @@ def test_its_images_are_held_and_whole(peers: dict[str, Peer], image: tuple[Path
     assert asker.agent.images.inventory() == [{"digest": image[1], "bytes": 3 << 20}]
     assert asker.agent.images.place(image[1]).owner == owner_tag("alice")
     assert not list(asker.agent.images.root.rglob("importing-*"))
+
+
+def test_an_import_that_was_killed_before_its_image_had_a_name_gives_it_one_at_the_next_start(
+    peers: dict[str, Peer], image: tuple[Path, str], exported: Members, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asker = peers["asker"]
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(importing, "give_name", killed)
+    with pytest.raises(KeyboardInterrupt):
+        importing.import_file(asker.agent.config, write(tmp_path / "kept.tar", exported))
+    assert asker.agent.images.inventory() == []
+    again = make_agent(asker.agent.config, asker.sent.append, Engine())
+    assert again.images.inventory() == [{"digest": image[1], "bytes": 3 << 20}]
+    assert is_whole(asker, image[1])
 
 
 def without(name: str) -> Callable[[Members], Members]:
