@@ -16,6 +16,7 @@ import httpx
 from clusteros.answers import (
     DOWNLOAD,
     FINAL_STATES,
+    KEPT,
     TRIES,
     ClusterError,
     EventParser,
@@ -46,7 +47,7 @@ class AsyncCluster:
             url, token = url or known.url, token or known.token
         self.url = url.rstrip("/")
         headers = {"Authorization": f"Bearer {token}", "Accept": "application/json"}
-        self._http = httpx.AsyncClient(base_url=self.url + "/api/v1/", headers=headers, timeout=timeout_s, transport=transport)
+        self._http = httpx.AsyncClient(base_url=self.url + "/api/v1/", headers=headers, timeout=timeout_s, limits=KEPT, transport=transport)
 
     async def __aenter__(self) -> Self:
         return self

@@ -19,6 +19,7 @@ from clusteros.aclient import AsyncCluster
 from clusteros.answers import (
     DOWNLOAD,
     FINAL_STATES,
+    KEPT,
     TRIES,
     ClusterError,
     Generation,
@@ -57,6 +58,7 @@ class Cluster:
             base_url=self.url + "/api/v1/",
             headers={"Authorization": f"Bearer {token}", "Accept": "application/json"},
             timeout=timeout_s,
+            limits=KEPT,
             transport=transport,
         )
 

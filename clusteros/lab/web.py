@@ -9,6 +9,9 @@ import uvicorn
 
 from clusteros.lab.layout import FRONT_ADDRESS, FRONT_PORT
 
+KEEP_ALIVE_S = 75
+"""Seconds that an idle connection stays open, as proxies expect it: longer than any client of ours uses one again (answers.KEPT)."""
+
 
 def main() -> None:
     """Serve until told to end; argv[1] is the number of the inherited listening socket."""
@@ -17,7 +20,9 @@ def main() -> None:
     wire.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     wire.bind((FRONT_ADDRESS, FRONT_PORT))
     wire.listen(256)
-    config = uvicorn.Config("clusteros.asgi:application", log_level="info", timeout_graceful_shutdown=5, lifespan="off")
+    config = uvicorn.Config(
+        "clusteros.asgi:application", log_level="info", timeout_keep_alive=KEEP_ALIVE_S, timeout_graceful_shutdown=5, lifespan="off"
+    )
     uvicorn.Server(config).run(sockets=[console, wire])
 
 

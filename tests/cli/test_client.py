@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
+import socket
+import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import httpx
 import pytest
 
+from clusteros.answers import KEPT
 from clusteros.client import AsyncCluster, Cluster, ClusterError, parse_events
 
 Handler = Callable[[httpx.Request], httpx.Response]
@@ -210,3 +214,27 @@ def test_a_file_that_breaks_off_is_a_refusal(monkeypatch: pytest.MonkeyPatch) ->
         asyncio.run(use())
     with Cluster("http://x", "t", transport=httpx.MockTransport(answer)) as cluster, pytest.raises(ClusterError, match="broke off"):
         list(cluster.export("1", 2))
+
+
+def answer_once(listener: socket.socket) -> None:
+    """A server that closes a connection when a second request comes on it, as one does that had just given it up."""
+    while True:
+        try:
+            connection, _ = listener.accept()
+        except OSError:
+            return
+        with connection:
+            while b"\r\n\r\n" not in connection.recv(65536):
+                pass
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}")
+            connection.recv(65536)
+
+
+def test_a_connection_that_waited_long_is_not_used_for_what_is_never_sent_twice() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=answer_once, args=(listener,), daemon=True).start()
+        with Cluster(f"http://127.0.0.1:{listener.getsockname()[1]}", "token") as cluster:
+            assert cluster.call("GET", "me") == {}
+            time.sleep((KEPT.keepalive_expiry or 0) + 0.1)
+            assert cluster.call("POST", "jobs/1/generations", body={}) == {}
+        listener.shutdown(socket.SHUT_RDWR)
