@@ -135,6 +135,7 @@ def main() -> None:
     parser.add_argument("--mebibytes", type=int, default=256)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--job", action="store_true", help="the MPI job of the demonstration instead (some minutes)")
+    parser.add_argument("--timeline", action="store_true", help="with --job: where each generation's pause went, step by step")
     parser.add_argument("--full", action="store_true", help="4 GiB instead of 256 MiB")
     parser.add_argument("--only", nargs="*", default=[], choices=sorted(limits.CASES), help="some rows of the table")
     parser.add_argument("--plot", type=Path, default=REPOSITORY / "var" / "pause.svg", help="the committed one is benches/pause.svg")
@@ -150,7 +151,7 @@ def main() -> None:
 
         with tempfile.TemporaryDirectory(prefix="clusteros-bench-") as name:
             memcpy = compile_program("memcpy", Path(name))
-            bench_job(screen, lambda mebibytes: memcpy_s(memcpy, mebibytes))
+            bench_job(screen, lambda mebibytes: memcpy_s(memcpy, mebibytes), timelines=arguments.timeline)
 
 
 if __name__ == "__main__":

@@ -39,6 +39,7 @@ class Barrier:
     decide: Callable[[str], str]
     look: Callable[[], str | None]
     looked_at: float = field(default=0.0)
+    all_in: float = field(default=0.0)
 
 
 def cut_prefix(generation_id: Any, epoch: int) -> str:
@@ -53,13 +54,15 @@ def client() -> redis.Redis:
     return redis.Redis.from_url(environment().redis_url, socket_timeout=5, socket_connect_timeout=5)
 
 
-def set_verdict(store: redis.Redis, prefix: str, verdict: str, members: int = 0) -> None:
-    """Set it, and ring for as many as wait."""
+def set_verdict(store: redis.Redis, prefix: str, verdict: str, members: int = 0, when: dict[str, float] | None = None) -> None:
+    """Set it, and ring for as many as wait; `when` (monotonic seconds) stays for whoever looks where a pause goes."""
     pipeline: Any = store.pipeline(transaction=False)
     pipeline.set(prefix + "verdict", verdict, ex=KEY_LIFE_S)
     if members:
         bell = prefix + "verdict:bell"
         pipeline.lpush(bell, *([1] * members)).expire(bell, KEY_LIFE_S)
+    if when:
+        pipeline.hset(prefix + "timeline", mapping=when).expire(prefix + "timeline", KEY_LIFE_S)
     pipeline.execute()
 
 
@@ -109,13 +112,15 @@ class Watcher:
         for barrier, count in zip(barriers, counts, strict=True):
             verdict = self._judge(barrier, int(count))
             if verdict is not None:
-                set_verdict(store, barrier.prefix, verdict, barrier.members)
+                when = {"all_in": barrier.all_in, "decided": time.monotonic()}
+                set_verdict(store, barrier.prefix, verdict, barrier.members, when)
                 with self._lock:
                     self._barriers.pop(barrier.prefix, None)
 
     def _judge(self, barrier: Barrier, count: int) -> str | None:
         now = time.monotonic()
         if count >= barrier.members:
+            barrier.all_in = now
             return _closing(lambda: barrier.decide("go"))
         if now > barrier.deadline:
             return _closing(lambda: barrier.decide("abort"))

@@ -142,6 +142,8 @@ def record_snapshot(node: Node, opened: dict[str, Any]) -> None:
     lock(generation.job)
     close(snapshot_key(generation, snapshot.pod), "ok" if body["ok"] else str(body.get("code")))
     if body["ok"]:
+        if generation.then == "run" and generation.decision is None:
+            decide_cut(generation, "go")  # a pod that runs on saw that all were captured
         _note_stored(snapshot, body)
         complete_generation(generation)
     else:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 ROOT = Path("/sys/fs/cgroup")
 CONTROLLERS = ("freezer", "memory", "cpu", "pids")
+URGENT_PART = 0.9  # of each second, for all nodes of a lab: some is left for the rest of the machine
 
 
 def hierarchies() -> list[Path]:
@@ -42,6 +43,18 @@ def weigh(name: str, weight: int) -> None:
             with contextlib.suppress(OSError):
                 if (hierarchy / name / file).exists():
                     (hierarchy / name / file).write_text(str(min(weight * unit, most)))
+
+
+def allow_urgent(name: str, part: float) -> None:
+    """The part of each second that real-time threads of the cgroup may run, where the kernel counts by groups (RT_GROUP_SCHED, v1).
+
+    Without it they are refused below the top, and engines wait for others' turns while a job stands. What another lab has taken stays
+    its own."""
+    for hierarchy in hierarchies():
+        file = hierarchy / name / "cpu.rt_runtime_us"
+        with contextlib.suppress(OSError, ValueError):
+            if file.exists():
+                file.write_text(str(int(part * int((hierarchy / name / "cpu.rt_period_us").read_text()))))
 
 
 def remove(name: str, timeout_s: float = 5.0) -> list[Path]:

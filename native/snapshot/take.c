@@ -43,6 +43,7 @@ struct take {
     struct tracks tracks;
     struct map_flags map_flags;
     double step_ms[6];            /* stop, ask, cut, descriptors, memory, trees */
+    uint64_t step_ns[6], go_ns;   /* when each was done; when the word to run on came */
 };
 static int injection_note(const struct victim *v, const char *what, uint64_t address, uint64_t len, struct err *e)
 {
@@ -188,7 +189,8 @@ static int capture(struct take *t, struct err *e)
         uint64_t began_ns = clock_ns(CLOCK_MONOTONIC);
         if (steps[k].step(t, e) < 0)
             return err_wrap(e, "capture");
-        t->step_ms[k] = (double)(clock_ns(CLOCK_MONOTONIC) - began_ns) / 1e6;
+        t->step_ns[k] = clock_ns(CLOCK_MONOTONIC);
+        t->step_ms[k] = (double)(t->step_ns[k] - began_ns) / 1e6;
     }
     return 0;
 }
@@ -254,12 +256,14 @@ static void report(const struct take *t, const struct digest *digest)
     char hex[65];
     digest_hex(digest, hex);
     const struct image *image = &t->s.image;
+    const uint64_t *at = t->step_ns;
     output_event("done",
                  "\"digest\":\"%s\",\"bytes\":%lu,\"bytes_new\":%lu,\"bytes_kept\":%lu,\"pause_ms\":%.3f,\"took_ms\":%.3f,\"processes\":%zu,"
-                 "\"log_marks\":{\"stdout\":%lu,\"stderr\":%lu}",
+                 "\"log_marks\":{\"stdout\":%lu,\"stderr\":%lu},\"timeline_ns\":{\"stop\":%lu,\"stopped\":%lu,\"asked\":%lu,\"cut\":%lu,"
+                 "\"descriptors\":%lu,\"memory\":%lu,\"captured\":%lu,\"go\":%lu,\"released\":%lu}",
                  hex, image->raw_bytes, image->new_bytes, t->s.kept_bytes, (double)image->pause_ns / 1e6,
                  (double)(clock_ns(CLOCK_MONOTONIC) - t->started_ns) / 1e6, image->tasks_count, image->pod.stdout_bytes,
-                 image->pod.stderr_bytes);
+                 image->pod.stderr_bytes, t->stopped_ns, at[0], at[1], at[2], at[3], at[4], at[5], t->go_ns, t->released_ns);
 }
 
 /* What was seen of the pod is forgotten; what its image follows is not. */
@@ -311,7 +315,10 @@ static int cut_and_decide(struct take *t, struct err *e)
     const double *ms = t->step_ms;
     output_event("captured", "\"processes\":%zu,\"stop_ms\":%.3f,\"ask_ms\":%.3f,\"cut_ms\":%.3f,\"descriptors_ms\":%.3f,\"memory_ms\":%.3f,\"trees_ms\":%.3f",
                  t->s.image.tasks_count, ms[0], ms[1], ms[2], ms[3], ms[4], ms[5]);
-    return t->options->barrier ? barrier_wait("go", e) : 0;
+    if (t->options->barrier && barrier_wait("go", e) < 0)
+        return -1;
+    t->go_ns = clock_ns(CLOCK_MONOTONIC);
+    return 0;
 }
 
 static int take(struct take *t, struct err *e)

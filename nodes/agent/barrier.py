@@ -19,6 +19,7 @@ import redis
 EXPIRE_S = 300
 BELL_S, RETRY_S = 0.02, 0.2
 LONG_S = 1.0
+ALL_IN = b"in"
 
 
 def connect(url: str) -> redis.Redis:
@@ -36,12 +37,15 @@ class Barrier:
         self._client, self._prefix, self._member, self._deadline = client, prefix, member, deadline
         self._given_up = given_up
 
-    def all_in(self, name: str, size: int, long: Callable[[], None] = lambda: None) -> bool:
+    def all_in(self, name: str, size: int, long: Callable[[], object] = lambda: None, bell: str = "") -> bool:
         """Enter the set and wait until `size` are in it: True. False on the verdict `abort` or past the deadline.
 
-        `long` is called once if it takes long."""
+        `long` is called once if it takes long; `bell` is rung by entering. Who is alone does not wait, and enters nothing."""
+        if size == 1:
+            return not self._given_up()
         late = _Late(long)
-        while (left := self._look(name)) is not None:
+        while (left := self._look(name, bell)) is not None:
+            bell = ""
             count, verdict = left
             if verdict == b"abort":
                 return False
@@ -49,10 +53,16 @@ class Barrier:
                 self._ring(name, size - 1)
                 return True
             late.look()
-            self._wait(name)
+            if self._wait(name) == ALL_IN:
+                return True
         return False
 
-    def verdict(self, name: str, long: Callable[[], None] = lambda: None) -> bool:
+    def enter(self, name: str, bell: str) -> None:
+        """Enter the set, for the record: nobody waits for it, and nothing is lost where Redis is away."""
+        with suppress(redis.RedisError):
+            self._ask(name, bell)
+
+    def verdict(self, name: str, long: Callable[[], object] = lambda: None) -> bool:
         """Enter the set and wait for the verdict: True for `go`; False for `abort` or past the deadline."""
         late, bell = _Late(long), "came"
         while (left := self._look(name, bell)) is not None:
@@ -84,23 +94,26 @@ class Barrier:
     def _ring(self, name: str, others: int) -> None:
         if others:
             pipe = self._client.pipeline(transaction=False)
-            _ring(pipe, f"{self._prefix}{name}:bell", others)
+            _ring(pipe, f"{self._prefix}{name}:bell", others, ALL_IN)
             with suppress(redis.RedisError):
                 pipe.execute()
 
-    def _wait(self, name: str) -> None:
+    def _wait(self, name: str) -> bytes | None:
+        """The token that was taken."""
         with suppress(redis.RedisError):
-            self._client.blpop([f"{self._prefix}{name}:bell"], timeout=BELL_S)
+            taken: Any = self._client.blpop([f"{self._prefix}{name}:bell"], timeout=BELL_S)
+            return bytes(taken[1]) if taken else None
+        return None
 
 
-def _ring(pipe: Any, bell: str, tokens: int) -> None:
-    pipe.lpush(bell, *([1] * tokens)).expire(bell, EXPIRE_S)
+def _ring(pipe: Any, bell: str, tokens: int, token: bytes = b"1") -> None:
+    pipe.lpush(bell, *([token] * tokens)).expire(bell, EXPIRE_S)
 
 
 class _Late:
     """Calls `then` once, when LONG_S have passed."""
 
-    def __init__(self, then: Callable[[], None]) -> None:
+    def __init__(self, then: Callable[[], object]) -> None:
         self._then, self._at = then, time.monotonic() + LONG_S
 
     def look(self) -> None:

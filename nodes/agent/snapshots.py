@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -60,16 +61,17 @@ def take(agent: Agent, body: Body) -> None:
 
 def run(agent: Agent, record: PodRecord, body: Body, key: str) -> None:
     """The steps of a snapshot; its outcome, good or bad, is a report."""
-    started = time.monotonic()
+    started, when = time.monotonic(), {}
     try:
         write_json(note_path(agent, key), {"body": body, "pod_key": record.key})
         remove(agent.images.taking(key, record.spec.owner))
         with agent.images.adding():
             done = cut(agent, record, body, key)
+            when = done["timeline"]
             report = success(agent, record, body, key, done, started)
     except Exception as error:
         report = failure(agent, record, body, key, pods.as_outcome(error, "take the snapshot"))
-    settle(agent, key, body, report)
+    settle(agent, key, body, report, when)
     forget_result(agent, record, key)
     if body.get("then") in ("stop", "kill"):
         pods.refresh(agent, record)
@@ -81,20 +83,42 @@ def cut(agent: Agent, record: PodRecord, body: Body, key: str) -> Event:
     deadline = time.monotonic() + deadline_s
     generation, epoch, pod = take_uuid(body, "generation"), record.spec.epoch, record.spec.pod
     client, prefix = barrier.connect(agent.config.barrier_url), f"cut:{generation}:{epoch}:"
-    others = barrier.Barrier(client, prefix, pod, deadline, given_up=lambda: record.ending)
+    others, size = barrier.Barrier(client, prefix, pod, deadline, given_up=lambda: record.ending), take_int(body, "pods", 1, 1 << 31)
     tell = partial(say_phase, agent, record, generation)
+    at: dict[str, float] = {"asked": time.monotonic()}
     with agent.engine.start("snapshot", *arguments(agent, record, body, key)) as act:
         act.until("prepared", timeout_s=max(PREPARE_MIN_S, deadline_s))
-        with going_first():
-            if not others.all_in("prepared", take_int(body, "pods", 1, 1 << 31), long=partial(tell, "prepared")):
+        at["prepared"] = time.monotonic()
+        with going_first() as ease:
+            if not others.all_in("prepared", size, long=lambda: (ease(), tell("prepared"))):
                 raise aborted(act, "not all pods were prepared in time, or the generation was given up")
+            at["say_stop"] = time.monotonic()
             act.say("stop")
             act.until("captured", timeout_s=max(PREPARE_MIN_S, deadline - time.monotonic()))
-            if not others.verdict("captured", long=partial(tell, "captured")):
+            at["heard_captured"] = time.monotonic()
+            if not may_run_on(others, body, size, long=lambda: (ease(), tell("captured"))):
                 raise aborted(act, "the generation was given up, or no word came in time")
+            at["say_go"] = time.monotonic()
             act.say("go")
+        if size == 1:
+            others.enter("captured", "came")
         done = act.done(WRITE_TIMEOUT_S)
-        return {**done, "warnings": act.warnings or done.get("warnings", [])}
+        return {**done, "warnings": act.warnings or done.get("warnings", []), "timeline": timeline(at, done)}
+
+
+def may_run_on(others: barrier.Barrier, body: Body, size: int, long: Callable[[], object]) -> bool:
+    """Wait until every pod is captured: whoever runs on then spoils no other's cut, whatever becomes of the generation.
+
+    A pod that is not to run on waits for the decision in the record (decision 68)."""
+    if body.get("then", "run") == "run":
+        return others.all_in("captured", size, long, bell="came")
+    return others.verdict("captured", long)
+
+
+def timeline(at: dict[str, float], done: Event) -> dict[str, float]:
+    """When each step of the cut was done, in seconds of this machine's monotonic clock: for whoever looks where a pause goes."""
+    inside = done.get("timeline_ns") or {}
+    return at | {f"engine_{name}": int(ns) / 1e9 for name, ns in inside.items()}
 
 
 def arguments(agent: Agent, record: PodRecord, body: Body, key: str) -> list[str | Path]:
@@ -159,9 +183,9 @@ def name_of(record: PodRecord, body: Body) -> Body:
     return {"generation": body["generation"], "run": spec.run, "epoch": spec.epoch, "pod": spec.pod}
 
 
-def settle(agent: Agent, key: str, body: Body, report: Body) -> None:
+def settle(agent: Agent, key: str, body: Body, report: Body, when: dict[str, float] | None = None) -> None:
     """Keep the outcome with the note, then report it; the oldest notes go."""
-    write_json(note_path(agent, key), {"body": body, "report": report})
+    write_json(note_path(agent, key), {"body": body, "report": report, "timeline": when or {}})
     agent.report("snapshot", report)
     notes = sorted(agent.config.folder("snapshots").glob("*.json"), key=lambda p: p.stat().st_mtime)
     for path in notes[:-KEPT]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import redis
@@ -20,6 +21,7 @@ from clusteros.accounts.services import ensure_user
 from clusteros.core.models import Event
 from jobs.models import Job, LogChunk, Pod, Run
 from jobs.services import release_job, submit_job
+from nodes.agent import barrier as barrier_of_node
 from nodes.models import Command
 from tests.control.cluster import Nodes, digest_of, request
 
@@ -92,6 +94,36 @@ def test_a_verdict_that_was_lost_with_redis_is_said_again(store: redis.Redis, no
     store.flushall()
     repeat_verdicts(nodes.clock, timezone.now())
     assert store.get(prefix + "verdict") == b"go"
+
+
+# ---- those who wait, on the nodes
+
+
+def member(store: redis.Redis, number: int, seconds: float = 10) -> barrier_of_node.Barrier:
+    return barrier_of_node.Barrier(store, "cut:y:1:", number, time.monotonic() + seconds)
+
+
+def test_all_hear_it_when_the_last_one_comes(store: redis.Redis) -> None:
+    with ThreadPoolExecutor() as pool:
+        waiting = [pool.submit(member(client(), number).all_in, "captured", 3, bell="came") for number in (0, 1)]
+        time.sleep(0.1)
+        assert not any(one.done() for one in waiting), "the third has not come"
+        assert member(store, 2).all_in("captured", 3, bell="came")
+        assert [one.result(5) for one in waiting] == [True, True]
+    assert store.llen("cut:y:1:came") == 3, "the control side hears of each"
+
+
+def test_a_verdict_ends_the_wait_of_those_who_come_in_vain(store: redis.Redis) -> None:
+    set_verdict(store, "cut:y:1:", "abort")
+    assert not member(store, 0).all_in("captured", 2)
+    assert not member(store, 1, seconds=0).all_in("captured", 2)
+
+
+def test_who_is_alone_waits_for_nobody() -> None:
+    nowhere = redis.Redis(host="127.0.0.1", port=1)
+    alone = member(nowhere, 0)
+    assert alone.all_in("captured", 1)
+    alone.enter("captured", "came")
 
 
 # ---- certificates

@@ -52,6 +52,23 @@ def test_go_cannot_be_decided_after_abort_nor_the_other_way(nodes: Nodes) -> Non
     assert decide_cut(second, "abort") == "go"
 
 
+def test_a_stored_pod_that_ran_on_shows_that_all_were_captured(nodes: Nodes) -> None:
+    generation = take_generation(nodes.run_job())
+    first = generation.snapshots.select_related("node").first()
+    nodes.store(generation, first.pod, first.node.name)
+    generation.refresh_from_db()
+    assert (generation.state, generation.decision) == ("storing", "go")
+    nodes.capture(generation)
+
+
+def test_a_stored_pod_that_is_to_stay_stopped_decides_nothing(nodes: Nodes) -> None:
+    generation = take_generation(nodes.run_job(), then="stop", cause="hold")
+    first = generation.snapshots.select_related("node").first()
+    nodes.store(generation, first.pod, first.node.name)
+    generation.refresh_from_db()
+    assert (generation.state, generation.decision) == ("taking", None)
+
+
 def test_a_failed_snapshot_fails_the_generation_and_the_job_runs_on(nodes: Nodes) -> None:
     job = nodes.run_job()
     generation = take_generation(job)

@@ -52,10 +52,17 @@ def decide(node: TestNode, prefix: str, member_set: str, verdict: str, size: int
     node.client.set(f"{prefix}verdict", verdict, ex=300)
 
 
+def others_prepare(node: TestNode, prefix: str, pods: int, member_set: str = "prepared") -> None:
+    """The other pods of a job, of which there is no more than this."""
+    for other in range(1, pods):
+        node.client.sadd(f"{prefix}{member_set}", 100 + other)
+
+
 def snapshot(node: TestNode, body: dict[str, Any], verdict: str = "go", **changes: Any) -> dict[str, Any]:
     """Take a snapshot and wait for its report."""
     generation = changes.pop("generation", str(uuid.uuid4()))
     request = name(body, generation=generation, pods=1, parent=None, then="run", deadline_s=30.0) | changes
+    others_prepare(node, f"cut:{generation}:{body['epoch']}:", request["pods"])
     node.control.send("snapshot_pod", request)
     decide(node, f"cut:{generation}:{body['epoch']}:", "captured", verdict)
     return node.control.wait_report("snapshot", 60, generation=generation)
@@ -116,11 +123,35 @@ def test_a_second_snapshot_of_a_restored_pod_counts_its_log_on(node: TestNode) -
 
 def test_an_abort_lets_the_pod_run_on_and_says_why(node: TestNode) -> None:
     body = start_counter(node)
-    taken = snapshot(node, body, verdict="abort")
+    taken = snapshot(node, body, verdict="abort", pods=2)
     assert (taken["ok"], taken["code"]) == (False, "ABORTED")
     counted = len(numbers(node, body))
     wait_for("more counting", lambda: len(numbers(node, body)) > counted + 20)
     assert snapshot(node, body)["ok"]
+
+
+def test_a_pod_runs_on_when_all_are_captured_and_not_before(node: TestNode) -> None:
+    body, generation = start_counter(node), str(uuid.uuid4())
+    prefix = f"cut:{generation}:1:"
+    others_prepare(node, prefix, 3)
+    node.control.send("snapshot_pod", name(body, generation=generation, pods=3, parent=None, then="run", deadline_s=30.0))
+    wait_for("captured", lambda: node.client.scard(prefix + "captured"), 60)
+    others_prepare(node, prefix, 2, "captured")
+    counted = len(numbers(node, body))
+    time.sleep(0.3)
+    assert len(numbers(node, body)) <= counted + 2, "it ran on before the third was captured"
+    others_prepare(node, prefix, 3, "captured")
+    taken = node.control.wait_report("snapshot", 60, generation=generation)
+    assert taken["ok"], "nobody had to decide for that"
+    assert taken["pause_ms"] > 300
+
+
+def test_a_pod_that_is_to_end_waits_for_the_decision(node: TestNode) -> None:
+    body = start_counter(node)
+    taken = snapshot(node, body, verdict="abort", then="kill")
+    assert (taken["ok"], taken["code"]) == (False, "ABORTED")
+    counted = len(numbers(node, body))
+    wait_for("more counting", lambda: len(numbers(node, body)) > counted + 20)
 
 
 def test_no_word_until_the_deadline_is_an_abort(node: TestNode) -> None:
@@ -184,12 +215,12 @@ def test_an_image_that_is_nowhere_is_a_clear_failure(node: TestNode) -> None:
 def test_a_service_killed_in_a_snapshot_harms_nobody(node: TestNode, phase: str) -> None:
     body, generation = start_counter(node), str(uuid.uuid4())
     prefix = f"cut:{generation}:1:"
-    pods = 2 if phase == "prepared" else 1
-    node.control.send("snapshot_pod", name(body, generation=generation, pods=pods, parent=None, then="run", deadline_s=20.0))
+    others_prepare(node, prefix, 1 if phase == "prepared" else 2)
+    node.control.send("snapshot_pod", name(body, generation=generation, pods=2, parent=None, then="run", deadline_s=20.0))
     member_set = "prepared" if phase == "prepared" else "captured"
     wait_for(phase, lambda: node.client.scard(prefix + member_set), 60)
     if phase == "go":
-        node.client.set(prefix + "verdict", "go")
+        others_prepare(node, prefix, 2, "captured")
         time.sleep(0.01)
     node.kill_service()
     time.sleep(0.5)
@@ -219,11 +250,12 @@ def test_a_service_killed_before_the_release_of_a_restore_reports_it_failed(node
 def test_emptied_redis_in_a_barrier_is_filled_again(node: TestNode) -> None:
     body, generation = start_counter(node), str(uuid.uuid4())
     prefix = f"cut:{generation}:1:"
-    node.control.send("snapshot_pod", name(body, generation=generation, pods=1, parent=None, then="run", deadline_s=30.0))
+    others_prepare(node, prefix, 2)
+    node.control.send("snapshot_pod", name(body, generation=generation, pods=2, parent=None, then="run", deadline_s=30.0))
     wait_for("captured", lambda: node.client.scard(prefix + "captured"), 60)
     node.client.flushall()
     wait_for("captured again", lambda: node.client.scard(prefix + "captured"), 10)
-    node.client.set(prefix + "verdict", "go")
+    others_prepare(node, prefix, 2, "captured")
     assert node.control.wait_report("snapshot", 60, generation=generation)["ok"]
 
 
