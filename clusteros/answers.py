@@ -17,7 +17,8 @@ from native.codes import CODES, Code
 DOWNLOAD = httpx.Timeout(10.0, read=400.0)
 """A node makes a core before its first byte goes out."""
 KEPT = httpx.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=2.0)
-"""A connection that has waited this long is not used again: servers close idle ones (many after 5 s), and a request that meets that is lost."""
+"""A connection that has waited this long is not used again: servers close idle ones (many after 5 s), and a request that meets
+that is lost."""
 TRIES = 4
 AGAIN = (502, 503, 504)
 """Something on the way, not the cluster, refused."""
