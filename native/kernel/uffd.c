@@ -6,9 +6,11 @@
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <linux/userfaultfd.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -80,6 +82,67 @@ void page_ranges_sort(struct page_ranges *l)
         }
     }
     l->count = kept;
+}
+
+/* The first that ends behind `at`. */
+static size_t range_from(const struct page_ranges *l, uint64_t at)
+{
+    size_t first = 0;
+    for (size_t end = l->count; first < end;) {
+        size_t middle = first + (end - first) / 2;
+        if (l->items[middle].end <= at)
+            first = middle + 1;
+        else
+            end = middle;
+    }
+    return first;
+}
+
+void page_ranges_within(const struct page_ranges *l, uint64_t start, uint64_t end, struct page_ranges *out)
+{
+    for (size_t k = range_from(l, start); k < l->count && l->items[k].start < end; k++) {
+        const struct page_range *r = &l->items[k];
+        page_ranges_add(out, r->start > start ? r->start : start, r->end < end ? r->end : end);
+    }
+}
+
+void page_ranges_without(const struct page_ranges *l, const struct page_ranges *other, struct page_ranges *out)
+{
+    size_t n = 0;
+    for (size_t k = 0; k < l->count; k++) {
+        uint64_t at = l->items[k].start, end = l->items[k].end;
+        while (n < other->count && other->items[n].end <= at)
+            n++;
+        for (size_t i = n; i < other->count && other->items[i].start < end && at < end; i++) {
+            if (other->items[i].start > at)
+                page_ranges_add(out, at, other->items[i].start);
+            at = other->items[i].end;
+        }
+        if (at < end)
+            page_ranges_add(out, at, end);
+    }
+}
+
+void page_ranges_common(const struct page_ranges *l, const struct page_ranges *other, struct page_ranges *out)
+{
+    size_t n = 0;
+    for (size_t k = 0; k < l->count; k++) {
+        uint64_t start = l->items[k].start, end = l->items[k].end;
+        while (n < other->count && other->items[n].end <= start)
+            n++;
+        for (size_t i = n; i < other->count && other->items[i].start < end; i++) {
+            const struct page_range *r = &other->items[i];
+            page_ranges_add(out, r->start > start ? r->start : start, r->end < end ? r->end : end);
+        }
+    }
+}
+
+uint64_t page_ranges_bytes(const struct page_ranges *l)
+{
+    uint64_t bytes = 0;
+    for (size_t k = 0; k < l->count; k++)
+        bytes += l->items[k].end - l->items[k].start;
+    return bytes;
 }
 
 /* ---- the descriptor */
@@ -178,6 +241,50 @@ int pagemap_present(int pagemap, uint64_t start, uint64_t end, struct page_range
     return scan(pagemap, arg, out, e);
 }
 
+/* Exactly this question has a way of its own in the kernel (fs/proc/task_mmu.c). */
+int pagemap_not_armed(int pagemap, uint64_t start, uint64_t end, struct page_ranges *out, struct err *e)
+{
+    struct pm_scan_arg arg = {.start = start, .end = end, .category_mask = PAGE_IS_WRITTEN, .return_mask = PAGE_IS_WRITTEN};
+    return scan(pagemap, arg, out, e);
+}
+
+/* A huge page or a whole table that was dropped, as it looks: memory that was never touched. */
+static bool holes_are_told(int uffd, int pagemap, uint8_t *at, size_t len)
+{
+    PAGE_RANGES struct page_ranges told = {0};
+    struct err ignored;
+    uint64_t start = (uint64_t)(uintptr_t)at;
+    return features_agree(uffd) && uffd_register(uffd, start, start + len) &&
+           pagemap_not_armed(pagemap, start, start + len, &told, &ignored) == 0 && page_ranges_bytes(&told) == len;
+}
+
+static bool holes_try(void)
+{
+    struct err ignored;
+    size_t len = 4ul << 20;
+    AUTO_CLOSE int uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY);
+    AUTO_CLOSE int pagemap = pagemap_open(getpid(), &ignored);
+    uint8_t *at = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    bool told = uffd >= 0 && pagemap >= 0 && at != MAP_FAILED && holes_are_told(uffd, pagemap, at, len);
+    if (at != MAP_FAILED)
+        munmap(at, len);
+    return told;
+}
+
+static pthread_once_t holes_tried = PTHREAD_ONCE_INIT;
+static bool holes_told;
+
+static void holes_try_once(void)
+{
+    holes_told = holes_try();
+}
+
+bool pagemap_tells_holes(void)
+{
+    pthread_once(&holes_tried, holes_try_once);
+    return holes_told;
+}
+
 int pagemap_written_bytes(int pagemap, uint64_t *bytes, struct err *e)
 {
     PAGE_RANGES struct page_ranges written = {0};
@@ -185,15 +292,13 @@ int pagemap_written_bytes(int pagemap, uint64_t *bytes, struct err *e)
                               .category_anyof_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED, .return_mask = PAGE_IS_WRITTEN};
     if (scan(pagemap, arg, &written, e) < 0)
         return -1;
-    *bytes = 0;
-    for (size_t k = 0; k < written.count; k++)
-        *bytes += written.items[k].end - written.items[k].start;
+    *bytes = page_ranges_bytes(&written);
     return 0;
 }
 
 int pagemap_written(int pagemap, uint64_t start, uint64_t end, struct page_ranges *out, struct err *e)
 {
-    struct pm_scan_arg arg = {.start = start, .end = end, .flags = PM_SCAN_WP_MATCHING, .category_mask = PAGE_IS_WRITTEN,
-                              .category_anyof_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED, .return_mask = PAGE_IS_WRITTEN};
+    struct pm_scan_arg arg = {.start = start, .end = end, .flags = PM_SCAN_WP_MATCHING, .category_inverted = PAGE_IS_PFNZERO,
+                              .category_mask = PAGE_IS_WRITTEN | PAGE_IS_PFNZERO, .category_anyof_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED, .return_mask = PAGE_IS_WRITTEN};
     return scan(pagemap, arg, out, e);
 }

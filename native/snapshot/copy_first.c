@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "../kernel/procfs.h"
+#include "track.h"
 
 #define ROOM_MAX_BYTES (4ul << 30)
 
@@ -56,6 +57,8 @@ int copy_first_prepare(struct snapshot *s, struct err *e)
     struct err none;
     uint64_t room = memory_available_bytes() / 4;
     s->copy_bytes = trees_bytes(s->pod) + mapped_bytes(s->pod, &none);
+    if (s->tracks)
+        s->copy_bytes += tracks_expected_bytes(s->tracks, &s->image.parent);
     return store_later_begin(s->store, room < ROOM_MAX_BYTES ? room : ROOM_MAX_BYTES, s->copy_bytes, e);
 }
 

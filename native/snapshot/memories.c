@@ -110,21 +110,29 @@ int memories_save(struct memories *m, struct snapshot *s, struct err *e)
     return 0;
 }
 
+static int copy_save(struct memories *m, struct snapshot *s, size_t k, struct err *e)
+{
+    struct mm *mm = &s->image.tasks[k].mm;
+    struct victim *copy = &m->copies[k];
+    if (m->plans[k].later && memory_plan_finish(s, copy, mm, &m->plans[k], e) < 0)
+        return -1;
+    if (memory_save(s, copy, mm, &m->plans[k], MEMORY_COPIED, e) < 0)
+        return -1;
+    cow_end(copy);
+    copy->pid = 0;
+    return 0;
+}
+
 int memories_finish(struct memories *m, struct snapshot *s, struct err *e)
 {
     for (size_t k = 0; k < m->count; k++)
         if (map_flags_confirm(&s->victims[k], m->copies[k].pid, e) < 0)
             return -1;
     for (size_t k = 0; k < m->count; k++) {
-        struct victim *copy = &m->copies[k];
-        if (!copy->pid)
-            continue;
-        if (m->plans[k].later && memory_plan_finish(s, copy, &s->image.tasks[k].mm, &m->plans[k], e) < 0)
+        if (m->copies[k].pid && copy_save(m, s, k, e) < 0)
             return -1;
-        if (memory_save(s, copy, &s->image.tasks[k].mm, &m->plans[k], MEMORY_COPIED, e) < 0)
-            return -1;
-        cow_end(copy);
-        copy->pid = 0;
+        memory_plan_keep(s, &s->victims[k], &s->image.tasks[k].mm, &m->plans[k]);
+        memory_keep(s, &m->plans[k], &s->image.tasks[k].mm);
     }
     return 0;
 }

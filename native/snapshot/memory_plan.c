@@ -1,26 +1,26 @@
 /* See memory_plan.h. A page is kept only if it is there, its mapping is watched, nothing says that it was written since the parent's cut,
- * and the parent has it; in any doubt it is read. */
+ * and the parent has it; in any doubt it is read. In the pause not every page is asked what it is, that would take longest of all: a page that is
+ * not there is one that nobody armed. */
 #include "memory_plan.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "parent_pages.h"
+
 #define SMALL_KIB 1024u
 #define QUICK_BYTES (8ul << 20)
 #define QUICK_SMALL_BYTES (1ul << 20)
-#define WASTE_BYTES (64ul << 20)
+#define NEAR_BYTES (256ul << 10)  /* looked at in one scan */
 
 struct planning {
-    const struct snapshot *s;
     const struct mm *parent;
-    struct page_ranges written;
+    struct page_ranges had;       /* by the parent */
     struct memory_plan *out;
+    int pagemap;
     bool of_copy;                 /* what it does not show was read before */
-    size_t extent, range;         /* where the walks over the parent's extents and the written ranges stand */
-    uint64_t chunk_bytes;         /* of the chunks that kept pages need */
-    struct digest last;
-    bool lost;                    /* a chunk of the parent is not there: nothing is kept */
+    bool ask_all;                 /* each page what it is */
 };
 
 bool memory_is_private(const struct vma *vma)
@@ -39,6 +39,7 @@ void memory_plan_free(struct memory_plan *p)
     page_ranges_free(&p->inside);
     page_ranges_free(&p->copied);
     page_ranges_free(&p->written);
+    page_ranges_free(&p->absent);
     free(p->watched);
     free(p->kept);
     *p = (struct memory_plan){0};
@@ -52,154 +53,150 @@ bool memory_plan_is_quick(const struct memory_plan *p)
     return p->kept_bytes && p->read_bytes <= (all / 8 > QUICK_BYTES ? all / 8 : QUICK_BYTES);
 }
 
-static void read_add(struct planning *p, const struct vma *m, uint64_t start, uint64_t end)
+static void read_add(struct planning *p, const struct vma *m, const struct page_ranges *pages)
 {
-    page_ranges_add(memory_is_forked(m) ? &p->out->copied : &p->out->inside, start, end);
-    p->out->read_bytes += end - start;
+    struct page_ranges *to = memory_is_forked(m) ? &p->out->copied : &p->out->inside;
+    for (size_t k = 0; k < pages->count; k++)
+        page_ranges_add(to, pages->items[k].start, pages->items[k].end);
+    p->out->read_bytes += page_ranges_bytes(pages);
 }
 
-static void keep(struct planning *p, const struct extent *from, uint64_t start, uint64_t end)
+/* ---- a watched mapping: what of it */
+struct pages {
+    struct page_ranges written, unarmed, clean, kept, rest, read;
+};
+
+static void pages_free(struct pages *g)
 {
-    uint64_t whole = from->whole ? from->whole : from->len;
-    bool zero = digest_is_zero(&from->digest);
-    if (!zero && memcmp(&p->last, &from->digest, sizeof p->last) != 0) {
-        p->lost = p->lost || !store_has(p->s->store, &from->digest);
-        p->chunk_bytes += whole;
-        p->last = from->digest;
-    }
-    struct extent *x = list_add((void **)&p->out->kept, &p->out->kept_count, sizeof *x);
-    *x = (struct extent){.at = start, .len = end - start, .digest = from->digest};
-    if (!zero && end - start < whole) {
-        x->skip = from->skip + (start - from->at);
-        x->whole = whole;
-    }
-    p->out->kept_bytes += end - start;
+    struct page_ranges *all[] = {&g->written, &g->unarmed, &g->clean, &g->kept, &g->rest, &g->read};
+    for (size_t k = 0; k < ARRAY_LENGTH(all); k++)
+        page_ranges_free(all[k]);
 }
 
-/* Clean pages: from the parent, where it has them. */
-static void clean_add(struct planning *p, const struct vma *m, uint64_t start, uint64_t end)
+/* Which of these pages are there; what is near is looked at in one scan. */
+static int there_add(const struct planning *p, const struct page_ranges *pages, struct page_ranges *out, struct err *e)
 {
-    const struct extent *all = p->parent->extents;
-    while (start < end) {
-        while (p->extent < p->parent->extents_count && all[p->extent].at + all[p->extent].len <= start)
-            p->extent++;
-        const struct extent *x = p->extent < p->parent->extents_count ? &all[p->extent] : NULL;
-        if (!x || x->at >= end) {
-            read_add(p, m, start, end);
-            return;
-        }
-        if (x->at > start)
-            read_add(p, m, start, x->at);
-        start = x->at > start ? x->at : start;
-        uint64_t to = x->at + x->len < end ? x->at + x->len : end;
-        keep(p, x, start, to);
-        start = to;
+    PAGE_RANGES struct page_ranges there = {0};
+    for (size_t k = 0; k < pages->count;) {
+        uint64_t start = pages->items[k].start, end = pages->items[k].end;
+        for (k++; k < pages->count && pages->items[k].start - end <= NEAR_BYTES; k++)
+            end = pages->items[k].end;
+        if (pagemap_present(p->pagemap, start, end, &there, e) < 0)
+            return -1;
     }
+    page_ranges_common(pages, &there, out);
+    return 0;
 }
 
-static void present_add(struct planning *p, const struct vma *m, uint64_t start, uint64_t end)
+/* Those that are not there are among them. */
+static int unarmed_find(const struct planning *p, const struct vma *m, const struct page_ranges *all, struct pages *g, struct err *e)
 {
-    while (start < end) {
-        while (p->range < p->written.count && p->written.items[p->range].end <= start)
-            p->range++;
-        const struct page_range *w = p->range < p->written.count ? &p->written.items[p->range] : NULL;
-        uint64_t clean_to = !w || w->start >= end ? end : w->start;
-        if (clean_to > start) {
-            clean_add(p, m, start, clean_to);
-            start = clean_to;
-            continue;
-        }
-        uint64_t to = w->end < end ? w->end : end;
-        read_add(p, m, start, to);
-        start = to;
-    }
+    PAGE_RANGES struct page_ranges there = {0};
+    if (!p->ask_all)
+        return pagemap_not_armed(p->pagemap, m->start, m->end, &g->unarmed, e);
+    if (pagemap_present(p->pagemap, m->start, m->end, &there, e) < 0)
+        return -1;
+    page_ranges_without(all, &there, &g->unarmed);
+    return 0;
 }
 
+static int pages_sort_out(struct planning *p, const struct vma *m, struct pages *g, struct err *e)
+{
+    PAGE_RANGES struct page_ranges all = {0}, old = {0}, left = {0};
+    page_ranges_add(&all, m->start, m->end);
+    page_ranges_within(&p->out->written, m->start, m->end, &g->written);
+    if (unarmed_find(p, m, &all, g, e) < 0)
+        return -1;
+    page_ranges_without(&all, &g->written, &old);
+    page_ranges_without(&old, &g->unarmed, &g->clean);
+    page_ranges_common(&g->clean, &p->had, &g->kept);
+    page_ranges_without(&g->clean, &p->had, &g->rest); /* nobody ever touched it, or there is a doubt */
+    page_ranges_without(&g->written, &g->unarmed, &g->read);
+    if (there_add(p, &g->rest, &left, e) < 0 || there_add(p, &g->unarmed, &left, e) < 0)
+        return -1;
+    read_add(p, m, &left);
+    read_add(p, m, &g->read);
+    return 0;
+}
+
+static int watched_plan(struct planning *p, const struct vma *m, struct err *e)
+{
+    struct pages g = {0};
+    int result = pages_sort_out(p, m, &g, e);
+    p->out->kept_bytes += page_ranges_bytes(&g.kept);
+    for (size_t k = 0; k < g.unarmed.count; k++)
+        page_ranges_add(&p->out->absent, g.unarmed.items[k].start, g.unarmed.items[k].end);
+    pages_free(&g);
+    return result;
+}
+
+/* ---- other mappings */
 static bool is_planned(const struct planning *p, const struct vma *m)
 {
     return memory_is_private(m) && (!p->of_copy || memory_is_forked(m));
 }
 
-/* `at`: where the walk over the present pages stands. */
-static void vma_plan(struct planning *p, int pagemap, const struct vma *m, const bool *noted, const struct page_ranges *present, size_t *at)
+static bool is_watched(const struct planning *p, size_t k)
 {
-    while (*at < present->count && present->items[*at].end <= m->start)
-        ++*at;
-    if (*at == present->count || present->items[*at].start >= m->end)
-        return;
-    bool watched = p->parent && tracks_can_watch(m) && (noted ? *noted : pagemap_is_watched(pagemap, m->start));
-    for (size_t k = *at; k < present->count && present->items[k].start < m->end; k++) {
-        uint64_t start = present->items[k].start > m->start ? present->items[k].start : m->start;
-        uint64_t end = present->items[k].end < m->end ? present->items[k].end : m->end;
-        if (watched)
-            present_add(p, m, start, end);
-        else
-            read_add(p, m, start, end);
-    }
+    return p->out->watched && p->out->watched[k];
+}
+
+static void within_add(struct planning *p, const struct vma *m, const struct page_ranges *present)
+{
+    PAGE_RANGES struct page_ranges here = {0};
+    page_ranges_within(present, m->start, m->end, &here);
+    read_add(p, m, &here);
 }
 
 /* Mappings from `first` on with nothing else between them are looked at in one scan: most are small. */
-static int run_plan(struct planning *p, int pagemap, const struct mm *mm, size_t first, size_t *end, struct err *e)
+static int run_plan(struct planning *p, const struct mm *mm, size_t first, size_t *end, struct err *e)
 {
     PAGE_RANGES struct page_ranges present = {0};
-    size_t at = 0;
-    for (*end = first; *end < mm->vmas_count && is_planned(p, &mm->vmas[*end]);)
+    for (*end = first; *end < mm->vmas_count && is_planned(p, &mm->vmas[*end]) && !is_watched(p, *end);)
         ++*end;
     if (*end == first)
         return ++*end, 0;
-    if (pagemap_present(pagemap, mm->vmas[first].start, mm->vmas[*end - 1].end, &present, e) < 0)
+    if (pagemap_present(p->pagemap, mm->vmas[first].start, mm->vmas[*end - 1].end, &present, e) < 0)
         return -1;
     for (size_t k = first; k < *end; k++)
-        vma_plan(p, pagemap, &mm->vmas[k], p->out->watched ? &p->out->watched[k] : NULL, &present, &at);
+        within_add(p, &mm->vmas[k], &present);
     return 0;
 }
 
-static const struct mm *parent_of(const struct snapshot *s, const struct victim *v)
+static int each_plan(struct planning *p, const struct mm *mm, struct err *e)
 {
-    for (size_t k = 0; s->parent && k < s->parent->tasks_count; k++)
-        if (s->parent->tasks[k].pid == (uint64_t)v->inner_pid && s->parent->tasks[k].state != TASK_ZOMBIE)
-            return &s->parent->tasks[k].mm;
-    return NULL;
+    for (size_t k = 0; k < mm->vmas_count;) {
+        bool watched = is_watched(p, k) && is_planned(p, &mm->vmas[k]);
+        if (watched ? watched_plan(p, &mm->vmas[k++], e) < 0 : run_plan(p, mm, k, &k, e) < 0)
+            return -1;
+    }
+    return 0;
 }
 
-static int plan(struct planning *p, const struct victim *v, const struct mm *mm, struct err *e)
+static int plan(struct planning *p, const struct victim *from, const struct mm *mm, struct err *e)
 {
-    AUTO_CLOSE int pagemap = pagemap_open(v->pid, e);
+    AUTO_CLOSE int pagemap = pagemap_open(from->pid, e);
     if (pagemap < 0)
         return -1;
-    for (size_t k = 0; k < mm->vmas_count;)
-        if (run_plan(p, pagemap, mm, k, &k, e) < 0)
-            return -1;
-    p->out->made = true;
-    return 0;
-}
-
-/* When the chunks that are needed hold much more than what is needed of them, it is time to write all anew. */
-static bool is_wasteful(const struct planning *p)
-{
-    return p->lost || p->chunk_bytes > 2 * p->out->kept_bytes + WASTE_BYTES;
-}
-
-static int whole_plan(struct planning *p, const struct victim *from, const struct mm *mm, struct err *e)
-{
-    if (plan(p, from, mm, e) < 0)
-        return err_wrap(e, "memory of process %d", from->inner_pid);
-    if (is_wasteful(p))
-        memory_plan_free(p->out);
-    return 0;
+    p->pagemap = pagemap;
+    p->ask_all = p->of_copy || !pagemap_tells_holes(); /* a copy is not watched, and the job runs on meanwhile */
+    if (p->parent)
+        parent_pages_ranges(p->parent, &p->had);
+    int result = each_plan(p, mm, e);
+    page_ranges_free(&p->had);
+    p->out->made = result == 0;
+    return result < 0 ? err_wrap(e, "memory of process %d", from->inner_pid) : 0;
 }
 
 /* Without looking at every page: no copy in the pause would be quick. */
 static bool is_surely_much(const struct page_ranges *written, uint64_t anonymous)
 {
-    uint64_t bytes = 0, quick = anonymous / 8 > QUICK_BYTES ? anonymous / 8 : QUICK_BYTES;
-    for (size_t k = 0; k < written->count; k++)
-        bytes += written->items[k].end - written->items[k].start;
-    return bytes > quick + quick / 4 && anonymous > quick + quick / 4;
+    uint64_t quick = anonymous / 8 > QUICK_BYTES ? anonymous / 8 : QUICK_BYTES;
+    return page_ranges_bytes(written) > quick + quick / 4 && anonymous > quick + quick / 4;
 }
 
 /* A copy is not watched: of the process it must be known which mappings are. */
-static int put_off(const struct victim *v, const struct mm *mm, struct memory_plan *out, struct err *e)
+static int watched_look(const struct victim *v, const struct mm *mm, struct memory_plan *out, struct err *e)
 {
     AUTO_CLOSE int pagemap = pagemap_open(v->pid, e);
     if (pagemap < 0)
@@ -207,29 +204,46 @@ static int put_off(const struct victim *v, const struct mm *mm, struct memory_pl
     out->watched = xcalloc(mm->vmas_count + 1, sizeof *out->watched);
     for (size_t k = 0; k < mm->vmas_count; k++)
         out->watched[k] = tracks_can_watch(&mm->vmas[k]) && pagemap_is_watched(pagemap, mm->vmas[k].start);
-    out->later = true;
     return 0;
 }
 
 int memory_plan_make(const struct snapshot *s, const struct victim *v, const struct mm *mm, struct memory_plan *out, struct err *e)
 {
-    PAGE_RANGES struct page_ranges written = {0};
-    struct planning p = {.s = s, .out = out};
-    const struct mm *parent = parent_of(s, v);
-    if (s->tracks && parent && tracks_written_since(s->tracks, v, &s->image.parent, &written))
-        p.parent = parent;
-    p.written = written;
-    if (!p.parent && v->threads[0].status.rss_anon_kib > SMALL_KIB)
-        return 0;
-    if (!p.parent || !is_surely_much(&written, v->threads[0].status.rss_anon_kib * 1024))
-        return whole_plan(&p, v, mm, e);
-    out->written = written;
-    written = (struct page_ranges){0};
-    return put_off(v, mm, out, e);
+    struct planning p = {.parent = parent_pages_of(s, v), .out = out};
+    uint64_t anonymous_kib = v->threads[0].status.rss_anon_kib;
+    if (p.parent && !(s->tracks && tracks_written_since(s->tracks, v, &s->image.parent, &out->written)))
+        p.parent = NULL;
+    if (!p.parent)
+        return anonymous_kib > SMALL_KIB ? 0 : plan(&p, v, mm, e);
+    if (watched_look(v, mm, out, e) < 0)
+        return -1;
+    out->later = is_surely_much(&out->written, anonymous_kib * 1024);
+    return out->later ? 0 : plan(&p, v, mm, e);
 }
 
 int memory_plan_finish(const struct snapshot *s, const struct victim *from, const struct mm *mm, struct memory_plan *out, struct err *e)
 {
-    struct planning p = {.s = s, .out = out, .parent = parent_of(s, from), .written = out->written, .of_copy = from->expendable};
-    return whole_plan(&p, from, mm, e);
+    struct planning p = {.parent = parent_pages_of(s, from), .out = out, .of_copy = from->expendable};
+    for (size_t k = 0; p.of_copy && k < mm->vmas_count; k++)
+        out->watched[k] = out->watched[k] && memory_is_forked(&mm->vmas[k]);
+    return plan(&p, from, mm, e);
+}
+
+void memory_plan_keep(const struct snapshot *s, const struct victim *v, const struct mm *mm, struct memory_plan *out)
+{
+    const struct mm *parent = parent_pages_of(s, v);
+    size_t from = 0;
+    out->kept_bytes = 0;
+    for (size_t k = 0; out->made && parent && out->watched && k < mm->vmas_count; k++) {
+        PAGE_RANGES struct page_ranges all = {0}, old = {0}, kept = {0};
+        if (!out->watched[k])
+            continue;
+        page_ranges_add(&all, mm->vmas[k].start, mm->vmas[k].end);
+        page_ranges_without(&all, &out->written, &old);
+        page_ranges_without(&old, &out->absent, &kept);
+        for (size_t n = 0; n < kept.count; n++)
+            parent_pages_take(parent, &from, kept.items[n].start, kept.items[n].end, out);
+    }
+    for (size_t k = 0; k < out->kept_count; k++)
+        out->kept_bytes += out->kept[k].len;
 }

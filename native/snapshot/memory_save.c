@@ -37,14 +37,31 @@ static void ranges_planned(const struct memory_plan *plan, enum memory_part part
         ranges_join(out, &plan->copied);
 }
 
+static int part_read(const struct victim *v, const struct store_part *part, struct err *e)
+{
+    struct iovec here = {part->out, part->len}, there = {(void *)(uintptr_t)part->at, part->len};
+    if (!v->expendable && process_vm_readv(v->pid, &here, 1, &there, 1, 0) == (ssize_t)part->len)
+        return 0;
+    return victim_read(v, part->at, part->out, part->len, e);
+}
+
 /* process_vm_readv is the fastest way, but refuses pages that the process itself may not read, and un-shares the pages of a copy. */
-static int memory_source(void *ctx, uint64_t at, void *out, size_t len, struct err *e)
+static int memory_source(void *ctx, const struct store_part *parts, size_t count, struct err *e)
 {
     const struct victim *v = ctx;
-    struct iovec here = {out, len}, there = {(void *)(uintptr_t)at, len};
-    if (!v->expendable && process_vm_readv(v->pid, &here, 1, &there, 1, 0) == (ssize_t)len)
+    struct iovec here[STORE_PARTS_MAX], there[STORE_PARTS_MAX];
+    ssize_t bytes = 0;
+    for (size_t k = 0; k < count; k++) {
+        here[k] = (struct iovec){parts[k].out, parts[k].len};
+        there[k] = (struct iovec){(void *)(uintptr_t)parts[k].at, parts[k].len};
+        bytes += (ssize_t)parts[k].len;
+    }
+    if (!v->expendable && count > 1 && process_vm_readv(v->pid, here, count, there, count, 0) == bytes)
         return 0;
-    return victim_read(v, at, out, len, e);
+    for (size_t k = 0; k < count; k++)
+        if (part_read(v, &parts[k], e) < 0)
+            return -1;
+    return 0;
 }
 
 static int extent_order(const void *a, const void *b)
@@ -76,14 +93,6 @@ static int ranges_put(struct snapshot *s, const struct victim *v, struct mm *mm,
                             &s->image.new_bytes, e);
 }
 
-static void kept_take(struct snapshot *s, const struct memory_plan *plan, struct mm *mm)
-{
-    for (size_t k = 0; k < plan->kept_count; k++)
-        *LIST_ADD(mm, extents) = plan->kept[k];
-    s->image.raw_bytes += plan->kept_bytes;
-    s->kept_bytes += plan->kept_bytes;
-}
-
 int memory_save(struct snapshot *s, const struct victim *v, struct mm *mm, const struct memory_plan *plan, enum memory_part part,
                 struct err *e)
 {
@@ -92,11 +101,15 @@ int memory_save(struct snapshot *s, const struct victim *v, struct mm *mm, const
         ranges_planned(plan, part, &list);
     else if (ranges_find(v, mm, part, &list, e) < 0)
         return err_wrap(e, "memory of process %d", v->inner_pid);
-    if (ranges_put(s, v, mm, &list, e) < 0)
-        return err_wrap(e, "memory of process %d", v->inner_pid);
-    if (plan->made && (part != MEMORY_COPIED || plan->later)) /* what was put off is known with the copy only */
-        kept_take(s, plan, mm);
+    return ranges_put(s, v, mm, &list, e) < 0 ? err_wrap(e, "memory of process %d", v->inner_pid) : 0;
+}
+
+void memory_keep(struct snapshot *s, const struct memory_plan *plan, struct mm *mm)
+{
+    for (size_t k = 0; k < plan->kept_count; k++)
+        *LIST_ADD(mm, extents) = plan->kept[k];
+    s->image.raw_bytes += plan->kept_bytes;
+    s->kept_bytes += plan->kept_bytes;
     if (mm->extents_count)
         qsort(mm->extents, mm->extents_count, sizeof *mm->extents, extent_order);
-    return 0;
 }

@@ -21,12 +21,14 @@ MUST_CHECK int leaders_save(struct snapshot *s, struct err *e);
 /* vma_save.c: the map of one process, without contents of private pages; then what it says of its memory policies (mbind). */
 MUST_CHECK int vmas_save(struct snapshot *s, struct victim *v, struct task *out, struct err *e);
 MUST_CHECK int policies_save(struct victim *v, struct task *out, struct err *e);
-/* memory_save.c: contents of private pages, appended to mm->extents in order. Through the process itself in the pause, or afterwards through
+/* memory_save.c: contents of private pages, appended to mm->extents. Through the process itself in the pause, or afterwards through
  * its copy-on-write copy (cow.h); what a fork does not copy (MADV_DONTFORK, MADV_WIPEONFORK) is read in the pause in any case. */
 enum memory_part { MEMORY_ALL, MEMORY_NOT_COPIED, MEMORY_COPIED };
 struct memory_plan;
 MUST_CHECK int memory_save(struct snapshot *s, const struct victim *v, struct mm *mm, const struct memory_plan *plan, enum memory_part part,
                            struct err *e);
+/* After the pause, all that is read being there: what the parent has of it, and extents in order. */
+void memory_keep(struct snapshot *s, const struct memory_plan *plan, struct mm *mm);
 /* trees_save.c: directory trees in the pause; files of the host's part of the root after it (content kept, they must not change: checked by ctime). */
 MUST_CHECK int trees_save(struct snapshot *s, struct err *e);
 MUST_CHECK int hostfiles_save(struct snapshot *s, struct err *e);

@@ -12,6 +12,7 @@ struct snapshot {
     struct pod *pod;
     struct store *store;
     const struct image *parent;   /* NULL for a full one */
+    bool *parent_of_use;          /* of each of its tasks: its memory (parent_pages.h) */
     uint64_t kept_bytes;          /* of memory that the parent image has */
     const struct map_flags *map_flags; /* NULL: read in the pause */
     struct tracks *tracks;        /* what was written since; NULL: not known */

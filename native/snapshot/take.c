@@ -17,6 +17,7 @@
 #include "lease_save.h"
 #include "map_flags.h"
 #include "memories.h"
+#include "parent_pages.h"
 #include "save.h"
 #include "seccomp_save.h"
 #include "sleep_save.h"
@@ -85,6 +86,7 @@ static int parent_open(struct take *t, struct err *e)
         return err_wrap(e, "parent image");
     t->s.parent = &t->parent;
     t->s.image.parent = t->parent_digest;
+    parent_pages_look(&t->s);
     return 0;
 }
 
@@ -103,6 +105,7 @@ static int prepare(struct take *t, struct err *e)
     t->s.sleepers = &t->sleepers;
     if (parent_open(t, e) < 0 || check_first(t, e) < 0 || sleepers_look(&t->pod, &t->sleepers, e) < 0 || sleepers_note(&t->pod, &t->sleepers, e) < 0)
         return -1;
+    (void)pagemap_tells_holes(); /* not in the pause */
     tracks_begin(&t->tracks);
     t->s.tracks = t->tracks.on && t->options->then != THEN_KILL ? &t->tracks : NULL;
     if (!t->options->live || t->options->then != THEN_RUN) /* nobody waits */
@@ -380,6 +383,7 @@ int snapshot_take(const struct snapshot_options *options, struct err *e)
         store_close(t.s.store);
     victims_free(t.s.victims, t.s.victim_count);
     image_free(&t.s.image);
+    parent_pages_free(&t.s);
     image_free(&t.parent);
     plain_files_free(&t.s.plain_files);
     leases_free(&t.s);

@@ -245,6 +245,29 @@ static bool look_before(struct track *t)
     return look(t, &t->epochs[t->epoch_count - 1]);
 }
 
+static uint64_t track_expected_bytes(const struct track *t, const struct digest *image)
+{
+    PROC_STATUS struct proc_status s = {0};
+    struct err ignored;
+    uint64_t bytes = 0;
+    size_t from = t->epoch_count;
+    while (from > 0 && memcmp(&t->epochs[from - 1].image, image, sizeof *image) != 0)
+        from--;
+    if (from == 0 || digest_is_zero(image) || proc_status_read(t->pid, t->pid, &s, &ignored) < 0)
+        return 0;
+    for (size_t k = from - 1; k < t->epoch_count; k++)
+        bytes += page_ranges_bytes(&t->epochs[k].written);
+    return bytes <= s.rss_anon_kib * 1024 / 8 ? bytes : 0;
+}
+
+uint64_t tracks_expected_bytes(const struct tracks *t, const struct digest *image)
+{
+    uint64_t bytes = 0;
+    for (size_t k = 0; k < t->count; k++)
+        bytes += track_expected_bytes(&t->items[k], image);
+    return bytes;
+}
+
 static void track_drop(struct tracks *t, struct track *one)
 {
     track_free(one);

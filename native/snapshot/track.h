@@ -37,6 +37,8 @@ struct tracks {
 void tracks_begin(struct tracks *t);
 /* A cut begins; what is known of earlier ones counts only for processes that tracks_cut is called for. */
 void tracks_cut_begin(struct tracks *t);
+/* Before the stop: bytes written since that image, of processes of which so little was written that they are copied in the pause. */
+uint64_t tracks_expected_bytes(const struct tracks *t, const struct digest *image);
 /* At the cut, the victim stopped: one that is large enough is watched from now on. */
 MUST_CHECK int tracks_join(struct tracks *t, struct victim *v, struct err *e);
 /* Then what it wrote goes to the ending epoch, a new one begins, new memory is watched. Several threads may do this for several victims. */

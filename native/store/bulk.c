@@ -10,6 +10,7 @@
 #include "internal.h"
 
 #define COPY_ALONE_BYTES (2ul << 20)
+#define BATCHES 16 /* at least, for the processors to share */
 
 struct group {                       /* of extents that one chunk serves: places in the order */
     size_t first, count;
@@ -28,6 +29,7 @@ struct bulk {
     struct scratch *rooms[CREW_MAX], *second_rooms[CREW_MAX];
     size_t group_count, piece_count; /* pieces: of a put */
     _Atomic uint64_t stored_bytes;
+    size_t batch;                    /* pieces that are copied together, at most STORE_PARTS_MAX */
     bool alone;                      /* by the caller itself: to begin threads would take longer */
 };
 
@@ -65,14 +67,37 @@ static int bulk_work(struct bulk *b, size_t count, int (*piece)(void *, size_t, 
 }
 
 /* ---- put */
+static int piece_read(struct bulk *b, const struct extent *x, void *to, struct err *e)
+{
+    return b->source(b->ctx, &(struct store_part){x->at, to, x->len}, 1, e);
+}
+
 static int piece_copy(struct bulk *b, struct extent *x, uint8_t *to, struct err *e)
 {
     if (b->memory)
         memcpy(to, b->memory + (x->at - b->base), x->len);
-    else if (b->source(b->ctx, x->at, to, x->len, e))
+    else if (piece_read(b, x, to, e))
         return -1;
     if (all_zero(to, x->len))
         x->digest = (struct digest){0};
+    return 0;
+}
+
+/* All of them have their places: they are read together. */
+static int batch_copy(void *ctx, size_t worker, size_t i, struct err *e)
+{
+    struct bulk *b = ctx;
+    struct store_part parts[STORE_PARTS_MAX] = {0};
+    struct extent *x = b->pieces + i * b->batch;
+    size_t count = b->piece_count - i * b->batch < b->batch ? b->piece_count - i * b->batch : b->batch;
+    (void)worker;
+    for (size_t k = 0; k < count; k++)
+        parts[k] = (struct store_part){x[k].at, later_copy(b->store, &x[k].digest, x[k].len), x[k].len};
+    if (b->source(b->ctx, parts, count, e))
+        return -1;
+    for (size_t k = 0; k < count; k++)
+        if (all_zero(parts[k].out, x[k].len))
+            x[k].digest = (struct digest){0};
     return 0;
 }
 
@@ -80,7 +105,7 @@ static int piece_copy(struct bulk *b, struct extent *x, uint8_t *to, struct err 
 static int piece_content(struct bulk *b, struct extent *x, struct scratch *room, struct store_item *out, struct err *e)
 {
     *out = (struct store_item){.data = b->memory ? b->memory + (x->at - b->base) : room->raw, .len = x->len};
-    return b->memory ? 0 : b->source(b->ctx, x->at, room->raw, x->len, e);
+    return b->memory ? 0 : piece_read(b, x, room->raw, e);
 }
 
 static int piece_put(struct bulk *b, size_t worker, size_t i, struct err *e)
@@ -139,10 +164,17 @@ static int ranges_put(struct bulk *b, const struct store_range *ranges, size_t r
     for (size_t i = first; i < *count; i++)
         bytes += (*extents)[i].len;
     b->alone = b->store->later.arena && bytes <= COPY_ALONE_BYTES;
-    for (size_t i = first; i < *count; i++)
+    bool all_later = !b->memory;
+    for (size_t i = first; i < *count; i++) {
         later_reserve(b->store, &(*extents)[i].digest, (*extents)[i].len);
+        all_later = all_later && store_later_is(&(*extents)[i].digest);
+    }
     b->piece_count = *count - first;
-    int result = *count > first ? bulk_work(b, (b->piece_count + 1) / 2, pieces_put, e) : 0;
+    b->batch = b->piece_count / BATCHES + 1 < STORE_PARTS_MAX ? b->piece_count / BATCHES + 1 : STORE_PARTS_MAX;
+    size_t batches = (b->piece_count + b->batch - 1) / b->batch;
+    int result = 0;
+    if (*count > first)
+        result = all_later ? bulk_work(b, batches, batch_copy, e) : bulk_work(b, (b->piece_count + 1) / 2, pieces_put, e);
     *stored_bytes += b->stored_bytes;
     return result ? err_wrap(e, "store %s: put", b->store->dir) : 0;
 }
@@ -180,9 +212,12 @@ int store_put_many(struct store *s, struct store_item *items, size_t count, stru
 }
 
 /* ---- files */
-static int file_source(void *ctx, uint64_t at, void *out, size_t len, struct err *e)
+static int file_source(void *ctx, const struct store_part *parts, size_t count, struct err *e)
 {
-    return io_pread_all(*(int *)ctx, out, len, at, e);
+    for (size_t k = 0; k < count; k++)
+        if (io_pread_all(*(int *)ctx, parts[k].out, parts[k].len, parts[k].at, e) < 0)
+            return -1;
+    return 0;
 }
 
 /* The next stretch of data at or after `at`; false when there is none. Where holes are unknown all is data. */

@@ -45,8 +45,10 @@ MUST_CHECK int store_gc(const char *dir, const char *images_dir, uint64_t min_ag
  * Content is cut where the distance from `origin` is a multiple of CHUNK_MAX, so equal content meets again: in the next image, and in the
  * mapping of another process whose addresses differ. An origin is at or before `at`; 0 for offsets in files. */
 struct store_range { uint64_t at, len, origin; };
-/* Fill out[0..len) with the content at `at`. Called from several threads at once. */
-typedef int store_source(void *ctx, uint64_t at, void *out, size_t len, struct err *e);
+/* Fill out[0..len) of each part with the content at `at`. Called from several threads at once. */
+struct store_part { uint64_t at; void *out; size_t len; };
+#define STORE_PARTS_MAX 256
+typedef int store_source(void *ctx, const struct store_part *parts, size_t count, struct err *e);
 /* Take the content at `at`. Called from several threads at once; `data` is NULL for zeros. */
 typedef int store_sink(void *ctx, uint64_t at, const void *data, size_t len, struct err *e);
 /* Extents are appended in the order of the ranges, pieces of zeros with a zero digest. */

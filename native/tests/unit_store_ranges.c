@@ -8,10 +8,11 @@
 static uint8_t *memory;
 static const size_t memory_len = 3 * CHUNK_MAX + 5000;
 
-static int memory_source(void *ctx, uint64_t at, void *out, size_t len, struct err *e)
+static int memory_source(void *ctx, const struct store_part *parts, size_t count, struct err *e)
 {
     (void)e;
-    memcpy(out, memory + (at - *(uint64_t *)ctx), len);
+    for (size_t k = 0; k < count; k++)
+        memcpy(parts[k].out, memory + (parts[k].at - *(uint64_t *)ctx), parts[k].len);
     return 0;
 }
 
@@ -105,10 +106,11 @@ static void files_keep_their_holes(const char *dir)
     free(x);
 }
 
-static int source_of_pattern(void *ctx, uint64_t at, void *out, size_t len, struct err *e)
+static int source_of_pattern(void *ctx, const struct store_part *parts, size_t count, struct err *e)
 {
     (void)e;
-    memcpy(out, (uint8_t *)ctx + at, len);
+    for (size_t k = 0; k < count; k++)
+        memcpy(parts[k].out, (uint8_t *)ctx + parts[k].at, parts[k].len);
     return 0;
 }
 

@@ -1,5 +1,5 @@
-/* Random work on memory: writes by the process and by the kernel, dropped pages, mappings that go, come and move, forks, huge pages. A model says
- * what each page must hold; it stands in a mapped file's memory, which no snapshot takes over from another. SIGUSR2: the same anew by execve. */
+/* Random work on memory: writes by the process and by the kernel, dropped pages, mappings that go, come and move, forks, huge pages, huge pages that
+ * go and leave no page table. A model says what each page must hold; it stands in a mapped file's memory, which no snapshot takes over from another. SIGUSR2: the same anew by execve. */
 #include <fcntl.h>
 #include <stdint.h>
 #include <sys/mman.h>
@@ -10,13 +10,14 @@
 
 #include "victim.h"
 
-enum { PAGE = 4096, SLOTS = 24, PAGES = 64, BALLAST = 3072, HUGE = 1024, SPARSE = 15000 };
+enum { PAGE = 4096, SLOTS = 24, PAGES = 64, BALLAST = 3072, HUGE = 1024, SPARSE = 15000, TABLES = 6, TABLE = 512 };
 #define SLOT_AT 0x200000000ul
 #define SLOT_STEP 0x100000ul
 #define BALLAST_AT 0x300000000ul
+#define TABLES_AT 0x400000000ul
 
 static struct {
-    uint64_t seed, tags[SLOTS][PAGES], ballast[BALLAST + HUGE];
+    uint64_t seed, tags[SLOTS][PAGES], ballast[BALLAST + HUGE], tables[TABLES];
     int mapped[SLOTS], whole[SLOTS]; /* whole: no other mapping was made inside of it */
 } model = {.seed = 1};
 static volatile sig_atomic_t anew;
@@ -157,6 +158,35 @@ static void slot_work(int slot)
     }
 }
 
+static void ballast_drop(void)
+{
+    uint64_t page = below(BALLAST), count = 1 + below(BALLAST - page);
+    MUST(madvise(ballast_of(page), count * PAGE, MADV_DONTNEED) == 0);
+    memset(&model.ballast[page], 0, count * sizeof(uint64_t));
+}
+
+static uint8_t *table_of(uint64_t table, uint64_t page)
+{
+    return (uint8_t *)(TABLES_AT + (table * TABLE + page) * PAGE);
+}
+
+/* Huge pages that come and go as a whole, and are never touched between. */
+static void table_turn(uint64_t table)
+{
+    if (model.tables[table])
+        MUST(madvise(table_of(table, 0), TABLE * PAGE, MADV_DONTNEED) == 0);
+    model.tables[table] = model.tables[table] ? 0 : below(255) + 1;
+    for (uint64_t k = 0; model.tables[table] && k < TABLE; k++)
+        memset(table_of(table, k), (int)model.tables[table], PAGE);
+}
+
+static void tables_check(void)
+{
+    for (uint64_t table = 0; table < TABLES; table++)
+        for (uint64_t k = 0; k < TABLE; k++)
+            MUST(*table_of(table, k) == model.tables[table]);
+}
+
 static void step(void)
 {
     int slot = (int)below(SLOTS);
@@ -171,6 +201,10 @@ static void step(void)
         uint64_t page = below(BALLAST + HUGE);
         page_write(ballast_of(page), &model.ballast[page]);
     }
+    if (below(500) == 0)
+        ballast_drop();
+    if (below(500) == 0)
+        table_turn(below(TABLES));
     uint64_t page = below(BALLAST + HUGE);
     page_check(ballast_of(page), model.ballast[page]);
 }
@@ -192,6 +226,10 @@ int main(int argc, char **argv)
     madvise(ballast_of(BALLAST), HUGE * PAGE, MADV_HUGEPAGE);
     for (uint64_t k = 0; k < BALLAST + HUGE; k++)
         page_write(ballast_of(k), &model.ballast[k]);
+    MUST(mmap(table_of(0, 0), TABLES * TABLE * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) == table_of(0, 0));
+    madvise(table_of(0, 0), TABLES * TABLE * PAGE, MADV_HUGEPAGE);
+    for (uint64_t table = 0; table < TABLES; table++)
+        table_turn(table);
     uint8_t *sparse = mmap(NULL, SPARSE * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     MUST(sparse != MAP_FAILED && madvise(sparse, SPARSE * PAGE, MADV_NOHUGEPAGE) == 0);
     for (int k = 0; k < SPARSE; k += 3) /* more pieces than a buffer of the kernel holds */
@@ -207,6 +245,7 @@ int main(int argc, char **argv)
             page_check(page_of(slot, k), model.tags[slot][k]);
     for (uint64_t k = 0; k < BALLAST + HUGE; k++)
         page_check(ballast_of(k), model.ballast[k]);
+    tables_check();
     for (int k = 0; k < SPARSE; k++)
         MUST(sparse[(size_t)k * PAGE] == (k % 3 ? 0 : k % 251 + 1));
     if (anew)
