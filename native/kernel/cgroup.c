@@ -173,6 +173,19 @@ int cgroups_attach(const struct pod_cgroups *groups, pid_t pid, struct err *e)
     return 0;
 }
 
+void cgroups_freezer_leave(const struct pod_cgroups *groups, pid_t pid)
+{
+    const enum cgroup_kind kinds[] = {CGROUP_UNIFIED, CGROUP_FREEZER};
+    for (size_t k = 0; k < ARRAY_LENGTH(kinds); k++) {
+        struct err ignored;
+        if (!groups->dir[kinds[k]])
+            continue;
+        AUTO_FREE char *above = xasprintf("%s/../cgroup.procs", groups->dir[kinds[k]]);
+        if (io_putf(&ignored, above, "%d", pid) < 0)
+            continue; /* a frozen pod then waits for its memory until it runs again */
+    }
+}
+
 bool cgroups_members(const struct pod_cgroups *groups, pid_t **out, size_t *count)
 {
     struct err ignored;

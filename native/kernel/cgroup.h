@@ -18,6 +18,8 @@ void cgroups_plan(const char *name, struct pod_cgroups *out);
 /* Make them; a hierarchy that refuses is dropped from `groups`. `missing` gets words for what will not hold ("" if all is well). */
 void cgroups_make(struct pod_cgroups *groups, uint64_t mem_bytes, struct buf *missing);
 MUST_CHECK int cgroups_attach(const struct pod_cgroups *groups, pid_t pid, struct err *e);
+/* A process that is not to be frozen with the others goes into the group above; where that may not be it stays. */
+void cgroups_freezer_leave(const struct pod_cgroups *groups, pid_t pid);
 /* Kill what is inside and remove them; waits up to two seconds for the dying. */
 MUST_CHECK int cgroups_remove(const struct pod_cgroups *groups, struct err *e);
 /* Members as the caller sees them, from the first hierarchy that is there; zombies are left out. False: it cannot be read. */

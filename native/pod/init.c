@@ -15,6 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "pager.h"
 #include "spare.h"
 
 #define TERM_GRACE_MS 2000
@@ -144,11 +145,28 @@ static int world_make(const struct pod_init *init, struct err *e)
 }
 
 /* The reaper keeps POD's directory; everything else that was inherited goes. */
-static void all_else_close(int keep)
+static void all_else_close(const int *keep, size_t count)
 {
-    if (keep > 3)
-        close_range(3, (unsigned)keep - 1, 0);
-    close_range((unsigned)keep + 1, ~0u, 0);
+    unsigned from = 3;
+    for (;;) {
+        unsigned next = ~0u;
+        for (size_t k = 0; k < count; k++)
+            if (keep[k] >= 0 && (unsigned)keep[k] >= from && (unsigned)keep[k] < next)
+                next = (unsigned)keep[k];
+        if (next > from)
+            close_range(from, next - (next != ~0u), 0);
+        if (next == ~0u)
+            return;
+        from = next + 1;
+    }
+}
+
+static int pager_begin(const struct pod_init *init, struct err *e)
+{
+    const struct pager *p = init->pod->pager;
+    const int keep[] = {init->pod->dirfd, init->channel, p ? p->queue[0] : -1, p ? p->listening : -1};
+    all_else_close(keep, ARRAY_LENGTH(keep));
+    return p ? pager_start(init->pod->pager, init->pod->dirfd, e) : 0;
 }
 
 /* ---- reaping, and the end */
@@ -225,7 +243,7 @@ int init_main(void *opaque)
     if (message_expect(init->channel, STEP_BUILD, &m, &error) < 0)
         return E_ABORTED;
     if (world_make(init, &error) < 0 || message_send(init->channel, STEP_BUILT, 0, NULL, &error) < 0 || message_expect(init->channel, STEP_RUN, &m, &error) < 0 ||
-        init->program->in_pod(init->pod, init->ctx, init->act_channel, &error) < 0 || root_seal(&error) < 0) {
+        init->program->in_pod(init->pod, init->ctx, init->act_channel, &error) < 0 || root_seal(&error) < 0 || pager_begin(init, &error) < 0) {
         if (message_send(init->channel, STEP_FAILED, 0, &error, &ignored) < 0)
             return E_PROTOCOL;
         return (int)error.code;
@@ -234,7 +252,7 @@ int init_main(void *opaque)
     int dirfd = init->pod->dirfd;
     if (message_send(init->channel, STEP_RUNNING, (uint64_t)command, NULL, &ignored) < 0)
         return E_PROTOCOL;
-    all_else_close(dirfd);
+    close(init->channel);
     slim_down();
     return reap(dirfd, command);
 }

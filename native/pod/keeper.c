@@ -158,6 +158,8 @@ static void children_reap(struct keeper *k)
             act_reaped(k, status);
         else if (pid == k->pod.init_pid)
             init_exit_take(k, status);
+        else if (pid == k->filler_pid)
+            fill_reaped(k, status);
     }
 }
 
@@ -169,7 +171,9 @@ static void init_ended(struct keeper *k)
         return; /* its result first */
     children_reap(k);
     pod_exit_load(&k->pod);
-    if (keeper_end(k, k->pod.has_exit ? "" : "podinit was killed", &why) < 0) {
+    AUTO_BUF struct buf said = {0};
+    bool has_said = io_slurp(k->pod.dirfd, "reason", &said, sizeof k->pod.reason, &why) == 0 && said.len;
+    if (keeper_end(k, has_said ? (char *)said.data : k->pod.has_exit ? "" : "podinit was killed", &why) < 0) {
         keeper_log("%s", why.message);
         poll(NULL, 0, 500);
     }
@@ -236,6 +240,7 @@ static int keeper_start(struct keeper *k, struct err *e)
     if (socket_make(k, e) < 0 || lease_timer(k, e) < 0)
         return -1;
     lease_check(k);
+    fill_start(k);
     return keeper_settle(k, e);
 }
 
@@ -277,7 +282,7 @@ static void loop(struct keeper *k)
 {
     uint64_t dead_since_ms = 0;
     while (!k->over) {
-        turn(k, k->init_dead ? 100 : -1);
+        turn(k, fill_timeout_ms(k, k->init_dead ? 100 : -1));
         uint64_t now_ms = clock_ns(CLOCK_MONOTONIC) / 1000000;
         if (!k->init_dead || k->over)
             continue;
@@ -301,6 +306,7 @@ int keeper_main(const char *dir)
         return (int)why.code;
     }
     loop(&k);
+    fill_end(&k);
     for (size_t n = 0; n < KEEPER_CLIENTS_MAX; n++)
         client_close(&k.clients[n]);
     unlinkat(k.pod.dirfd, "keeper.sock", 0);

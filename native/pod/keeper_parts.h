@@ -29,6 +29,9 @@ struct keeper {
     int listen_fd, signal_fd, init_fd, lease_fd;
     int track[2];              /* a socket in whose queue engines leave what watches the job's memory (snapshot/track.h) */
     bool init_dead, over;
+    pid_t filler_pid;          /* 0: none */
+    unsigned fill_pause_ms;
+    uint64_t fill_again_ms;    /* when another one is begun; 0: not */
 };
 
 /* ---- keeper.c */
@@ -49,6 +52,12 @@ void act_input_close(struct keeper *k);
 /* True: its snapshot is kept as done and was to be the last; the pod stands frozen and cut, call act_pod_end. */
 bool act_recover(struct keeper *k);
 MUST_CHECK int act_pod_end(struct keeper *k, struct err *e);
+
+/* ---- keeper_fill.c */
+void fill_start(struct keeper *k);             /* when there is something to fill */
+void fill_reaped(struct keeper *k, int status);
+int fill_timeout_ms(struct keeper *k, int timeout_ms); /* how long the loop may wait, which else would so long; -1: for ever */
+void fill_end(struct keeper *k);
 
 /* ---- keeper_ask.c */
 void clients_accept(struct keeper *k);

@@ -7,6 +7,7 @@
 
 #include "../image/image.h"
 
+struct pager;
 struct pod_net {             /* --net SPEC: "hub=/path/of/netns,bridge=br0,ip=10.77.0.1/16,gw=10.77.255.254,mac=02:..,ifname=eth0,mtu=1450" */
     char hub[PATH_BYTES], bridge[16], ifname[16], ip[64], gateway[64], mac[18];
     uint32_t mtu;
@@ -40,6 +41,7 @@ struct pod {
     struct pod_cgroups *cgroups;  /* kernel/cgroup.h */
     uint64_t epoch, lease_until_ns; /* of CLOCK_BOOTTIME; 0: no lease was ever set */
     bool suspended, lease_frozen; /* frozen by the owner; frozen because the lease ran out */
+    struct pager *pager;          /* pager.h; set by in_pod when memory comes later */
     char phase[16];               /* "making", "running", "ended" */
     char reason[256];             /* why it ended, when COMMAND did not end by itself */
     bool has_exit; int exit_wait_status;

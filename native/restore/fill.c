@@ -11,6 +11,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "../pod/pager.h"
 #include "share.h"
 
 #ifndef UFFD_USER_MODE_ONLY
@@ -37,7 +38,7 @@ static bool is_plain(const struct restore *r, const struct task *t, const struct
 }
 
 /* Mappings with much content, none of which reaches over their ends. */
-static void ranges_find(const struct restore *r, const struct task *t, struct fill *f)
+void fill_ranges(const struct restore *r, const struct task *t, struct fill *f)
 {
     const struct mm *mm = &t->mm;
     size_t x = 0;
@@ -56,9 +57,9 @@ static void ranges_find(const struct restore *r, const struct task *t, struct fi
 }
 
 /* Those that the kernel takes stay in the list. */
-static void ranges_register(struct fill *f)
+static void ranges_register(struct fill *f, uint64_t features)
 {
-    struct uffdio_api api = {.api = UFFD_API};
+    struct uffdio_api api = {.api = UFFD_API, .features = features};
     size_t kept = 0;
     bool agreed = ioctl(f->fd, UFFDIO_API, &api) == 0;
     for (size_t k = 0; k < f->ranges_count && agreed; k++) {
@@ -69,19 +70,60 @@ static void ranges_register(struct fill *f)
     f->ranges_count = kept;
 }
 
+static int descriptor_make(struct victim *v, struct fill *out, uint64_t flags, struct err *e)
+{
+    if (remote_one(v, 0, &out->number, SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | flags, 0, 0, 0, 0, 0, e) < 0)
+        return -1;
+    out->fd = out->number < 0 ? -1 : victim_getfd(v, (int)out->number, e);
+    return out->number >= 0 && out->fd < 0 ? -1 : 0;
+}
+
+static int descriptor_drop(struct victim *v, struct fill *f, struct err *e)
+{
+    int64_t ignored;
+    int64_t number = f->number;
+    if (f->fd >= 0)
+        close(f->fd);
+    f->fd = -1;
+    f->number = -1;
+    return number < 0 ? 0 : remote_one(v, 0, &ignored, SYS_close, (uint64_t)number, 0, 0, 0, 0, 0, e);
+}
+
+/* All of them or none: where one cannot be watched, none of the process's doings may wait for a reader. */
+static int lazy_open(struct victim *v, struct fill *out, struct err *e)
+{
+    size_t wanted = out->ranges_count;
+    struct fill tried = {.fd = -1, .number = -1, .ranges = xcalloc(wanted, sizeof *out->ranges), .ranges_count = wanted};
+    memcpy(tried.ranges, out->ranges, wanted * sizeof *out->ranges);
+    if (descriptor_make(v, &tried, 0, e) < 0) {
+        free(tried.ranges);
+        return -1;
+    }
+    if (tried.fd >= 0)
+        ranges_register(&tried, UFFD_FEATURE_EVENT_FORK | UFFD_FEATURE_EVENT_REMAP | UFFD_FEATURE_EVENT_REMOVE | UFFD_FEATURE_EVENT_UNMAP);
+    out->lazy = tried.fd >= 0 && tried.ranges_count == wanted;
+    free(tried.ranges);
+    if (!out->lazy)
+        return descriptor_drop(v, &tried, e);
+    out->fd = tried.fd;
+    out->number = tried.number;
+    return 0;
+}
+
 int fill_open(const struct restore *r, struct victim *v, const struct task *task, struct fill *out, struct err *e)
 {
     *out = (struct fill){.fd = -1, .number = -1};
-    ranges_find(r, task, out);
+    fill_ranges(r, task, out);
     if (!out->ranges_count)
         return 0;
-    if (remote_one(v, 0, &out->number, SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY, 0, 0, 0, 0, 0, e) < 0)
+    if (r->pager && r->pager->models[task - r->image->tasks].pieces_count && lazy_open(v, out, e) < 0)
         return -1;
-    out->fd = out->number < 0 ? -1 : victim_getfd(v, (int)out->number, e);
-    if (out->number >= 0 && out->fd < 0)
+    if (out->lazy)
+        return 0;
+    if (descriptor_make(v, out, UFFD_USER_MODE_ONLY, e) < 0)
         return -1;
     if (out->fd >= 0)
-        ranges_register(out);
+        ranges_register(out, 0);
     else
         out->ranges_count = 0;
     return 0;

@@ -1,6 +1,7 @@
 /* Large fresh memory takes its content without being cleared first: a userfaultfd of the process, registered for such mappings, takes whole pages
  * (UFFDIO_COPY), in half the time that a write from outside needs. The process stands meanwhile, so nobody ever faults there; the
- * descriptor is gone before anything else is done to the process. Where it may have none, its memory is written from outside. */
+ * descriptor is gone before anything else is done to the process. Where it may have none, its memory is written from outside.
+ * Of a process that is to run before its memory is there the descriptor tells of faults in the kernel and of all that it does to its mappings. */
 #pragma once
 #include "load.h"
 
@@ -11,7 +12,11 @@ struct fill {
         uint64_t start, end;
     } *ranges;                    /* ascending */
     size_t ranges_count;
+    bool refused;                 /* it was to, and must not */
+    bool lazy;                    /* it stays: podinit will have it (lazy.h) */
 };
+/* The mappings that are worth it. */
+void fill_ranges(const struct restore *r, const struct task *t, struct fill *f);
 
 MUST_CHECK int fill_open(const struct restore *r, struct victim *v, const struct task *task, struct fill *out, struct err *e);
 /* Is this content to go that way? It lies wholly in such a mapping, or wholly outside. */

@@ -7,6 +7,7 @@
 #include <sys/uio.h>
 
 #include "fill.h"
+#include "lazy.h"
 #include "load.h"
 #include "share.h"
 
@@ -145,7 +146,24 @@ int memory_clear(struct restore *r, struct victim *v, const struct task *task, s
     return ranges_drop(v, gone, gone_count, e);
 }
 
-static struct part *parts_find(const struct restore *r, size_t *count)
+enum when { AT_ONCE, AFTER_ALL }; /* after all: it was to come when the process runs, and may not */
+
+static bool is_part(const struct restore *r, size_t task, const struct extent *x, enum when when)
+{
+    bool later = r->pager && lazy_is(r->pager, task, x);
+    return when == AT_ONCE ? !(later && r->fills[task].lazy) : later && r->fills[task].refused;
+}
+
+static void part_choose(const struct restore *r, size_t task, struct part *p, enum when when)
+{
+    size_t kept = 0;
+    for (size_t k = 0; k < p->count; k++)
+        if (is_part(r, task, &p->wanted[k], when))
+            p->wanted[kept++] = p->wanted[k];
+    p->count = kept;
+}
+
+static struct part *parts_find(const struct restore *r, enum when when, size_t *count)
 {
     struct part *parts = xcalloc(r->image->tasks_count + 1, sizeof *parts);
     *count = 0;
@@ -154,6 +172,7 @@ static struct part *parts_find(const struct restore *r, size_t *count)
         size_t gone_count = 0;
         if (r->victims[k].thread_count)
             share_split(r, k, &parts[k].wanted, &parts[k].count, &gone, &gone_count);
+        part_choose(r, k, &parts[k], when);
         *count += parts[k].count;
     }
     return parts;
@@ -175,16 +194,36 @@ static struct extent *parts_join(const struct restore *r, struct part *parts, si
     return all;
 }
 
-int memory_load(struct restore *r, struct err *e)
+static int parts_load(struct restore *r, enum when when, struct err *e)
 {
     size_t count;
-    AUTO_FREE struct part *parts = parts_find(r, &count);
+    AUTO_FREE struct part *parts = parts_find(r, when, &count);
     AUTO_FREE struct place *places = xcalloc(count + 1, sizeof *places);
     AUTO_FREE struct extent *all = parts_join(r, parts, count, places);
     struct whole whole = {r, places};
-    int result = store_get_ranges(r->store, all, count, memory_sink, &whole, e);
+    return store_get_ranges(r->store, all, count, memory_sink, &whole, e);
+}
+
+/* Only now can be seen who must have all of it. */
+static int refused_load(struct restore *r, struct err *e)
+{
+    bool any = false;
+    for (size_t k = 0; k < r->image->tasks_count; k++) {
+        struct fill *f = &r->fills[k];
+        f->refused = f->lazy && lazy_is_refused(&r->victims[k], &r->image->tasks[k]);
+        f->lazy = f->lazy && !f->refused;
+        any |= f->refused;
+    }
+    return any ? parts_load(r, AFTER_ALL, e) : 0;
+}
+
+int memory_load(struct restore *r, struct err *e)
+{
+    int result = parts_load(r, AT_ONCE, e) < 0 || refused_load(r, e) < 0 ? -1 : 0;
     for (size_t k = 0; k < r->image->tasks_count; k++)
-        if (r->victims[k].thread_count)
+        if (r->victims[k].thread_count && !r->fills[k].lazy)
             fill_close(&r->fills[k]);
-    return result < 0 ? err_wrap(e, "contents of memory") : 0;
+    if (result < 0)
+        return err_wrap(e, "contents of memory");
+    return r->pager ? lazy_give(r, e) : 0;
 }

@@ -13,6 +13,7 @@
 #include "../pod/root.h"
 #include "../snapshot/barrier.h"
 #include "../snapshot/stop.h"
+#include "lazy.h"
 #include "leftovers.h"
 #include "load.h"
 #include "outside_cut.h"
@@ -45,7 +46,9 @@ static int word_expect(int channel, char word, struct err *e)
 static int fill(struct pod *pod, void *ctx, struct err *e)
 {
     struct restore *r = ctx;
-    return trees_load(r, pod, e) < 0 ? -1 : hostfiles_load(r, pod, e);
+    if (trees_load(r, pod, e) < 0 || hostfiles_load(r, pod, e) < 0)
+        return -1;
+    return r->pager ? lazy_note(r, pod, e) : 0;
 }
 
 /* ---- in podinit */
@@ -65,6 +68,9 @@ static int in_pod(struct pod *pod, void *ctx, int channel, struct err *e)
 {
     struct restore *r = ctx;
     r->pod = pod;
+    pod->pager = r->pager;
+    if (r->pager && pager_listen(r->pager, pod->dirfd, e) < 0)
+        return -1;
     r->stdout_fd = pod->stdout_fd;
     r->stderr_fd = pod->stderr_fd;
     last_pid_set(r->image);
@@ -85,13 +91,18 @@ static int in_pod(struct pod *pod, void *ctx, int channel, struct err *e)
 }
 
 /* ---- beside podinit */
+static uint64_t lazy_bytes(const struct restore *r)
+{
+    return r->lazy_bytes ? *r->lazy_bytes : 0;
+}
+
 static int act(struct pod *pod, void *ctx, int channel, struct err *e)
 {
     struct restore *r = ctx;
     r->pod = pod;
     if (word_expect(channel, WORD_TREE, e) < 0 || inject_all(r, e) < 0)
         return -1;
-    output_event("ready", "\"processes\":%zu,\"took_ms\":%.3f", r->image->tasks_count,
+    output_event("ready", "\"processes\":%zu,\"lazy_bytes\":%lu,\"took_ms\":%.3f", r->image->tasks_count, lazy_bytes(r),
                  (double)(clock_ns(CLOCK_MONOTONIC) - r->started_ns) / 1e6);
     if (r->barrier && barrier_wait("go", e) < 0)
         return -1;
@@ -153,12 +164,13 @@ static int digest_check(const struct restore_options *o, const struct digest *fo
 
 static int open_all(const struct restore_options *o, struct image *image, struct restore *r, struct err *e)
 {
-    struct digest digest;
     AUTO_FREE char *own = xasprintf("%s/store", o->image);
-    if (image_read(o->image, image, &digest, e) < 0 || digest_check(o, &digest, e) < 0 || owner_check(o, image, e) < 0 || image_validate(image, e) < 0 ||
+    if (image_read(o->image, image, &r->digest, e) < 0 || digest_check(o, &r->digest, e) < 0 || owner_check(o, image, e) < 0 || image_validate(image, e) < 0 ||
         image_host_check(image, e) < 0 || image_outside_check(image, o->files, e) < 0 || births_plan(image, &r->births, e) < 0)
         return err_wrap(e, "image %s", o->image);
-    if (store_open(o->store ? o->store : own, false, &r->store, e) < 0)
+    r->image_dir = xstrdup(o->image);
+    r->store_dir = xstrdup(o->store ? o->store : own);
+    if (store_open(r->store_dir, false, &r->store, e) < 0)
         return -1;
     r->image = image;
     if (o->files == FILES_RESTORE)
@@ -167,7 +179,9 @@ static int open_all(const struct restore_options *o, struct image *image, struct
     r->barrier = o->barrier;
     r->file_fds = descriptors_make(image->files_count);
     r->memobj_fds = descriptors_make(image->memobjs_count);
-    return shares_plan(r, e) < 0 ? -1 : tree_board_make(r, e);
+    if (shares_plan(r, e) < 0 || (o->lazy && lazy_plan(r, e) < 0))
+        return -1;
+    return tree_board_make(r, e);
 }
 
 static int pod_make(const char *dir, const struct pod_spec *spec, struct restore *r, struct pod *pod, struct err *e)
@@ -194,14 +208,17 @@ int restore_image(const struct restore_options *options, struct err *e)
         result = pod_make(options->pod, &spec, &r, &pod, e);
     }
     if (result == 0) {
-        output_event("done", "\"processes\":%zu,\"init_pid\":%d,\"keeper_pid\":%d,\"command_pid\":%lu,\"took_ms\":%.3f", image.tasks_count,
-                     pod.init_pid, pod.keeper_pid, image.pod.command_pid, (double)(clock_ns(CLOCK_MONOTONIC) - r.started_ns) / 1e6);
+        output_event("done", "\"processes\":%zu,\"init_pid\":%d,\"keeper_pid\":%d,\"command_pid\":%lu,\"lazy_bytes\":%lu,\"took_ms\":%.3f", image.tasks_count,
+                     pod.init_pid, pod.keeper_pid, image.pod.command_pid, lazy_bytes(&r), (double)(clock_ns(CLOCK_MONOTONIC) - r.started_ns) / 1e6);
         pod_close(&pod);
     }
     if (r.store)
         store_close(r.store);
     free(r.births);
     free(r.share_models);
+    lazy_plan_free(&r);
+    free(r.image_dir);
+    free(r.store_dir);
     image_free(&image);
     return result < 0 ? err_wrap(e, "restore") : 0;
 }

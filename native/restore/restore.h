@@ -10,7 +10,7 @@
  * them, each dup3()s what it needs to its place and closes the rest. What remembers its maker is made in its owner. */
 #pragma once
 #include "../kernel/remote.h"
-#include "../pod/pod.h"
+#include "../pod/pager.h"
 
 #define RESTORE_FD_BASE 5000
 
@@ -30,6 +30,10 @@ struct restore {
     size_t shares_count, *share_models; /* of each task: the first of its relatives */
     struct outside_cut *cuts; /* outside_cut.h; in memory that podinit and the tracer see */
     size_t cuts_count;
+    struct pager *pager;      /* lazy.h; NULL: all memory is there before anything runs */
+    uint64_t *lazy_bytes;     /* what comes later; in memory that all see, NULL: not asked for */
+    char *image_dir, *store_dir;
+    struct digest digest;
     bool barrier;             /* print ready, wait for go */
     bool groups_settable;     /* act: by the pod's processes */
     struct fill *fills;       /* act: fill.h, parallel to image->tasks */
@@ -59,7 +63,7 @@ struct restore_options {
     const char *digest;           /* of the manifest, as hexadecimal digits; NULL: any */
     const char *image, *store, *pod, *net, *hostname, *hosts, *lower, *stdout_path, *stderr_path, *cpus;
     uint64_t uid, gid, mem_bytes; /* UINT64_MAX: as in the image; else the image must say the same uid and gid */
-    bool barrier;
+    bool barrier, lazy;
     enum files_policy files;
 };
 MUST_CHECK int restore_image(const struct restore_options *options, struct err *e);

@@ -10,6 +10,7 @@
 
 #include "../base/fiber.h"
 #include "../kernel/procfs.h"
+#include "../pod/pager.h"
 #include "../pod/state.h"
 #include "barrier.h"
 #include "check.h"
@@ -29,6 +30,7 @@
 #define CHECK_TRIES 10
 #define PROCESS_EXITING 0x4ul /* PF_EXITING of linux/sched.h */
 #define PATIENCE_NS 5000000000ul
+#define FILL_PATIENCE_MS 300000ul /* memory of a restored pod that is still coming */
 
 struct take {
     const struct snapshot_options *options;
@@ -96,6 +98,8 @@ static int prepare(struct take *t, struct err *e)
     if (pod_open(t->options->pod, &t->pod, e) < 0)
         return -1;
     t->s.pod = &t->pod;
+    if (pager_await(&t->pod, FILL_PATIENCE_MS, e) < 0)
+        return -1;
     remote_journal = injection_note;
     seccomp_guard(&t->pod);
     if (t->options->then == THEN_STOP && pod_freezer_kind(&t->pod) == FREEZER_NONE)

@@ -123,6 +123,18 @@ int store_get(struct store *s, const struct digest *digest, void *data, size_t l
     return result;
 }
 
+int store_get_two(struct store *s, const struct digest *const digests[2], void *const data[2], const size_t lens[2], struct err *e)
+{
+    struct scratch *rooms[2] = {scratch_take(s), scratch_take(s)};
+    int result = get_two_chunks(s, (struct scratch *const *)rooms, digests, lens, e);
+    for (size_t k = 0; k < 2; k++) {
+        if (result == 0)
+            memcpy(data[k], rooms[k]->raw, lens[k]);
+        scratch_give(s, rooms[k]);
+    }
+    return result;
+}
+
 bool store_has(struct store *s, const struct digest *digest)
 {
     return digest_is_zero(digest) || store_raw_len(s, digest) > 0;

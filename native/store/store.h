@@ -17,6 +17,8 @@ MUST_CHECK int store_put(struct store *s, const void *data, size_t len, struct d
 MUST_CHECK int store_commit(struct store *s, struct err *e);
 /* Read one chunk: exactly len raw bytes into data, its digest checked. A zero digest gives zeros. Thread-safe. */
 MUST_CHECK int store_get(struct store *s, const struct digest *digest, void *data, size_t len, struct err *e);
+/* Two of them: their digests are computed together, which is faster than one after the other. */
+MUST_CHECK int store_get_two(struct store *s, const struct digest *const digests[2], void *const data[2], const size_t lens[2], struct err *e);
 bool store_has(struct store *s, const struct digest *digest);
 
 /* Cut content into chunks and append the extents: `at` is the file offset or address of data[0]. */

@@ -10,7 +10,6 @@ int verb_restore(int argc, char **argv)
     struct err e = {0};
     struct restore_options o = {.uid = UINT64_MAX, .gid = UINT64_MAX, .mem_bytes = UINT64_MAX};
     const char *files = "keep";
-    bool lazy = false;
     int rest;
     const struct option_spec specs[] = {
         {"image", 'd', &o.image, true, "directory of the image"},
@@ -28,7 +27,7 @@ int verb_restore(int argc, char **argv)
         {"uid", 'u', &o.uid, false, "refuse an image of another user"},
         {"gid", 'u', &o.gid, false, "refuse an image of another group"},
         {"files", 's', &files, false, "keep (the default), refuse or restore: open files that no image carries and that have changed"},
-        {"lazy", 'b', &lazy, false, "not there yet"},
+        {"lazy", 'b', &o.lazy, false, "it runs before its memory is there, where kernel and rights allow it (see lazy_bytes)"},
         {"barrier", 'b', &o.barrier, false, "print ready and wait for go (or abort)"},
     };
     output_open(1);
@@ -36,8 +35,6 @@ int verb_restore(int argc, char **argv)
     int result = options_parse(argc, argv, "native restore --image DIR --pod POD [OPTIONS]", specs, ARRAY_LENGTH(specs), &rest, &e);
     if (result == 0 && rest != argc)
         result = err_set(&e, E_USAGE, "'%s' is not an option (see --help)", argv[rest]);
-    if (result == 0 && lazy)
-        result = err_set(&e, E_UNSUPPORTED, "--lazy is not there yet");
     if (result == 0 && strcmp(files, "keep") != 0 && strcmp(files, "refuse") != 0 && strcmp(files, "restore") != 0)
         result = err_set(&e, E_USAGE, "--files is keep, refuse or restore, not '%s'", files);
     o.files = strcmp(files, "refuse") == 0 ? FILES_REFUSE : strcmp(files, "restore") == 0 ? FILES_RESTORE : FILES_KEEP;

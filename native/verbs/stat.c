@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "../kernel/cgroup.h"
+#include "../pod/pager.h"
 #include "../pod/state.h"
 #include "simple.h"
 #include "verbs.h"
@@ -31,6 +32,20 @@ static void usage_lines(const struct pod *pod, struct buf *b)
     if (pod_init_alive(pod) && pod_pids(pod, &pids, &count, &ignored) < 0)
         count = 0;
     buf_addf(b, ",\"processes\":%zu,\"mem_bytes\":%lu,\"cpu_s\":%.3f", count, use.mem_bytes, (double)use.cpu_ns / 1e9);
+}
+
+/* Of a pod that was restored lazily. */
+static void filling_lines(const struct pod *pod, struct buf *b)
+{
+    struct err ignored;
+    struct pager_status s;
+    if (!pod_init_alive(pod) || pager_status_get(pod, &s, &ignored) < 0) {
+        buf_addf(b, ",\"filling\":null");
+        return;
+    }
+    AUTO_FREE char *why = json_quote(s.lacking ? s.why : "");
+    buf_addf(b, ",\"filling\":{\"left_bytes\":%lu,\"total_bytes\":%lu,\"processes\":%u,\"lacking\":%u,\"why\":%s}", s.left_bytes, s.total_bytes,
+             s.processes, s.lacking, why);
 }
 
 static void exit_lines(const struct pod *pod, struct buf *b)
@@ -72,6 +87,7 @@ static int run(int argc, char **argv, struct err *e)
     buf_addf(&b, "\"state\":\"%s\"", state_of(&pod));
     exit_lines(&pod, &b);
     usage_lines(&pod, &b);
+    filling_lines(&pod, &b);
     buf_addf(&b, ",\"keeper_alive\":%s,\"keeper_pid\":%d,\"init_pid\":%d,\"command_pid\":%lu", keeper_alive(pod.dirfd) ? "true" : "false", pod.keeper_pid,
              pod.init_pid, pod.facts.command_pid);
     buf_addf(&b, ",\"epoch\":%lu,\"lease_until_boottime_ns\":%lu,\"suspended\":%s,\"lease_frozen\":%s", pod.epoch, pod.lease_until_ns,
