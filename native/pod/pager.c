@@ -141,21 +141,36 @@ static void wake(const struct space *s, uint64_t start, uint64_t len)
     (void)ioctl(s->fd, UFFDIO_WAKE, &r);
 }
 
+/* How far one call got; 0: not at all, and *failed says why. */
+static uint64_t pages_copy(const struct space *s, uint64_t at, uint64_t len, const uint8_t *data, int *failed)
+{
+    struct uffdio_copy c = {.dst = at, .src = (uint64_t)(uintptr_t)data, .len = len};
+    *failed = ioctl(s->fd, UFFDIO_COPY, &c) < 0 ? errno : 0;
+    if (!*failed)
+        return len;
+    return c.copy > 0 ? (uint64_t)c.copy : 0;
+}
+
+/* ENOENT is said of what lies in two mappings, too: what a page alone gets is true of that page. */
+static uint64_t page_copy(struct space *s, uint64_t at, const uint8_t *data, int *failed)
+{
+    uint64_t done = pages_copy(s, at, PAGE_BYTES, data, failed);
+    if (!done && *failed == EEXIST)
+        wake(s, at, PAGE_BYTES);
+    return *failed == EEXIST || *failed == ENOENT ? PAGE_BYTES : done;
+}
+
 /* [start, end) of the list is put, or needs not be: the mapping is gone, or the process. */
 static enum put range_put(struct paging *p, struct space *s, struct missing_range r, const uint8_t *data)
 {
     while (r.start < r.end) {
-        struct uffdio_copy c = {.dst = r.start, .src = (uint64_t)(uintptr_t)data, .len = r.end - r.start};
-        int failed = ioctl(s->fd, UFFDIO_COPY, &c) < 0 ? errno : 0;
-        uint64_t done = failed ? (c.copy > 0 ? (uint64_t)c.copy : 0) : r.end - r.start;
-        if (!done && failed == EEXIST)
-            wake(s, r.start, PAGE_BYTES);
-        if (!done && (failed == EEXIST || failed == ENOENT))
-            done = PAGE_BYTES;
-        if (failed == ESRCH) {
-            s->gone = true;
+        int failed;
+        uint64_t done = pages_copy(s, r.start, r.end - r.start, data, &failed);
+        if (!done && (failed == ENOENT || failed == EEXIST))
+            done = page_copy(s, r.start, data, &failed);
+        s->gone = s->gone || failed == ESRCH;
+        if (s->gone)
             return PUT_DONE;
-        }
         missing_cut(&s->missing, r.start, r.start + done);
         r.start += done;
         data += done;
