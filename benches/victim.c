@@ -1,5 +1,5 @@
-/* What is measured: `victim pages|huge|floats|sparse MEBIBYTES`, `victim processes COUNT MEBIBYTES`, `victim ranks COUNT MEBIBYTES` (all with the same content, each exec'ed by itself), `victim threads COUNT`, `victim sockets COUNT`.
- * Prints `ready`. A process with pages does on a signal: USR2 prints the milliseconds of a fork(), RTMIN writes one page in 100, RTMIN+1 one in 20,
+/* What is measured: `victim pages|huge|floats|sparse|ticks MEBIBYTES`, `victim processes COUNT MEBIBYTES`, `victim ranks COUNT MEBIBYTES` (all with the same content, each exec'ed by itself), `victim threads COUNT`, `victim sockets COUNT`.
+ * Prints `ready`; `ticks` prints `again` and the time when it runs again after it stood. A process with pages does on a signal: USR2 prints the milliseconds of a fork(), RTMIN writes one page in 100, RTMIN+1 one in 20,
  * RTMIN+2 and +3 write all and a sixteenth at full speed and print time and pages written, RTMIN+4 rest. */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -102,6 +102,21 @@ static void write_on(uint64_t span, const sigset_t *signals)
     }
 }
 
+/* Tells when it runs again after it stood for long: by the machine's clock, which everybody can compare. */
+static _Noreturn void tick(void)
+{
+    double last = now_of(CLOCK_REALTIME);
+    say("ready");
+    for (;;) {
+        double now = now_of(CLOCK_REALTIME);
+        if (now - last > 0.2) {
+            printf("again %.6f\n", now);
+            fflush(stdout);
+        }
+        last = now;
+    }
+}
+
 static void pages_serve(const char *kind, uint64_t mebibytes)
 {
     sigset_t signals;
@@ -111,7 +126,9 @@ static void pages_serve(const char *kind, uint64_t mebibytes)
     madvise(memory, bytes, strcmp(kind, "huge") == 0 ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
     pages = bytes / PAGE;
     hot = pages / 16;
-    fill(kind);
+    fill(strcmp(kind, "ticks") == 0 ? "pages" : kind);
+    if (strcmp(kind, "ticks") == 0)
+        tick();
     sigemptyset(&signals);
     sigaddset(&signals, SIGUSR2);
     for (int number = SIGRTMIN; number <= SIGRTMIN + 4; number++)

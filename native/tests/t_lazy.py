@@ -131,7 +131,7 @@ def ruin(store: Path) -> None:
 
 
 def chunks_of(s: Script) -> bytes:
-    return native("image-chunks", s.image).stdout
+    return native("image-chunks", "--image", s.image).stdout
 
 
 def damaged(s: Script) -> None:
