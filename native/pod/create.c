@@ -19,6 +19,7 @@
 #include "../kernel/netdev.h"
 #include "init.h"
 #include "keeper.h"
+#include "pager.h"
 #include "prepare.h"
 #include "state.h"
 
@@ -219,6 +220,8 @@ static void everything_undo(struct making *m)
     unlinkat(m->pod->dirfd, "state", 0);
     unlinkat(m->pod->dirfd, "lease", 0);
     unlinkat(m->pod->dirfd, "exit", 0);
+    unlinkat(m->pod->dirfd, "filling", 0);
+    unlinkat(m->pod->dirfd, PAGER_SOCKET, 0);
 }
 
 static void keeper_daemonize(struct making *m)

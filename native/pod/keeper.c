@@ -74,6 +74,7 @@ int keeper_end(struct keeper *k, const char *reason, struct err *e)
     act_kill(k, E_ABORTED, reason);
     if (pod_destroy(&k->pod, reason, e) < 0)
         return -1;
+    fill_end(k);
     keeper_log("the pod has ended%s%s", k->pod.reason[0] ? ": " : "", k->pod.reason);
     k->over = true;
     return 0;
@@ -306,7 +307,6 @@ int keeper_main(const char *dir)
         return (int)why.code;
     }
     loop(&k);
-    fill_end(&k);
     for (size_t n = 0; n < KEEPER_CLIENTS_MAX; n++)
         client_close(&k.clients[n]);
     unlinkat(k.pod.dirfd, "keeper.sock", 0);

@@ -10,6 +10,7 @@
 
 #include "../kernel/cgroup.h"
 #include "keeper_parts.h"
+#include "pager.h"
 
 #define PAUSE_FIRST_MS 20u
 #define PAUSE_MOST_MS 1000u
@@ -85,4 +86,6 @@ void fill_end(struct keeper *k)
 {
     if (k->filler_pid > 0)
         kill(k->filler_pid, SIGKILL);
+    unlinkat(k->pod.dirfd, "filling", 0);
+    unlinkat(k->pod.dirfd, PAGER_SOCKET, 0);
 }

@@ -19,26 +19,26 @@
 #endif
 #define WORTH_BYTES (1ul << 20)
 
-/* Content put so lies in small pages: where the kernel would give huge ones it shall. */
-static bool gives_huge_pages(const struct mm *mm, const struct vma *v)
+/* Content put so lies in small pages: where the kernel would give huge ones it shall; who must not wait makes do with what it joins later. */
+static bool gives_huge_pages(const struct mm *mm, const struct vma *v, bool is_lazy)
 {
     static int always = -1;
     struct err ignored;
     AUTO_BUF struct buf text = {0};
     if (always < 0)
         always = io_slurpf(&text, 256, &ignored, "/sys/kernel/mm/transparent_hugepage/enabled") == 0 && strstr((char *)text.data, "[always]");
-    return v->advice & ADV_HUGEPAGE || (always && !(v->advice & ADV_NOHUGEPAGE) && !(mm->thp_disable & 1));
+    return v->advice & ADV_HUGEPAGE || (!is_lazy && always && !(v->advice & ADV_NOHUGEPAGE) && !(mm->thp_disable & 1));
 }
 
-static bool is_plain(const struct restore *r, const struct task *t, const struct vma *v)
+static bool is_plain(const struct restore *r, const struct task *t, const struct vma *v, bool is_lazy)
 {
     const uint64_t never = VMAF_SHARED | VMAF_GROWSDOWN | VMAF_HUGETLB;
     return (v->kind == VMA_ANON || v->kind == VMA_HEAP) && v->prot & PROT_WRITE && !(v->flags & never) && !(v->advice & ADV_LOCKED) &&
-           !gives_huge_pages(&t->mm, v) && !share_of(r, (size_t)(t - r->image->tasks), v);
+           !gives_huge_pages(&t->mm, v, is_lazy) && !share_of(r, (size_t)(t - r->image->tasks), v);
 }
 
 /* Mappings with much content, none of which reaches over their ends. */
-void fill_ranges(const struct restore *r, const struct task *t, struct fill *f)
+void fill_ranges(const struct restore *r, const struct task *t, bool is_lazy, struct fill *f)
 {
     const struct mm *mm = &t->mm;
     size_t x = 0;
@@ -51,7 +51,7 @@ void fill_ranges(const struct restore *r, const struct task *t, struct fill *f)
         for (; x < mm->extents_count && mm->extents[x].at + mm->extents[x].len <= v->end; x++)
             bytes += mm->extents[x].len;
         within = within && (x == mm->extents_count || mm->extents[x].at >= v->end);
-        if (within && bytes >= WORTH_BYTES && is_plain(r, t, v))
+        if (within && bytes >= WORTH_BYTES && is_plain(r, t, v, is_lazy))
             *LIST_ADD(f, ranges) = (struct fill_range){v->start, v->end};
     }
 }
@@ -90,8 +90,9 @@ static int descriptor_drop(struct victim *v, struct fill *f, struct err *e)
 }
 
 /* All of them or none: where one cannot be watched, none of the process's doings may wait for a reader. */
-static int lazy_open(struct victim *v, struct fill *out, struct err *e)
+static int lazy_open(const struct restore *r, struct victim *v, const struct task *task, struct fill *out, struct err *e)
 {
+    fill_ranges(r, task, true, out);
     size_t wanted = out->ranges_count;
     struct fill tried = {.fd = -1, .number = -1, .ranges = xcalloc(wanted, sizeof *out->ranges), .ranges_count = wanted};
     memcpy(tried.ranges, out->ranges, wanted * sizeof *out->ranges);
@@ -103,22 +104,25 @@ static int lazy_open(struct victim *v, struct fill *out, struct err *e)
         ranges_register(&tried, UFFD_FEATURE_EVENT_FORK | UFFD_FEATURE_EVENT_REMAP | UFFD_FEATURE_EVENT_REMOVE | UFFD_FEATURE_EVENT_UNMAP);
     out->lazy = tried.fd >= 0 && tried.ranges_count == wanted;
     free(tried.ranges);
-    if (!out->lazy)
-        return descriptor_drop(v, &tried, e);
-    out->fd = tried.fd;
-    out->number = tried.number;
-    return 0;
+    if (out->lazy) {
+        out->fd = tried.fd;
+        out->number = tried.number;
+        return 0;
+    }
+    free(out->ranges);
+    *out = (struct fill){.fd = -1, .number = -1};
+    return descriptor_drop(v, &tried, e);
 }
 
 int fill_open(const struct restore *r, struct victim *v, const struct task *task, struct fill *out, struct err *e)
 {
     *out = (struct fill){.fd = -1, .number = -1};
-    fill_ranges(r, task, out);
-    if (!out->ranges_count)
-        return 0;
-    if (r->pager && r->pager->models[task - r->image->tasks].pieces_count && lazy_open(v, out, e) < 0)
+    if (r->pager && r->pager->models[task - r->image->tasks].pieces_count && lazy_open(r, v, task, out, e) < 0)
         return -1;
     if (out->lazy)
+        return 0;
+    fill_ranges(r, task, false, out);
+    if (!out->ranges_count)
         return 0;
     if (descriptor_make(v, out, UFFD_USER_MODE_ONLY, e) < 0)
         return -1;

@@ -16,7 +16,7 @@ struct fill {
     bool lazy;                    /* it stays: podinit will have it (lazy.h) */
 };
 /* The mappings that are worth it. */
-void fill_ranges(const struct restore *r, const struct task *t, struct fill *f);
+void fill_ranges(const struct restore *r, const struct task *t, bool is_lazy, struct fill *f);
 
 MUST_CHECK int fill_open(const struct restore *r, struct victim *v, const struct task *task, struct fill *out, struct err *e);
 /* Is this content to go that way? It lies wholly in such a mapping, or wholly outside. */

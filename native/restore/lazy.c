@@ -83,7 +83,7 @@ static bool model_plan(const struct restore *r, const struct task *t, struct pag
     struct fill f = {.fd = -1};
     AUTO_FREE bool *extents = xcalloc(t->mm.extents_count + 1, sizeof *extents);
     struct hot hot = {&t->mm, extents};
-    fill_ranges(r, t, &f);
+    fill_ranges(r, t, true, &f);
     for (size_t k = 0; k < t->threads_count && f.ranges_count; k++)
         thread_mark(&hot, &t->threads[k]);
     if (f.ranges_count)
