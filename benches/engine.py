@@ -92,7 +92,7 @@ class Pod:
         return self.restore_lazily(lazily=False)[0]
 
     def restore_lazily(self, *, lazily: bool = True) -> tuple[float, float]:
-        """Milliseconds of a restore, until all memory is there, and until the first instruction of the program (`ticks`: by its own word; else 0)."""
+        """Milliseconds of a restore until all memory is there, and until the program's first instruction (`ticks` tells it; else 0)."""
         back, out, options = self.directory / "back", self.directory / "back.out", ["--lazy"] if lazily else []
         begin, clock = time.monotonic(), time.time()
         try:
