@@ -208,7 +208,7 @@ static inline void fuzz_view(const uint8_t *data, size_t len)
     struct view view;
     struct err e = {0};
     fuzz_begin(data, len);
-    int result = view_open(&pod, &view, &e);
+    int result = view_open(&pod, NULL, &view, &e);
     fuzz_done(result, &e);
     if (result < 0)
         return;

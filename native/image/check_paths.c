@@ -128,8 +128,10 @@ static int optional_check(const struct links *l, const char *path, const char *w
     return path && path[0] ? path_check(l, path, false, what, e) : 0;
 }
 
-static int task_paths(const struct task *t, const struct links *l, struct err *e)
+/* The links of the pod are not those of another mount namespace. */
+static int task_paths(const struct task *t, const struct links *pods, struct err *e)
 {
+    const struct links none = {0}, *l = t->mount_space ? &none : pods;
     for (size_t k = 0; k < t->threads_count; k++)
         if (optional_check(l, t->threads[k].cwd, "a thread's working directory", e) || optional_check(l, t->threads[k].root, "a thread's root directory", e))
             return -1;
@@ -142,8 +144,9 @@ static int task_paths(const struct task *t, const struct links *l, struct err *e
     return 0;
 }
 
-static int file_path(const struct file *f, const struct links *l, struct err *e)
+static int file_path(const struct file *f, const struct links *pods, struct err *e)
 {
+    const struct links none = {0}, *l = f->mount_space ? &none : pods;
     switch (f->kind) {
     case FILE_REGULAR: case FILE_DIRECTORY: case FILE_PATH_ONLY: case FILE_PROC: /* a FIFO's path stands with its pipe */
         return f->path && f->path[0] ? path_check(l, f->path, f->flags & O_PATH && f->flags & O_NOFOLLOW, "an open file", e) : 0;

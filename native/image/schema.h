@@ -3,7 +3,7 @@
 #pragma once
 #include "../base/base.h"
 
-#define IMAGE_FORMAT 4ul
+#define IMAGE_FORMAT 5ul
 #define IMAGE_ITEMS_MAX (1ul << 24)
 #define DIGEST_BYTES 32
 #define RIGHTS_MAX 253 /* descriptors in a message of a Unix socket (SCM_MAX_FD) */
@@ -47,6 +47,9 @@ enum file_kind {
     FILE_PTY_SLAVE, FILE_PROC, FILE_PIDFD, FILE_STDOUT, FILE_STDERR /* the log files of `run --stdout/--stderr` */,
     FILE_MQUEUE
 };
+
+/* A mount of the job: a bind mount of something of the pod; one that came along with such a one; of a file system that the job mounted. */
+enum mounted_kind { MOUNTED_POD = 1, MOUNTED_ALONG, MOUNTED_OWN };
 
 /* For every struct NAME of schema.def: NAME_encode, NAME_decode, NAME_json, NAME_free (image/codec.c).
  * decode: fills a zeroed struct, 0 or -1 (E_BAD_IMAGE, says where). */

@@ -10,6 +10,7 @@
 #include "../kernel/inside.h"
 #include "../store/sha256.h"
 #include "files_load.h"
+#include "spaces.h"
 
 #define OPEN_FLAGS_ALLOWED (O_ACCMODE | FILE_FLAGS_SETTABLE | O_SYNC | O_DSYNC | O_DIRECTORY | O_NOFOLLOW | O_PATH)
 
@@ -29,11 +30,14 @@ bool file_is_late(const struct file *f)
 }
 
 /* Opened before its mode was changed: the owner of a file could change it back. */
-static int own_open(const struct restore *r, const char *path, int flags)
+static int own_open(const struct restore *r, uint64_t space, const char *path, int flags)
 {
     struct stat st;
     struct err ignored;
+    if (space_enter(r, space, &ignored) < 0)
+        return -1;
     AUTO_CLOSE int place = inside_open(path, O_PATH | O_NOFOLLOW, 0);
+    space_leave(r, space);
     if (place < 0 || fstat(place, &st) < 0 || st.st_uid != r->pod->facts.uid || (!S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode))) {
         errno = EACCES;
         return -1;
@@ -46,14 +50,18 @@ static int path_open(const struct restore *r, const struct file *f, struct err *
     int flags = (int)(f->flags & OPEN_FLAGS_ALLOWED & ~(uint64_t)O_ASYNC) | O_NOCTTY;
     if (f->path[0] != '/')
         return err_set(e, E_BAD_IMAGE, "the path \"%s\" is not absolute", f->path);
+    const char *path = f->mount_space ? f->place : f->path;
     if (file_is_late(f) && strstr(f->path, "/.."))
         return err_set(e, E_BAD_IMAGE, "the path \"%s\" leads out of /proc", f->path);
     if (file_is_late(f)) /* of the job's own processes: nothing that the owner could not see */
         return inside_open(f->path, flags, 0);
+    if (space_enter(r, f->mount_space, e) < 0)
+        return -1;
     owner_rights_begin(r);
-    int fd = inside_open(f->path, flags, 0);
+    int fd = inside_open(path, flags, 0);
     owner_rights_end(r);
-    return fd < 0 && errno == EACCES ? own_open(r, f->path, flags) : fd;
+    space_leave(r, f->mount_space);
+    return fd < 0 && errno == EACCES ? own_open(r, f->mount_space, path, flags) : fd;
 }
 
 static int identity_check(int fd, const struct file *f, struct err *e)

@@ -101,9 +101,14 @@ static int process_map(void *ctx, size_t k, struct err *e)
     return 0;
 }
 
-static int process_set(void *ctx, size_t k, struct err *e)
+/* Its threads get their numbers one after the other, and nobody else may get one meanwhile. */
+static bool is_alone(const struct task *t)
 {
-    struct restore *r = ctx;
+    return t->user_space && t->threads_count > 1;
+}
+
+static int process_set(struct restore *r, size_t k, struct err *e)
+{
     const struct task *t = &r->image->tasks[k];
     struct victim *v = &r->victims[k];
     if (!v->thread_count)
@@ -114,6 +119,22 @@ static int process_set(void *ctx, size_t k, struct err *e)
         return -1;
     if (vmas_seal(l, t, e) < 0 || task_load(l, r, t, e) < 0 || threads_load(l, r, t, e) < 0)
         return err_wrap(e, "process %lu", t->pid);
+    return 0;
+}
+
+static int process_set_beside(void *ctx, size_t k, struct err *e)
+{
+    struct restore *r = ctx;
+    return is_alone(&r->image->tasks[k]) ? 0 : process_set(r, k, e);
+}
+
+static int processes_set(struct restore *r, struct err *e)
+{
+    if (fibers_run(r->image->tasks_count, process_set_beside, r, e) < 0)
+        return -1;
+    for (size_t k = 0; k < r->image->tasks_count; k++)
+        if (is_alone(&r->image->tasks[k]) && process_set(r, k, e) < 0)
+            return -1;
     return 0;
 }
 
@@ -130,7 +151,7 @@ int inject_all(struct restore *r, struct err *e)
     r->victims = xcalloc(r->image->tasks_count, sizeof *r->victims);
     if (fibers_run(r->image->tasks_count, process_map, &crowd, e) < 0 || memory_load(r, e) < 0)
         return -1;
-    return fibers_run(r->image->tasks_count, process_set, r, e);
+    return processes_set(r, e);
 }
 
 static int victim_finish(void *ctx, size_t index, struct err *e)

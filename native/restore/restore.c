@@ -18,10 +18,11 @@
 #include "load.h"
 #include "outside_cut.h"
 #include "share.h"
+#include "spaces.h"
 #include "sysv_load.h"
 #include "tcp_room.h"
 
-enum word { WORD_TREE = 't', WORD_FINISH = 'f', WORD_FINISHED = 'd', WORD_RUN = 'r' };
+enum word { WORD_TREE = 't', WORD_FINISH = 'f', WORD_FINISHED = 'd', WORD_RUN = 'r', WORD_NEXT_PID = 'n', WORD_NEXT_PID_SET = 's' };
 
 static int word_send(int channel, char word, struct err *e)
 {
@@ -40,6 +41,37 @@ static int word_expect(int channel, char word, struct err *e)
     struct timespec nap = {0, 100000000}; /* the other side says why; let it be heard first */
     nanosleep(&nap, NULL);
     return err_set(e, E_PROTOCOL, "the other process of the restore died");
+}
+
+/* ---- the pod's next process number, on its way (spaces.h) */
+struct next_pid {
+    char word;
+    uint64_t pid;
+};
+
+int space_next_pid(const struct restore *r, uint64_t pid, struct err *e)
+{
+    struct next_pid ask = {.word = WORD_NEXT_PID, .pid = pid};
+    if (send(r->act_channel, &ask, sizeof ask, MSG_NOSIGNAL) != (ssize_t)sizeof ask)
+        return err_errno(e, "tell the other process of the restore");
+    return word_expect(r->act_channel, WORD_NEXT_PID_SET, e);
+}
+
+/* WORD_FINISH ends it. */
+static int next_pids_serve(const struct restore *r, int channel, struct err *e)
+{
+    for (;;) {
+        struct next_pid ask = {0};
+        ssize_t n = recv(channel, &ask, sizeof ask, 0);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n == 1 && ask.word == WORD_FINISH)
+            return 0;
+        if (n != (ssize_t)sizeof ask || ask.word != WORD_NEXT_PID)
+            return err_set(e, E_PROTOCOL, "the other process of the restore died");
+        if (next_pid_set(r, ask.pid, e) < 0 || word_send(channel, WORD_NEXT_PID_SET, e) < 0)
+            return -1;
+    }
 }
 
 /* ---- in the keeper */
@@ -74,14 +106,16 @@ static int in_pod(struct pod *pod, void *ctx, int channel, struct err *e)
     r->stdout_fd = pod->stdout_fd;
     r->stderr_fd = pod->stderr_fd;
     last_pid_set(r->image);
-    if (sysv_load(r, e) < 0 || sysvsem_load(r, e) < 0 || sysvmsg_load(r, e) < 0 || tcp_room_make(r, e) < 0 || root_seal(e) < 0 || files_load_shared(r, e) < 0)
+    if (next_pid_open(r, e) < 0)
+        return -1;
+    if (sysv_load(r, e) < 0 || sysvsem_load(r, e) < 0 || sysvmsg_load(r, e) < 0 || tcp_room_make(r, e) < 0 || root_seal(e) < 0 || spaces_load(r, e) < 0 || files_load_shared(r, e) < 0)
         return -1;
     outside_cuts_mark(r);
     tcp_room_end();
     if (processes_make(r, e) < 0)
         return -1;
     pod->facts.command_pid = r->image->pod.command_pid;
-    if (word_send(channel, WORD_TREE, e) < 0 || word_expect(channel, WORD_FINISH, e) < 0 || sysv_load_finish(r, e) < 0 ||
+    if (word_send(channel, WORD_TREE, e) < 0 || next_pids_serve(r, channel, e) < 0 || sysv_load_finish(r, e) < 0 ||
         files_load_finish(r, e) < 0)
         return -1;
     outside_cuts_make(r);
@@ -100,6 +134,7 @@ static int act(struct pod *pod, void *ctx, int channel, struct err *e)
 {
     struct restore *r = ctx;
     r->pod = pod;
+    r->act_channel = channel;
     if (word_expect(channel, WORD_TREE, e) < 0 || inject_all(r, e) < 0)
         return -1;
     output_event("ready", "\"processes\":%zu,\"lazy_bytes\":%lu,\"took_ms\":%.3f", r->image->tasks_count, lazy_bytes(r),

@@ -119,14 +119,15 @@ int thread_directories_load(struct victim *v, const struct restore *r, const str
     return 0;
 }
 
-/* A limit above what this node allows is cut to it. */
-static int limits_load(struct call_list *l, const struct task *t, struct err *e)
+/* A limit above what this node allows is cut to it. Who has joined another user namespace is not to be asked from here any more: it has podinit's. */
+static int limits_load(struct call_list *l, const struct restore *r, const struct task *t, struct err *e)
 {
+    pid_t like = t->user_space ? r->pod->init_pid : l->v->pid;
     for (size_t k = 0; k < t->rlimits_count; k++) {
         const struct rlimit_of *from = &t->rlimits[k];
         struct rlimit64 limit = {from->soft, from->hard}, now;
         uint64_t at;
-        if (prlimit64(l->v->pid, (int)from->resource, NULL, &now) < 0)
+        if (prlimit64(like, (int)from->resource, NULL, &now) < 0)
             return err_errno(e, "read limit %lu", from->resource);
         if (limit.rlim_max > now.rlim_max)
             limit.rlim_max = now.rlim_max;
@@ -186,5 +187,5 @@ int task_load(struct call_list *l, struct restore *r, const struct task *task, s
     if (core_load(l->v, task, e) < 0 || mm_load(l, r, &task->mm, lowest_free(task, r, 0), e) < 0 || directories_load(l, r, task, e) < 0 || memobjs_close(l, r, e) < 0 ||
         sigactions_load(l, task, e) < 0 || oddities_load(l, task, e) < 0)
         return -1;
-    return limits_load(l, task, e);
+    return limits_load(l, r, task, e);
 }

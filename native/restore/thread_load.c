@@ -16,6 +16,7 @@
 #include "../kernel/procfs.h"
 #include "../kernel/trace.h"
 #include "load.h"
+#include "spaces.h"
 
 #define LAST_CAPABILITY 40
 
@@ -33,9 +34,11 @@ struct kernel_sched_attr {
 #define BIRTH_STACK_BYTES 16ul
 
 /* Threads have it from the first. */
-static int bounding_drop(struct call_list *l, struct err *e)
+static int bounding_drop(struct call_list *l, uint64_t which, struct err *e)
 {
     for (uint64_t c = 0; c <= LAST_CAPABILITY; c++) {
+        if (!(which >> c & 1))
+            continue;
         if (CALL(l, e, SYS_prctl, PR_CAPBSET_DROP, c, 0, 0, 0, 0) < 0)
             return -1;
         l->may_fail[l->count - 1] = true; /* a number that this kernel does not know */
@@ -47,6 +50,19 @@ struct birth_call {
     struct clone_args args;
     int32_t tid, unused;
 };
+
+/* In a user namespace of its own: a number may not be asked for. */
+static int birth_next(struct call_list *l, const struct restore *r, const struct task *task, size_t k, struct err *e)
+{
+    uint64_t at;
+    struct clone_args args = {.flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM | CLONE_PTRACE,
+                              .stack = k * BIRTH_STACK_BYTES, .stack_size = BIRTH_STACK_BYTES};
+    if (space_next_pid(r, task->threads[k].tid, e) < 0 || call_data(l, &args, sizeof args, &at, e) < 0 ||
+        CALL(l, e, SYS_clone3, at, sizeof args, 0, 0, 0, 0) < 0)
+        return -1;
+    l->wanted[l->count - 1] = (int64_t)task->threads[k].tid;
+    return call_flush(l, e);
+}
 
 static int births_call(struct call_list *l, const struct task *task, size_t first, size_t count, struct err *e)
 {
@@ -89,14 +105,17 @@ static int newborn_take(struct victim *v, const struct task *task, pid_t tid, st
     return 0;
 }
 
-static int threads_make(struct call_list *l, const struct task *task, struct err *e)
+static int threads_make(struct call_list *l, const struct restore *r, const struct task *task, struct err *e)
 {
     struct victim *v = l->v;
     size_t count = task->threads_count;
     PID_LIST struct pid_list tids = {0};
     if (call_flush(l, e) < 0)
         return -1;
-    for (size_t first = 1; first < count; first += BIRTHS_AT_ONCE)
+    for (size_t k = 1; k < count && task->user_space; k++)
+        if (birth_next(l, r, task, k, e) < 0)
+            return -1;
+    for (size_t first = 1; first < count && !task->user_space; first += BIRTHS_AT_ONCE)
         if (births_call(l, task, first, count - first < BIRTHS_AT_ONCE ? count - first : BIRTHS_AT_ONCE, e) < 0)
             return -1;
     if (proc_threads(v->pid, &tids, e) < 0)
@@ -165,9 +184,41 @@ static int habits(struct call_list *l, const struct thread *t, struct err *e)
     return t->tsc == PR_TSC_SIGSEGV ? CALL(l, e, SYS_prctl, PR_SET_TSC, t->tsc, 0, 0, 0, 0) : 0;
 }
 
-/* The pod's user, no capability, and no way back: the same for every process of a pod, whatever an image says. */
-static int rights_load(struct call_list *l, const struct restore *r, const struct thread *t, struct err *e)
+/* What a process has in a user namespace of its own. The bounding set last but one: what is inheritable must lie in it when it is set. */
+static int inner_rights_load(struct call_list *l, const struct thread *t, struct err *e)
 {
+    const struct creds *c = &t->creds;
+    const uint64_t all = (1ul << (LAST_CAPABILITY + 1)) - 1;
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct sets[2][2] = {{{0}}};
+    uint64_t header_at, first_at, last_at;
+    for (unsigned k = 0; k < 2; k++) {
+        sets[0][k] = (struct __user_cap_data_struct){(uint32_t)(all >> 32 * k), (uint32_t)(all >> 32 * k), (uint32_t)(c->cap_inheritable >> 32 * k)};
+        sets[1][k] = (struct __user_cap_data_struct){(uint32_t)(c->cap_effective >> 32 * k), (uint32_t)(c->cap_permitted >> 32 * k), (uint32_t)(c->cap_inheritable >> 32 * k)};
+    }
+    if (call_room(l, 96, 512, e) < 0 || call_data(l, &header, sizeof header, &header_at, e) < 0 || call_data(l, sets[0], sizeof sets[0], &first_at, e) < 0 ||
+        call_data(l, sets[1], sizeof sets[1], &last_at, e) < 0 || CALL(l, e, SYS_capset, header_at, first_at, 0, 0, 0, 0) < 0)
+        return -1;
+    for (uint64_t k = 0; k <= LAST_CAPABILITY; k++)
+        if (c->cap_ambient >> k & 1 && CALL(l, e, SYS_prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, k, 0, 0, 0) < 0)
+            return -1;
+    if (bounding_drop(l, ~c->cap_bounding, e) < 0 || (c->securebits && CALL(l, e, SYS_prctl, PR_SET_SECUREBITS, c->securebits, 0, 0, 0, 0) < 0))
+        return -1;
+    return CALL(l, e, SYS_capset, header_at, last_at, 0, 0, 0, 0);
+}
+
+static int last_rights_load(struct call_list *l, const struct thread *t, struct err *e)
+{
+    if (t->creds.no_new_privs && CALL(l, e, SYS_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, 0) < 0)
+        return -1;
+    return CALL(l, e, SYS_prctl, PR_SET_PDEATHSIG, t->pdeath_signal, 0, 0, 0, 0);
+}
+
+/* The pod's user, no capability, and no way back: the same for every process of a pod, whatever an image says. */
+static int rights_load(struct call_list *l, const struct restore *r, const struct task *task, const struct thread *t, struct err *e)
+{
+    if (task->user_space)
+        return inner_rights_load(l, t, e) < 0 ? -1 : last_rights_load(l, t, e);
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
     struct __user_cap_data_struct none[2] = {{0}};
     uint64_t header_at, none_at, groups_at, uid = r->image->pod.uid, gid = r->image->pod.gid;
@@ -180,9 +231,7 @@ static int rights_load(struct call_list *l, const struct restore *r, const struc
     if (CALL(l, e, SYS_setresgid, gid, gid, gid, 0, 0, 0) < 0 || CALL(l, e, SYS_setresuid, uid, uid, uid, 0, 0, 0) < 0 ||
         CALL(l, e, SYS_capset, header_at, none_at, 0, 0, 0, 0) < 0)
         return -1;
-    if (t->creds.no_new_privs && CALL(l, e, SYS_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, 0) < 0)
-        return -1;
-    return CALL(l, e, SYS_prctl, PR_SET_PDEATHSIG, t->pdeath_signal, 0, 0, 0, 0);
+    return last_rights_load(l, t, e);
 }
 
 /* Signals that were pending: sent by the thread to itself, which may say anything of their origin. All are blocked. */
@@ -207,7 +256,7 @@ static int pending_load(struct call_list *l, const struct task *task, const stru
 static int thread_load(struct call_list *l, const struct restore *r, const struct task *task, size_t index, struct err *e)
 {
     const struct thread *t = &task->threads[index];
-    if (sched_load(l->v->threads[index].tid, &t->sched, e) < 0 || kernel_pointers(l, t, e) < 0 || habits(l, t, e) < 0 || rights_load(l, r, t, e) < 0 ||
+    if (sched_load(l->v->threads[index].tid, &t->sched, e) < 0 || kernel_pointers(l, t, e) < 0 || habits(l, t, e) < 0 || rights_load(l, r, task, t, e) < 0 ||
         pending_load(l, task, t, &t->pending, false, e) < 0 || (index == 0 && pending_load(l, task, t, &task->pending, true, e) < 0))
         return err_wrap(e, "thread %lu", t->tid);
     return index == 0 ? CALL(l, e, SYS_prctl, PR_SET_DUMPABLE, task->mm.dumpable & 1, 0, 0, 0, 0) : 0;
@@ -230,7 +279,7 @@ static int crowd_load(struct restore *r, struct victim *v, const struct task *ta
 int threads_load(struct call_list *l, struct restore *r, const struct task *task, struct err *e)
 {
     size_t count = task->threads_count;
-    if (bounding_drop(l, e) < 0 || (count > 1 && threads_make(l, task, e) < 0))
+    if ((!task->user_space && bounding_drop(l, ~0ul, e) < 0) || (count > 1 && threads_make(l, r, task, e) < 0))
         return -1;
     for (size_t k = 1; k < count; k++)
         if (thread_directories_load(l->v, r, task, k, e) < 0)

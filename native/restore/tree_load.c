@@ -21,6 +21,7 @@
 #include "files_load.h"
 #include "load.h"
 #include "share.h"
+#include "spaces.h"
 
 #define STEP_DEADLINE_NS 60000000000ul
 
@@ -303,12 +304,16 @@ static int task_steps(struct restore *r, size_t index, struct err *e)
         zombie_look(r, t);
         zombie_end(t->exit_status);
     }
-    if (files_load_task(r, t, r->memobj_fds, r->image->memobjs_count, e) < 0 || step_all(r, index, STEP_FILES, e) < 0 ||
+    size_t keep_count;
+    AUTO_FREE int *keep = spaces_keep(r, &keep_count);
+    if (files_load_task(r, t, keep, keep_count, e) < 0 || step_all(r, index, STEP_FILES, e) < 0 ||
         files_load_epolls(r, t, e) < 0)
         return -1;
     if (!r->image->pod.io_uring_allowed && pod_seccomp_io_uring(e) < 0)
         return -1;
     zombies_await(r, index);
+    if (space_join(r, t, e) < 0)
+        return -1;
     step_reach(r->board, STEP_READY);
     return 0;
 }

@@ -1,6 +1,6 @@
 /* What an image says is not believed: numbers, ranges and rights are checked before anything is made. The manifest's digest tells who
  * vouches for it; even so an image may only do what the owner of the pod could do: its processes run as the pod's user, without any
- * capability, with files opened under that user's rights (vma_load.c). */
+ * capability but in user namespaces of their own, with files opened under that user's rights (vma_load.c). */
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +9,7 @@
 #include <sys/user.h>
 
 #include "load.h"
+#include "spaces.h"
 
 #define USER_END 0x7ffffffff000ul
 #define LOWEST_ADDRESS 0x1000ul
@@ -96,7 +97,7 @@ static int mm_validate(const struct image *image, uint64_t pid, const struct mm 
     return extents_validate(pid, mm, e);
 }
 
-static int creds_validate(const struct image *image, uint64_t tid, const struct creds *c, struct err *e)
+static int creds_validate(const struct image *image, const struct task *t, uint64_t tid, const struct creds *c, struct err *e)
 {
     const uint64_t uids[] = {c->ruid, c->euid, c->suid, c->fsuid}, gids[] = {c->rgid, c->egid, c->sgid, c->fsgid};
     for (size_t k = 0; k < 4; k++)
@@ -105,12 +106,14 @@ static int creds_validate(const struct image *image, uint64_t tid, const struct 
     uint32_t group = (uint32_t)image->pod.gid;
     if (c->groups.len > sizeof group || (c->groups.len && memcmp(c->groups.data, &group, sizeof group) != 0))
         return bad(e, "it is in groups that the pod is not in", tid, c->groups.len);
+    if (t->user_space)
+        return c->securebits > 0xff || (c->cap_effective & ~c->cap_permitted) ? bad(e, "impossible capabilities", tid, c->cap_effective) : 0;
     if (c->cap_inheritable | c->cap_permitted | c->cap_effective | c->cap_bounding | c->cap_ambient | c->securebits)
         return bad(e, "it holds capabilities", tid, c->cap_permitted | c->cap_bounding);
     return 0;
 }
 
-static int thread_validate(const struct image *image, const struct thread *t, struct err *e)
+static int thread_validate(const struct image *image, const struct task *task, const struct thread *t, struct err *e)
 {
     if (t->regs.len != sizeof(struct user_regs_struct) || t->xstate.len < XSTATE_MIN || t->xstate.len > 65536 || t->xstate.len % 8)
         return bad(e, "its registers have the wrong size", t->tid, t->xstate.len);
@@ -121,7 +124,7 @@ static int thread_validate(const struct image *image, const struct thread *t, st
     for (size_t k = 0; k < t->filters_count; k++)
         if (!t->filters[k].code.len || t->filters[k].code.len % 8 || t->filters[k].code.len > 4096 * 8)
             return bad(e, "a seccomp filter of a wrong length", t->tid, t->filters[k].code.len);
-    return creds_validate(image, t->tid, &t->creds, e);
+    return creds_validate(image, task, t->tid, &t->creds, e);
 }
 
 static int lists_validate(const struct task *t, struct err *e)
@@ -148,7 +151,7 @@ static int threads_validate(const struct image *image, const struct task *t, str
     if (!t->threads_count || t->threads[0].tid != t->pid)
         return bad(e, "its first thread is not there", t->pid, t->threads_count);
     for (size_t k = 0; k < t->threads_count; k++)
-        if ((k && id_claim(ids, t->threads[k].tid, e) < 0) || thread_validate(image, &t->threads[k], e) < 0)
+        if ((k && id_claim(ids, t->threads[k].tid, e) < 0) || thread_validate(image, t, &t->threads[k], e) < 0)
             return -1;
     return 0;
 }
@@ -182,6 +185,8 @@ int image_validate(const struct image *image, struct err *e)
     struct ids ids = {.max = pid_max()};
     if (!image->tasks_count || image->tasks_count > TASKS_MAX)
         return err_set(e, E_BAD_IMAGE, "the image holds %zu processes", image->tasks_count);
+    if (spaces_validate(image, e) < 0)
+        return -1;
     AUTO_FREE uint8_t *seen = ids.seen = xcalloc(ids.max + 1, 1);
     bool command = false;
     for (size_t k = 0; k < image->tasks_count; k++) {

@@ -303,8 +303,11 @@ int vmas_seal(struct call_list *l, const struct task *task, struct err *e)
     return 0;
 }
 
-static int rights(struct call_list *l, const struct restore *r, uint64_t uid, uint64_t gid, struct err *e)
+/* In a user namespace of its own it is the pod's user already. */
+static int rights(struct call_list *l, const struct restore *r, const struct task *t, uint64_t uid, uint64_t gid, struct err *e)
 {
+    if (t->user_space)
+        return 0;
     if (r->groups_settable && CALL(l, e, SYS_setgroups, 0, 0, 0, 0, 0, 0) < 0)
         return -1;
     if (CALL(l, e, SYS_setfsgid, gid, 0, 0, 0, 0, 0) < 0)
@@ -319,7 +322,7 @@ int vmas_load(struct restore *r, struct victim *v, const struct task *task, stru
     *l = (struct call_list){.v = v, .what = "map its memory"};
     if (own_replace(l, r, task, e) < 0)
         return -1;
-    if (rights(l, r, r->image->pod.uid, r->image->pod.gid, e) < 0)
+    if (rights(l, r, task, r->image->pod.uid, r->image->pod.gid, e) < 0)
         return -1;
     for (size_t k = 0; k < task->mm.vmas_count; k++)
         if (vma_load(r, l, task, &task->mm.vmas[k], free_fd, e) < 0)
@@ -327,7 +330,7 @@ int vmas_load(struct restore *r, struct victim *v, const struct task *task, stru
     for (size_t k = 0; k < task->mm.vmas_count; k++)
         if (advice_load(l, &task->mm.vmas[k], e) < 0)
             return -1;
-    if (rights(l, r, 0, 0, e) < 0)
+    if (rights(l, r, task, 0, 0, e) < 0)
         return -1;
     return call_flush(l, e);
 }

@@ -19,6 +19,7 @@
 #include "../kernel/netlock_hub.h"
 #include "../kernel/procfs.h"
 #include "seccomp_save.h"
+#include "spaces.h"
 #include "sysv_save.h"
 #include "vfork.h"
 
@@ -39,7 +40,8 @@ void refusals_free(struct refusals *r)
     *r = (struct refusals){0};
 }
 
-static const char *const namespace_names[] = {"pid", "pid_for_children", "user", "net", "ipc", "uts", "mnt", "time", "time_for_children"};
+/* User and mount namespaces: spaces.h. */
+static const char *const namespace_names[] = {"pid", "pid_for_children", "net", "ipc", "uts", "time", "time_for_children"};
 
 struct namespace_known {
     pid_t of;
@@ -141,7 +143,8 @@ static bool is_readable(pid_t pid)
     return fd >= 0 || (errno != EACCES && errno != EPERM);
 }
 
-static void rights_check(const struct pod *pod, struct proc_status *s, uint64_t inner, struct refusals *out)
+/* In a user namespace of its own a process may hold every capability: they reach no further. */
+static void rights_check(const struct pod *pod, const struct seen_member *member, struct proc_status *s, uint64_t inner, struct refusals *out)
 {
     if (s->seccomp == 1)
         refuse(out, inner, -1, 0, "it is in the strict mode of seccomp");
@@ -152,25 +155,25 @@ static void rights_check(const struct pod *pod, struct proc_status *s, uint64_t 
             refuse(out, inner, -1, 0, "it runs as another user or group than the pod");
             break;
         }
-    if (s->cap_inheritable | s->cap_permitted | s->cap_effective | s->cap_bounding | s->cap_ambient)
+    if (!(member && member->user) && (s->cap_inheritable | s->cap_permitted | s->cap_effective | s->cap_bounding | s->cap_ambient))
         refuse(out, inner, -1, 0, "it holds capabilities");
     groups_drop_nameless(&s->groups);
     if (s->groups.len > sizeof(uint32_t))
         refuse(out, inner, -1, 0, "it is in more groups than the pod");
 }
 
-static void kinship_check(const struct pod *pod, pid_t pid, struct proc_status *s, struct refusals *out)
+static void kinship_check(const struct pod *pod, const struct spaces *spaces, pid_t pid, struct proc_status *s, struct refusals *out)
 {
     uint64_t inner = (uint64_t)s->inner_pid;
     namespaces_check(pod, pid, inner, out); /* first: in its own it has every right */
-    rights_check(pod, s, inner, out);
+    rights_check(pod, spaces_member(spaces, pid), s, inner, out);
     sharing_check(pid, s->ppid, inner, out);
 }
 
-int stopped_check(const struct pod *pod, struct victim *v, struct err *e)
+int stopped_check(const struct snapshot *s, struct victim *v, struct err *e)
 {
     struct refusals r = {0};
-    kinship_check(pod, v->pid, &v->threads[0].status, &r);
+    kinship_check(s->pod, s->spaces, v->pid, &v->threads[0].status, &r);
     for (size_t k = 1; k < v->thread_count; k++)
         thread_check(v->pid, v->threads[k].tid, (uint64_t)v->inner_pid, &r);
     if (r.count)
@@ -196,7 +199,7 @@ static bool is_engine(pid_t pid)
     return stat("/proc/self/exe", &own) == 0 && stat(path, &its) == 0 && own.st_dev == its.st_dev && own.st_ino == its.st_ino;
 }
 
-static void process_check(const struct pod *pod, pid_t pid, struct refusals *out)
+static void process_check(const struct pod *pod, const struct spaces *spaces, pid_t pid, struct refusals *out)
 {
     PROC_STATUS struct proc_status s = {0};
     struct proc_stat stat;
@@ -210,9 +213,20 @@ static void process_check(const struct pod *pod, pid_t pid, struct refusals *out
         refuse(out, inner, -1, 0, "it has made itself unreadable (PR_SET_DUMPABLE), and only root may read it then");
     if (stat.tty && !is_pods_terminal(pod, stat.tty))
         refuse(out, inner, -1, 0, "its controlling terminal is gone or outside of the pod");
-    kinship_check(pod, pid, &s, out);
+    kinship_check(pod, spaces, pid, &s, out);
     threads_check(s.tgid, pid, inner, out);
     maps_check(pid, inner, out);
+}
+
+static int pod_check(const struct pod *pod, struct spaces *spaces, pid_t *pids, size_t count, struct refusals *out, struct err *e)
+{
+    for (size_t k = 0; k < count; k++)
+        pids[k] = proc_living(pids[k]);
+    if (spaces_look(pod, pids, count, spaces, out, e) < 0)
+        return -1;
+    for (size_t k = 0; k < count; k++)
+        process_check(pod, spaces, pids[k], out);
+    return ipc_check(pod, pids, count, out, e) < 0 ? -1 : files_check(pod, spaces, pids, count, out, e);
 }
 
 int snapshot_check(const struct pod *pod, struct refusals *out, struct err *e)
@@ -223,7 +237,8 @@ int snapshot_check(const struct pod *pod, struct refusals *out, struct err *e)
         return -1;
     if (namespaces_join_user(pod->init_pid, e) < 0 || pod_pids(pod, &pids, &count, e) < 0)
         return -1;
-    for (size_t k = 0; k < count; k++)
-        process_check(pod, pids[k] = proc_living(pids[k]), out);
-    return ipc_check(pod, pids, count, out, e) < 0 ? -1 : files_check(pod, pids, count, out, e);
+    struct spaces spaces = {0};
+    int result = pod_check(pod, &spaces, pids, count, out, e);
+    spaces_free(&spaces);
+    return result;
 }

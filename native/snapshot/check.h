@@ -5,5 +5,5 @@
 
 MUST_CHECK int snapshot_check(const struct pod *pod, struct refusals *out, struct err *e);
 /* Again of one stopped process, what may have come since: rights, namespaces, memory shared with others. E_UNSUPPORTED says what. */
-MUST_CHECK int stopped_check(const struct pod *pod, struct victim *v, struct err *e);
+MUST_CHECK int stopped_check(const struct snapshot *s, struct victim *v, struct err *e);
 void refusals_free(struct refusals *r);

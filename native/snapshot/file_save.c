@@ -114,10 +114,22 @@ static int other_name_save(struct saving *v, struct source *src, struct err *e)
     return 0;
 }
 
+/* Opened anew where it was: what is mounted below a directory, and whether it may be written, is that mount's. */
+static void place_save(struct source *src)
+{
+    src->file->mount_space = src->facts.space;
+    if (src->facts.space) {
+        free(src->file->place);
+        src->file->place = xstrdup(src->facts.place);
+    }
+}
+
 int file_save(struct saving *v, struct source *src, struct err *e)
 {
     free(src->file->path);
     src->file->path = xstrdup(src->facts.link);
+    if (src->kind == FILE_REGULAR || src->kind == FILE_DIRECTORY || src->kind == FILE_PATH_ONLY)
+        place_save(src);
     if (src->kind == FILE_REGULAR && !view_path_is(&v->view, src->facts.link, &src->facts.st))
         return other_name_save(v, src, e);
     if (src->kind == FILE_STDOUT || src->kind == FILE_STDERR)

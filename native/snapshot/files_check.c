@@ -99,16 +99,17 @@ static int process_check(const struct view *v, pid_t pid, struct refusals *out, 
             return -1;
         if (gone)
             continue;
+        facts_locate(v, &f);
         one_check(v, &f, inner, out);
         facts_free(&f);
     }
     return 0;
 }
 
-int files_check(const struct pod *pod, const pid_t *pids, size_t count, struct refusals *out, struct err *e)
+int files_check(const struct pod *pod, const struct spaces *spaces, const pid_t *pids, size_t count, struct refusals *out, struct err *e)
 {
     struct view v;
-    if (view_open(pod, &v, e) < 0)
+    if (view_open(pod, spaces, &v, e) < 0)
         return -1;
     int result = 0;
     for (size_t i = 0; i < count && result == 0; i++)

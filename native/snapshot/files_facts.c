@@ -12,6 +12,8 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "spaces.h"
+
 #define MQUEUE_MAGIC 0x19800202
 #define FDINFO_MAX (64ul << 20)
 #define DELETED " (deleted)"
@@ -38,11 +40,11 @@ static int mounts_read(struct view *v, struct err *e)
     return 0;
 }
 
-int view_open(const struct pod *pod, struct view *out, struct err *e)
+int view_open(const struct pod *pod, const struct spaces *spaces, struct view *out, struct err *e)
 {
     char path[64];
     struct err ignored;
-    *out = (struct view){.pod = pod, .root = -1, .upper = -1};
+    *out = (struct view){.pod = pod, .root = -1, .upper = -1, .spaces = spaces};
     snprintf(path, sizeof path, "/proc/%d/root", pod->init_pid);
     out->root = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (out->root < 0)
@@ -72,18 +74,34 @@ static bool view_has_mount(const struct view *v, uint64_t id)
     return v->mounts_count && bsearch(&id, v->mounts, v->mounts_count, sizeof id, compare_u64);
 }
 
+static bool is_on_mount(const struct view *v, const struct facts *f)
+{
+    return f->space || view_has_mount(v, f->mount_id);
+}
+
+/* On a mount that shows something of the pod's. */
+static bool is_on_pods(const struct view *v, const struct facts *f)
+{
+    return (f->space && !f->own) || view_has_mount(v, f->mount_id);
+}
+
 bool view_path_is(const struct view *v, const char *path, const struct stat *st)
 {
     struct open_how how = {.flags = O_PATH | O_NOFOLLOW | O_CLOEXEC, .resolve = RESOLVE_IN_ROOT};
     AUTO_CLOSE int fd = (int)syscall(SYS_openat2, v->root, path, &how, sizeof how);
     struct stat found;
-    return fd >= 0 && fstat(fd, &found) == 0 && found.st_dev == st->st_dev && found.st_ino == st->st_ino;
+    if (fd >= 0 && fstat(fd, &found) == 0 && found.st_dev == st->st_dev && found.st_ino == st->st_ino)
+        return true;
+    for (size_t k = 0; v->spaces && k < v->spaces->mounts_count; k++)
+        if (spaces_path_is(&v->spaces->mounts[k], path, 0, st))
+            return true;
+    return false;
 }
 
 bool view_in_host_part(const struct view *v, const struct facts *f)
 {
     struct stat st;
-    if (f->fs_type != OVERLAYFS_SUPER_MAGIC || v->upper < 0)
+    if (f->fs_type != OVERLAYFS_SUPER_MAGIC || v->upper < 0 || f->own)
         return false;
     return fstatat(v->upper, f->link + 1, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(st.st_mode);
 }
@@ -94,7 +112,7 @@ bool view_is_outside(const struct facts *f)
     bool own = false;
     for (size_t i = 0; i < ARRAY_LENGTH(places) && f->fs_type == TMPFS_MAGIC; i++)
         own |= !strncmp(f->link, places[i], strlen(places[i]));
-    return !own && f->fs_type != OVERLAYFS_SUPER_MAGIC;
+    return !own && !f->own && f->fs_type != OVERLAYFS_SUPER_MAGIC;
 }
 
 uint64_t pid_inside(pid_t pid)
@@ -171,11 +189,25 @@ int facts_read(pid_t pid, int number, struct facts *out, struct err *e)
     return 0;
 }
 
+void facts_locate(const struct view *v, struct facts *f)
+{
+    const struct seen_mounts *m = !v->spaces || f->link[0] != '/' || view_has_mount(v, f->mount_id) ? NULL : spaces_of_mount(v->spaces, f->mount_id);
+    if (!m)
+        return;
+    bool leads = f->st.st_nlink && spaces_path_is(m, f->link, f->mount_id, &f->st);
+    char *in_pod = leads ? spaces_pod_path(v->spaces, m, f->link) : NULL;
+    f->space = m->image.id;
+    f->own = !in_pod;
+    f->place = in_pod ? f->link : xstrdup(f->link);
+    f->link = in_pod ? in_pod : f->link;
+}
+
 void facts_free(struct facts *f)
 {
     free(f->link);
     free(f->fdinfo);
-    f->link = f->fdinfo = NULL;
+    free(f->place);
+    f->link = f->fdinfo = f->place = NULL;
 }
 
 char *facts_path(const struct facts *f)
@@ -216,11 +248,11 @@ static uint64_t device_kind(const struct view *v, const struct facts *f, char wo
     if (major_number == 1 && (minor_number == 3 || minor_number == 5 || minor_number == 7 || minor_number == 8 || minor_number == 9))
         return FILE_DEVICE; /* null, zero, full, random, urandom: no state */
     if (major_number == 5 && minor_number == 0) /* /dev/tty: some terminal's slave */
-        return view_has_mount(v, f->mount_id) ? FILE_PTY_SLAVE : refuse_words(words, "terminal outside of the pod: ", f->link);
+        return is_on_pods(v, f) ? FILE_PTY_SLAVE : refuse_words(words, "terminal outside of the pod: ", f->link);
     if (major_number == 5 && minor_number == 2)
-        return view_has_mount(v, f->mount_id) ? FILE_PTY_MASTER : refuse_words(words, "terminal outside of the pod: ", f->link);
+        return is_on_pods(v, f) ? FILE_PTY_MASTER : refuse_words(words, "terminal outside of the pod: ", f->link);
     if (major_number >= 136 && major_number <= 143)
-        return view_has_mount(v, f->mount_id) ? FILE_PTY_SLAVE : refuse_words(words, "terminal outside of the pod: ", f->link);
+        return is_on_pods(v, f) ? FILE_PTY_SLAVE : refuse_words(words, "terminal outside of the pod: ", f->link);
     return refuse_words(words, "device with a state of its own: ", f->link);
 }
 
@@ -237,7 +269,7 @@ static uint64_t regular_kind(const struct view *v, const struct facts *f, char w
         return refuse_words(words, "secret memory (memfd_secret)", "");
     if (!strncmp(f->link, "/memfd:", 7) || f->st.st_nlink == 0)
         return FILE_MEMOBJ;
-    if (!view_has_mount(v, f->mount_id))
+    if (!is_on_mount(v, f))
         return refuse_words(words, "file outside of the pod: ", f->link);
     AUTO_FREE char *other = view_path_is(v, f->link, &f->st) ? NULL : view_find_name(v, &f->st);
     if (!other && !view_path_is(v, f->link, &f->st))
@@ -253,7 +285,7 @@ static bool is_kernel_fs(const struct facts *f)
 
 static uint64_t named_kind(const struct view *v, const struct facts *f, uint64_t kind, char words[256])
 {
-    if (!view_has_mount(v, f->mount_id))
+    if (!is_on_mount(v, f))
         return refuse_words(words, "file outside of the pod: ", f->link);
     if (!view_path_is(v, f->link, &f->st))
         return refuse_words(words, "file or directory that was removed: ", f->link);
@@ -288,6 +320,8 @@ uint64_t facts_kind(const struct view *v, const struct facts *f, char words[256]
     case S_IFDIR:
         return named_kind(v, f, FILE_DIRECTORY, words);
     case S_IFIFO:
+        if (f->own)
+            return refuse_words(words, "FIFO on a file system that it mounted: ", f->link);
         return is_removed(v, f) ? FILE_FIFO : named_kind(v, f, FILE_FIFO, words);
     case S_IFCHR:
         return device_kind(v, f, words);

@@ -18,6 +18,9 @@ struct facts {
     bool cloexec;
     char *link;              /* readlink of /proc/PID/fd/N */
     char *fdinfo;            /* the whole text */
+    uint64_t space;          /* the mount namespace of the job that its mount is in, 0: the pod's */
+    bool own;                /* on a file system that the job has mounted; else link is a path of the pod */
+    char *place;             /* its path in that namespace */
 };
 
 /* The pod as descriptors are judged by. */
@@ -28,14 +31,17 @@ struct view {
     uint64_t *mounts;        /* ids of the pod's mounts, ascending */
     size_t mounts_count;
     struct diag diag;
+    const struct spaces *spaces; /* may be NULL */
     struct stat log[2];      /* stdout's and stderr's file; st_ino 0: none */
 };
 
-MUST_CHECK int view_open(const struct pod *pod, struct view *out, struct err *e);
+MUST_CHECK int view_open(const struct pod *pod, const struct spaces *spaces, struct view *out, struct err *e);
 void view_close(struct view *v);
 
 /* 1: the descriptor is gone (a running process closed it). */
 MUST_CHECK int facts_read(pid_t pid, int number, struct facts *out, struct err *e);
+/* Where it is, if its mount is one of the job's. */
+void facts_locate(const struct view *v, struct facts *f);
 void facts_free(struct facts *f);
 /* The value behind "key:" in fdinfo, NULL if there is none. */
 const char *facts_field(const struct facts *f, const char *key);

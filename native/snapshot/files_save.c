@@ -206,7 +206,7 @@ int files_save(struct snapshot *s, struct err *e)
         directories_save, pipes_finish, ptys_finish, locks_save,
     };
     struct saving v = {.s = s};
-    if (view_open(s->pod, &v.view, e) < 0)
+    if (view_open(s->pod, s->spaces, &v.view, e) < 0)
         return -1;
     int result = 0;
     for (size_t i = 0; i < ARRAY_LENGTH(steps) && result == 0; i++)

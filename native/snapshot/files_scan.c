@@ -27,6 +27,7 @@ static int slots_read(void *ctx, size_t worker, size_t piece, struct err *e)
         int gone = facts_read(pid, slot->number, &slot->facts, e);
         if (gone)
             return gone < 0 ? -1 : err_set(e, E_OS, "descriptor %d of process %d went away while it was stopped", slot->number, pid);
+        facts_locate(&v->view, &slot->facts);
     }
     return 0;
 }

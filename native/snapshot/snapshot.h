@@ -8,6 +8,7 @@
 #include "../pod/pod.h"
 #include "plain_files.h"
 
+struct spaces;
 struct snapshot {
     struct pod *pod;
     struct store *store;
@@ -25,6 +26,7 @@ struct snapshot {
     bool queues_hold;             /* some POSIX message queue holds messages */
     struct stand_in *leased;      /* files that must not be opened (lease_save.h) */
     size_t leased_count;
+    struct spaces *spaces;        /* namespaces that the job made, of this stop (spaces.h) */
 };
 
 /* What cannot be captured: collected, not thrown. `check` prints them all; snapshot fails with E_UNSUPPORTED and the first. */
@@ -43,7 +45,7 @@ void refuse(struct refusals *r, uint64_t pid, int64_t fd, uint64_t address, cons
 /* ---- descriptors (snapshot/files_save.c and one file per kind).
  * For the files' room: Open MPI's mpirun gives every rank a pseudo terminal as its output (no controlling terminal): ptys are needed. */
 /* While the job runs: look at every descriptor of the tree from outside (/proc only, nothing touched) and name what cannot be captured. */
-MUST_CHECK int files_check(const struct pod *pod, const pid_t *pids, size_t count, struct refusals *out, struct err *e);
+MUST_CHECK int files_check(const struct pod *pod, const struct spaces *spaces, const pid_t *pids, size_t count, struct refusals *out, struct err *e);
 /* In the pause, all stopped, network locked: fill files, pipes, sockets, epolls, … of s->image, and the fds of each task. Descriptions
  * shared between descriptors are found by kcmp and saved once. TCP sockets are put into repair mode and taken out again here
  * (journalled: "repair PID FD"). What turns out to be impossible: -1 with E_UNSUPPORTED, everything put back. */

@@ -22,6 +22,7 @@
 #include "save.h"
 #include "seccomp_save.h"
 #include "sleep_save.h"
+#include "spaces.h"
 #include "stop.h"
 #include "sysv_save.h"
 #include "../base/urgent.h"
@@ -286,6 +287,7 @@ static void forget(struct take *t)
     store_later_reset(t->s.store);
     plain_files_free(&t->s.plain_files);
     leases_free(&t->s);
+    spaces_drop(&t->s);
 }
 
 static int sleepers_again(struct take *t, struct err *e)
@@ -391,6 +393,7 @@ int snapshot_take(const struct snapshot_options *options, struct err *e)
     image_free(&t.parent);
     plain_files_free(&t.s.plain_files);
     leases_free(&t.s);
+    spaces_drop(&t.s);
     if (t.s.pod)
         pod_close(&t.pod);
     return result < 0 ? err_wrap(e, "snapshot of %s", options->pod) : 0;

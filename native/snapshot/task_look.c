@@ -125,7 +125,7 @@ int task_look(struct snapshot *s, struct victim *v, struct task *out, struct err
         out->state = TASK_ZOMBIE;
         return 0;
     }
-    if (stopped_check(s->pod, v, e) < 0)
+    if (stopped_check(s, v, e) < 0)
         return -1;
     out->state = v->threads[0].group_stopped ? TASK_STOPPED : TASK_RUNNING;
     mm_numbers(&stat, &out->mm);

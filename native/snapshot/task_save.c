@@ -18,6 +18,7 @@
 #include "save.h"
 #include "seccomp_save.h"
 #include "sleep_save.h"
+#include "spaces.h"
 #include "stop.h"
 
 #define SIGNALS 64
@@ -259,7 +260,7 @@ int tasks_save(struct snapshot *s, struct err *e)
         return -1;
     for (size_t k = 0; k < s->victim_count; k++)
         LIST_ADD(&s->image, tasks);
-    if (crew_work(s->victim_count, process_look, s, e) < 0)
+    if (spaces_take(s, e) < 0 || crew_work(s->victim_count, process_look, s, e) < 0)
         return -1;
-    return fibers_run(s->victim_count, process_save, s, e) < 0 ? -1 : threads_save(s, e) < 0 ? -1 : threads_directories_save(s, e);
+    return fibers_run(s->victim_count, process_save, s, e) < 0 ? -1 : threads_save(s, e) < 0 || threads_directories_save(s, e) < 0 ? -1 : spaces_save(s, e);
 }

@@ -10,6 +10,7 @@
 
 #include "../image/tree.h"
 #include "save.h"
+#include "spaces.h"
 
 static const struct tree *tree_of_parent(const struct snapshot *s, const char *name)
 {
@@ -34,7 +35,7 @@ int trees_save(struct snapshot *s, struct err *e)
         if (tree_save(dir, *name, tree_of_parent(s, *name), &leased, s->store, LIST_ADD(&s->image, trees), &s->image.new_bytes, e) < 0)
             return err_wrap(e, "files of the pod (%s)", *name);
     }
-    return 0;
+    return spaces_trees_save(s, e);
 }
 
 static bool is_below(const char *path, const char *dir)
@@ -91,12 +92,17 @@ int hostfiles_save(struct snapshot *s, struct err *e)
     AUTO_CLOSE int upper = pod_tree_open(s->pod, "root", &none);
     for (size_t k = 0; k < s->image.tasks_count; k++) {
         const struct mm *mm = &s->image.tasks[k].mm;
+        if (s->image.tasks[k].mount_space)
+            continue; /* its paths are not the pod's */
         if (hostfile_add(s, upper, mm->exe, e) < 0)
             return -1;
         for (size_t m = 0; m < mm->vmas_count; m++)
             if (mm->vmas[m].kind == VMA_FILE && hostfile_add(s, upper, mm->vmas[m].path, e) < 0)
                 return -1;
     }
+    for (size_t k = 0; s->spaces && k < s->spaces->mapped_count; k++)
+        if (hostfile_add(s, upper, s->spaces->mapped[k], e) < 0)
+            return -1;
     for (size_t k = 0; k < s->image.files_count; k++)
         if (s->image.files[k].host_part && hostfile_add(s, upper, s->image.files[k].path, e) < 0)
             return -1;

@@ -14,6 +14,7 @@
 #include "map_flags.h"
 #include "mapped.h"
 #include "save.h"
+#include "spaces.h"
 #include "stale.h"
 #include "sysv_save.h"
 
@@ -77,9 +78,32 @@ static int segment_of(struct snapshot *s, const struct proc_map *m, struct vma *
     return out->memobj ? 0 : err_set(e, E_CONFLICT, "mapping at 0x%lx of %s, which is not there", m->start, m->path);
 }
 
+/* In a mount namespace of the job: what stands in the pod's root is looked at there. */
+static int space_file_of(struct snapshot *s, const struct victim *v, const struct seen_mounts *space, const struct proc_map *m, struct vma *out, struct err *e)
+{
+    struct stat at;
+    AUTO_FREE char *entry = xasprintf("/proc/%d/map_files/%lx-%lx", v->pid, m->start, m->end), *pods = NULL;
+    if (stat(entry, &at) < 0)
+        return err_errno(e, "mapping at 0x%lx of %s in a mount namespace of its own", m->start, m->path);
+    if (!S_ISREG(at.st_mode))
+        return err_set(e, E_UNSUPPORTED, "mapping at 0x%lx of the device %s", m->start, m->path);
+    if (spaces_mapped(s->spaces, space, m->path, &at, &pods, e) < 0)
+        return -1;
+    struct proc_map in_pod = *m;
+    in_pod.path = pods;
+    int stale = pods ? stale_save(s, v, &in_pod, &out->memobj, e) : 0;
+    out->kind = stale ? VMA_MEMOBJ : VMA_FILE;
+    out->path = xstrdup(stale ? "" : m->path);
+    out->mode = m->shared && proc_map_has(m, "mw") ? O_RDWR : O_RDONLY;
+    return stale < 0 ? -1 : 0;
+}
+
 static int file_of(struct snapshot *s, const struct victim *v, const struct proc_map *m, struct vma *out, struct err *e)
 {
     struct stat at;
+    const struct seen_member *member = spaces_member(s->spaces, v->pid);
+    if (member && member->mounts)
+        return space_file_of(s, v, spaces_mounts(s->spaces, member->mounts), m, out, e);
     bool known = plain_files_have(&s->plain_files, m);
     if (!known && mapped_stat(s->pod, v->pid, m, &at, e) < 0)
         return -1;

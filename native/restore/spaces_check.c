@@ -1,0 +1,139 @@
+/* What an image says of namespaces, before any is made: references, paths, options. Rights are no matter here: all is made by the pod's user
+ * (spaces_load.c), who gets what the kernel gives to any ordinary user. */
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+
+#include "../image/tree.h"
+#include "../kernel/mountinfo.h"
+#include "spaces.h"
+
+#define SPACES_MAX 1024u
+#define MOUNTS_MAX 20000u
+#define ATTRIBUTES (MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC | MOUNT_ATTR_NOATIME | MOUNT_ATTR_STRICTATIME | \
+                    MOUNT_ATTR_NODIRATIME | MOUNT_ATTR_NOSYMFOLLOW)
+
+static int bad(struct err *e, const char *words, uint64_t number)
+{
+    return err_set(e, E_BAD_IMAGE, "a namespace of the job: %s (%lu)", words, number);
+}
+
+/* "/" or "/a/b" without "." and "..". */
+static bool is_plain(const char *path)
+{
+    if (path[0] != '/')
+        return false;
+    for (const char *part = path + 1; *part;) {
+        size_t len = strcspn(part, "/");
+        if (len == 0 || len > 255 || (len <= 2 && strncmp(part, "..", len) == 0) || (part[len] && !part[len + 1]))
+            return false;
+        part += len + (part[len] == '/');
+    }
+    return strlen(path) < PATH_BYTES;
+}
+
+static int user_validate(const struct image *image, size_t k, struct err *e)
+{
+    const struct user_space *u = &image->user_spaces[k];
+    const struct user_space *above = u->parent && u->parent <= k ? &image->user_spaces[u->parent - 1] : NULL;
+    if (u->id != k + 1 || u->parent > k)
+        return bad(e, "user namespaces out of order", u->id);
+    if ((u->has_uid && (u->uid >= UINT32_MAX || (above && !above->has_uid))) || (u->has_gid && (u->gid >= UINT32_MAX || (above && !above->has_gid))))
+        return bad(e, "an impossible user", u->uid);
+    return u->has_gid && u->setgroups ? bad(e, "groups that may be changed", u->id) : 0;
+}
+
+static bool options_are_known(const char *options)
+{
+    static const char *const known[] = {"size=", "nr_blocks=", "nr_inodes=", "mode=", "ptmxmode=", "max="};
+    AUTO_FREE char *copy = xstrdup(options);
+    char *save = NULL;
+    for (char *word = strtok_r(copy, ",", &save); word; word = strtok_r(NULL, ",", &save)) {
+        bool found = false;
+        for (size_t k = 0; k < ARRAY_LENGTH(known); k++)
+            found |= strncmp(word, known[k], strlen(known[k])) == 0;
+        if (!found)
+            return false;
+    }
+    return true;
+}
+
+static int filesystem_validate(const struct image *image, const struct own_fs *fs, struct err *e)
+{
+    if ((strcmp(fs->type, "tmpfs") != 0 && strcmp(fs->type, "devpts") != 0) || !options_are_known(fs->options))
+        return bad(e, "a file system that an ordinary user does not mount", fs->id);
+    for (size_t k = 0; k < fs->parts_count; k++) {
+        if (!is_plain(fs->parts[k].root) || strcmp(fs->type, "tmpfs") != 0)
+            return bad(e, "content at an impossible place", fs->id);
+        if (tree_check_powers(&fs->parts[k].tree, image->pod.uid, image->pod.gid, e) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static int mount_validate(const struct mount_space *space, size_t k, struct err *e)
+{
+    const struct mounted *m = &space->mounts[k];
+    if (m->id != k + 1 || m->parent > k || (k && !m->parent))
+        return bad(e, "mounts out of order", m->id);
+    if (!is_plain(m->place) || m->kind < MOUNTED_POD || m->kind > MOUNTED_OWN || (m->kind == MOUNTED_ALONG && !m->parent))
+        return bad(e, "a mount of an unknown kind, or at an impossible place", m->id);
+    if (m->kind != MOUNTED_ALONG && !is_plain(m->source))
+        return bad(e, "a mount of an impossible path", m->id);
+    if ((m->kind == MOUNTED_OWN) != (m->fs != 0) || m->fs > space->filesystems_count)
+        return bad(e, "a mount of a file system that is not there", m->id);
+    bool known = m->propagation == 0 || m->propagation == MS_SHARED || m->propagation == MS_UNBINDABLE;
+    return m->attributes & ~(uint64_t)ATTRIBUTES || !known ? bad(e, "unknown options of a mount", m->id) : 0;
+}
+
+static int mounts_validate(const struct image *image, size_t n, struct err *e)
+{
+    const struct mount_space *space = &image->mount_spaces[n];
+    if (space->id != n + 1 || !space->owner || space->owner > image->user_spaces_count || !space->mounts_count || space->mounts_count > MOUNTS_MAX)
+        return bad(e, "a mount namespace of nobody, or without a root", space->id);
+    for (size_t k = 0; k < space->filesystems_count; k++)
+        if (space->filesystems[k].id != k + 1 || filesystem_validate(image, &space->filesystems[k], e) < 0)
+            return space->filesystems[k].id == k + 1 ? -1 : bad(e, "file systems out of order", k);
+    for (size_t k = 0; k < space->mounts_count; k++)
+        if (mount_validate(space, k, e) < 0)
+            return -1;
+    return 0;
+}
+
+/* A process has rights over its mount namespace, or it could not have come there. */
+static bool is_at_or_below(const struct image *image, uint64_t user, uint64_t owner)
+{
+    while (user && user != owner)
+        user = image->user_spaces[user - 1].parent;
+    return user == owner;
+}
+
+static int references_validate(const struct image *image, struct err *e)
+{
+    for (size_t k = 0; k < image->tasks_count; k++) {
+        const struct task *t = &image->tasks[k];
+        if (t->user_space > image->user_spaces_count || t->mount_space > image->mount_spaces_count)
+            return bad(e, "a process in one that is not there", t->pid);
+        if (t->mount_space && !is_at_or_below(image, t->user_space, image->mount_spaces[t->mount_space - 1].owner))
+            return bad(e, "a process without rights in its mount namespace", t->pid);
+    }
+    for (size_t k = 0; k < image->files_count; k++) {
+        const struct file *f = &image->files[k];
+        if (f->mount_space > image->mount_spaces_count || (f->mount_space && !is_plain(f->place)))
+            return bad(e, "a file in one that is not there", f->id);
+    }
+    return 0;
+}
+
+int spaces_validate(const struct image *image, struct err *e)
+{
+    if (image->user_spaces_count > SPACES_MAX || image->mount_spaces_count > SPACES_MAX)
+        return bad(e, "too many", image->user_spaces_count);
+    for (size_t k = 0; k < image->user_spaces_count; k++)
+        if (user_validate(image, k, e) < 0)
+            return -1;
+    for (size_t k = 0; k < image->mount_spaces_count; k++)
+        if (mounts_validate(image, k, e) < 0)
+            return -1;
+    return references_validate(image, e);
+}

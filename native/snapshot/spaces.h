@@ -1,0 +1,80 @@
+/* User and mount namespaces that the job made, as seen from the engine: who lives in which, their maps, their mounts and what each mount is made of.
+ * Everything is read: by /proc, and by a helper child that enters the namespace and changes nothing there. What cannot be rebuilt is refused by
+ * name. Mirrored by restore/spaces_load.c and restore/mounts_load.c.
+ *
+ * One level of process namespaces, the pod's mounts and what ordinary users may mount (tmpfs, devpts) are known; the same file system mounted
+ * in two of the job's namespaces is not. */
+#pragma once
+#include "../kernel/mountinfo.h"
+#include "snapshot.h"
+
+/* A helper child in a mount namespace. */
+struct visitor {
+    pid_t pid;
+    int channel, root;          /* root: O_PATH of the namespace's root */
+};
+struct seen_user {
+    uint64_t ino;               /* of the namespace */
+    int fd;
+    struct user_space image;
+};
+struct seen_mounts {
+    uint64_t ino;
+    pid_t of;                   /* a process in it */
+    struct visitor visitor;
+    struct mount_table table;
+    size_t *order;              /* parents first: image.mounts[k] is table.items[order[k]] */
+    uint64_t *device;           /* parallel to image.filesystems */
+    struct mount_space image;
+    char trouble[256];          /* why it cannot be rebuilt */
+};
+struct seen_member {
+    pid_t pid;
+    uint64_t user, mounts;      /* ids, 0: the pod's */
+};
+struct spaces {
+    const struct pod *pod;
+    struct mount_table pod_mounts; /* read when the first namespace is met */
+    int pod_root;
+    struct seen_user *users;
+    size_t users_count;
+    struct seen_mounts *mounts;
+    size_t mounts_count;
+    struct seen_member *members; /* processes that are not in the pod's own */
+    size_t members_count;
+    char **mapped;              /* paths of the pod of what their programs have mapped */
+    size_t mapped_count;
+};
+/* Of these processes; what stands in the way is added to `out`. */
+MUST_CHECK int spaces_look(const struct pod *pod, const pid_t *pids, size_t count, struct spaces *s, struct refusals *out, struct err *e);
+void spaces_free(struct spaces *s);
+/* NULL: it lives in the pod's own. */
+const struct seen_member *spaces_member(const struct spaces *s, pid_t pid);
+const struct seen_mounts *spaces_mounts(const struct spaces *s, uint64_t id);
+
+/* The namespace whose mount has this id, NULL if it is the pod's or nobody's. */
+const struct seen_mounts *spaces_of_mount(const struct spaces *s, uint64_t mount_id);
+/* `path` in the namespace as a path of the pod, where the mount that it is on shows something of the pod's; allocated, else NULL. */
+char *spaces_pod_path(const struct spaces *s, const struct seen_mounts *m, const char *path);
+/* `path` is what a process of that namespace has mapped: E_UNSUPPORTED unless it leads there. *pods: the path in the pod, NULL if it has none. */
+MUST_CHECK int spaces_mapped(struct spaces *s, const struct seen_mounts *m, const char *path, const struct stat *st, char **pods, struct err *e);
+void spaces_drop(struct snapshot *s);
+/* Whether `path`, from the namespace's root and through no link, leads to this very file on this mount (0: any). */
+bool spaces_path_is(const struct seen_mounts *m, const char *path, uint64_t mount_id, const struct stat *st);
+
+/* ---- mounts_plan.c: what each mount is made of, into m->image; words in m->trouble */
+void mounts_plan(const struct spaces *s, struct seen_mounts *m);
+
+/* ---- visitor.c */
+/* `space`: descriptor of the mount namespace. The text of its mountinfo into `mounts`. */
+MUST_CHECK int visitor_start(int space, struct visitor *out, struct buf *mounts, struct err *e);
+/* A mount of its own of the file system that is mounted at `path`, without what is mounted below. */
+MUST_CHECK int visitor_clone(const struct visitor *v, const char *path, struct err *e);
+void visitor_end(struct visitor *v);
+/* The maps of a user namespace, as its parent names them. */
+MUST_CHECK int visitor_maps(int space, struct buf *uids, struct buf *gids, struct buf *setgroups, struct err *e);
+
+/* ---- spaces_save.c */
+MUST_CHECK int spaces_take(struct snapshot *s, struct err *e);       /* of the stopped tree */
+MUST_CHECK int spaces_save(struct snapshot *s, struct err *e);       /* into the image and its tasks, after tasks_save; takes nothing yet */
+MUST_CHECK int spaces_trees_save(struct snapshot *s, struct err *e); /* contents of the file systems that the job mounted */
