@@ -128,30 +128,41 @@ static int place_open(const struct builder *b, const struct mounted *m, struct e
 {
     int above = b->mounts[m->parent - 1];
     if (above < 0)
-        return err_set(e, E_BAD_IMAGE, "a mount at %s of something hidden", m->place);
+        return err_set(e, E_UNSUPPORTED, "a mount at %s of something that this pod has not", m->place);
     int fd = strcmp(m->place, "/") == 0 ? fcntl(above, F_DUPFD_CLOEXEC, 0) : plain_open(above, m->place, RESOLVE_IN_ROOT);
     return fd < 0 ? err_errno(e, "the mount point %s", m->place) : fd;
 }
 
+/* The pod has mounted over it, where it mounted it: it came along covered. */
+static bool is_covered(const struct builder *b, const struct mounted *m)
+{
+    for (size_t k = 0; m->hidden && k < b->space->mounts_count; k++) {
+        const struct mounted *other = &b->space->mounts[k];
+        if (other != m && other->kind == MOUNTED_ALONG && other->parent == m->parent && path_below(m->place, other->place))
+            return true;
+    }
+    return b->mounts[m->parent - 1] < 0 || strcmp(m->place, "/") == 0;
+}
+
 /* It came with the mount above it. */
-static int along_find(struct builder *b, size_t k, struct err *e)
+static void along_find(struct builder *b, size_t k)
 {
     const struct mounted *m = &b->space->mounts[k];
-    if (m->hidden || b->mounts[m->parent - 1] < 0)
-        return 0;
-    b->mounts[k] = place_open(b, m, e);
-    if (b->mounts[k] < 0)
-        return -1;
-    if (strcmp(m->place, "/") == 0 || mount_id_of(b->mounts[k]) == mount_id_of(b->mounts[m->parent - 1]))
-        return err_set(e, E_UNSUPPORTED, "the pod here has nothing mounted at %s", m->place);
-    return 0;
+    struct err gone;
+    if (is_covered(b, m))
+        return;
+    AUTO_CLOSE int fd = place_open(b, m, &gone);
+    if (fd >= 0 && mount_id_of(fd) != mount_id_of(b->mounts[m->parent - 1])) /* else: a mount of the other machine, which this pod has not */
+        b->mounts[k] = fcntl(fd, F_DUPFD_CLOEXEC, 0);
 }
 
 static int one_place(struct builder *b, size_t k, struct err *e)
 {
     const struct mounted *m = &b->space->mounts[k];
-    if (m->kind == MOUNTED_ALONG)
-        return along_find(b, k, e);
+    if (m->kind == MOUNTED_ALONG) {
+        along_find(b, k);
+        return 0;
+    }
     if (m->kind == MOUNTED_OWN && own_take(b, k, e) < 0)
         return -1;
     AUTO_CLOSE int at = m->parent ? place_open(b, m, e) : open(ROOT_PLACE, O_PATH | O_DIRECTORY | O_CLOEXEC);

@@ -62,6 +62,9 @@ void spaces_drop(struct snapshot *s);
 /* Whether `path`, from the namespace's root and through no link, leads to this very file on this mount (0: any). */
 bool spaces_path_is(const struct seen_mounts *m, const char *path, uint64_t mount_id, const struct stat *st);
 
+/* The same of a mapping: that of a file of an overlay upon an overlay tells the lower one's device. */
+bool spaces_path_is_overlaid(const struct seen_mounts *m, const char *path, const struct stat *st);
+
 /* ---- mounts_plan.c: what each mount is made of, into m->image; words in m->trouble */
 void mounts_plan(const struct spaces *s, struct seen_mounts *m);
 

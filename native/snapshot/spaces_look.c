@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <linux/nsfs.h>
 #include <linux/openat2.h>
 #include <stdlib.h>
@@ -10,6 +11,7 @@
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "files_facts.h"
@@ -232,6 +234,15 @@ bool spaces_path_is(const struct seen_mounts *m, const char *path, uint64_t moun
     struct stat found;
     AUTO_CLOSE int fd = path_open(m, path);
     return fd >= 0 && fstat(fd, &found) == 0 && found.st_dev == st->st_dev && found.st_ino == st->st_ino && (!mount_id || mount_id_of(fd) == mount_id);
+}
+
+bool spaces_path_is_overlaid(const struct seen_mounts *m, const char *path, const struct stat *st)
+{
+    struct stat found;
+    struct statfs fs;
+    AUTO_CLOSE int fd = path_open(m, path);
+    return fd >= 0 && fstatfs(fd, &fs) == 0 && fs.f_type == OVERLAYFS_SUPER_MAGIC && fstat(fd, &found) == 0 && found.st_ino == st->st_ino &&
+           (!st->st_nlink || (found.st_size == st->st_size && found.st_mtim.tv_sec == st->st_mtim.tv_sec));
 }
 
 static const struct mounted *mounted_of(const struct seen_mounts *m, uint64_t mount_id)

@@ -34,7 +34,7 @@ void spaces_drop(struct snapshot *s)
 
 int spaces_mapped(struct spaces *s, const struct seen_mounts *m, const char *path, const struct stat *st, char **pods, struct err *e)
 {
-    if (!spaces_path_is(m, path, 0, st))
+    if (!spaces_path_is(m, path, 0, st) && !spaces_path_is_overlaid(m, path, st))
         return err_set(e, E_UNSUPPORTED, "mapped file %s is not to be found by that path in its mount namespace", path);
     *pods = spaces_pod_path(s, m, path);
     if (*pods && (!s->mapped_count || strcmp(s->mapped[s->mapped_count - 1], *pods) != 0))

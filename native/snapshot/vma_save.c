@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "map_flags.h"
@@ -83,8 +84,11 @@ static int space_file_of(struct snapshot *s, const struct victim *v, const struc
 {
     struct stat at;
     AUTO_FREE char *entry = xasprintf("/proc/%d/map_files/%lx-%lx", v->pid, m->start, m->end), *pods = NULL;
-    if (stat(entry, &at) < 0)
-        return err_errno(e, "mapping at 0x%lx of %s in a mount namespace of its own", m->start, m->path);
+    errno = 0;
+    if (stat(entry, &at) < 0 && errno != EPERM)
+        return err_errno(e, "mapping at 0x%lx of %s", m->start, m->path);
+    if (errno == EPERM) /* an ordinary user's engine: by its number */
+        at = (struct stat){.st_dev = makedev(m->dev_major, m->dev_minor), .st_ino = m->ino, .st_mode = S_IFREG};
     if (!S_ISREG(at.st_mode))
         return err_set(e, E_UNSUPPORTED, "mapping at 0x%lx of the device %s", m->start, m->path);
     if (spaces_mapped(s->spaces, space, m->path, &at, &pods, e) < 0)

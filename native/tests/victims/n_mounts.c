@@ -44,8 +44,8 @@ static void become(int spaces, const char *uid_line, const char *gid_line)
     put("/proc/self/gid_map", line);
 }
 
-/* The lines of mountinfo, without numbers, one after the other; order is the kernel's. */
-static unsigned long mounts_sum(void)
+/* The lines of mountinfo without numbers; their order is the kernel's. */
+static unsigned long mounts_sum(int show)
 {
     static char text[65536];
     unsigned long sum = 0;
@@ -60,7 +60,9 @@ static unsigned long mounts_sum(void)
         unsigned long one = 5381;
         MUST(dash && sscanf(line, "%*s %*s %*s %255s %255s %255s", root, place, options) == 3 && sscanf(dash, " - %63s", type) == 1);
         char whole[1024];
-        snprintf(whole, sizeof whole, "%s %s %s %s%s", strstr(root, "boot_id") ? "boot_id" : root, place, options, type, strstr(line, "shared:") ? " shared" : "");
+        snprintf(whole, sizeof whole, "%s %s %s %s%s", strstr(root, "/clusteros-") ? "of the pod" : root, place, options, type, strstr(line, "shared:") ? " shared" : "");
+        if (show)
+            puts(whole);
         for (char *at = whole; *at; at++)
             one = one * 33 + (unsigned char)*at;
         sum += one;
@@ -167,10 +169,11 @@ int main(void)
     MUST(on_own >= 0 && dir >= 0 && on_bind >= 0 && lseek(on_bind, 3, SEEK_SET) == 3);
     pid_t first = child_make(0, go[0], inner[1]), second = child_make(1, go[0], inner[1]);
     MUST(read(inner[0], &byte, 1) == 1 && read(inner[0], &byte, 1) == 1);
-    unsigned long before = mounts_sum(), permitted = status_mask("CapPrm:");
+    unsigned long before = mounts_sum(0), permitted = status_mask("CapPrm:");
     MUST(write(told[1], "r", 1) == 1 && read(go[0], &byte, 1) == 1);
     mounts_check();
-    MUST(mounts_sum() == before && permitted == status_mask("CapPrm:") && getcwd(cwd, sizeof cwd) && strcmp(cwd, "/tmp/own/bound") == 0);
+    MUST(mounts_sum(0) == before || mounts_sum(1) == before);
+    MUST(permitted == status_mask("CapPrm:") && getcwd(cwd, sizeof cwd) && strcmp(cwd, "/tmp/own/bound") == 0);
     char data[16] = {0};
     MUST(read(on_bind, data, 2) == 2 && memcmp(data, "th", 2) == 0 && write(on_own, "!", 1) == 1 && has("/tmp/own/file", "content!"));
     MUST(openat(dir, "bound/file", O_RDONLY) >= 0 && umount("/tmp/place") == 0 && umount2("/tmp/own/point", 0) == 0 && has("/tmp/own/point", ""));
