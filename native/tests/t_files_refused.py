@@ -18,7 +18,7 @@ COVERAGE: System V semaphores with SEM_UNDO | refused | it may have used System 
 COVERAGE: Multipath TCP connections | refused | a connection of Multipath TCP
 COVERAGE: TCP with ECN | refused | a TCP connection that negotiated ECN
 COVERAGE: TCP_MD5SIG | refused | a TCP socket that signs its segments (TCP_MD5SIG)
-COVERAGE: namespaces of its own, and what is made in them: raw and ICMP sockets, tun, veth and bridge, nftables, mounts, chroot, host name, sysctls | refused | it made a namespace of its own
+COVERAGE: network, process, IPC and clock namespaces of its own, and what is made in them: raw and ICMP sockets, tun, veth and bridge, nftables, sysctls | refused | it made a namespace of its own
 COVERAGE: POSIX message queue with a notification | refused | a POSIX message queue that notifies a process
 COVERAGE: directory half read, in the root or on other file systems (waited for) | refused | a directory that is half read
 COVERAGE: corked UDP data (waited for) | refused | a UDP socket with data that was not sent yet (corked)
