@@ -260,6 +260,6 @@ static const struct target fuzz_targets[] = {
     {"codec", fuzz_codec, 20000},       {"manifest", fuzz_manifest, 20000}, {"pack", fuzz_pack, 20000},     {"chunk", fuzz_chunk, 20000},
     {"stream", fuzz_stream, 20000},     {"tree", fuzz_tree, 300},           {"status", fuzz_status, 20000}, {"stat", fuzz_stat, 20000},
     {"maps", fuzz_maps, 20000},         {"children", fuzz_children, 2000},  {"mounts", fuzz_mounts, 5000},  {"diag", fuzz_diag, 5000},
-    {"fdinfo", fuzz_fdinfo, 5000},      {"igmp", fuzz_igmp, 20000},         {"view", fuzz_view, 5000},
+    {"fdinfo", fuzz_fdinfo, 5000},      {"igmp", fuzz_igmp, 20000},         {"view", fuzz_view, 5000},        {"spaces", fuzz_spaces, 5000},
     {"timers", fuzz_timers, 20000},     {"sleepers", fuzz_sleepers, 20000},     {"state", fuzz_state, 5000},    {"environment", fuzz_environment, 20000},
 };

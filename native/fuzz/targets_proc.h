@@ -19,6 +19,7 @@
 #include "snapshot/lease_save.h"
 #include "snapshot/save.h"
 #include "snapshot/sleep_save.h"
+#include "snapshot/spaces.h"
 #include "snapshot/vfork.h"
 
 static const uint8_t *fuzz_text;
@@ -214,6 +215,28 @@ static inline void fuzz_view(const uint8_t *data, size_t len)
         return;
     CHECK(view.mounts_count <= len);
     view_close(&view);
+}
+
+/* A mount namespace of the job, told by the first half; the pod's by all. */
+static inline void fuzz_spaces(const uint8_t *data, size_t len)
+{
+    AUTO_FREE char *whole = strndup((const char *)data, len), *half = strndup((const char *)data, len / 2);
+    struct spaces s = {.pod_root = -1};
+    struct seen_mounts m = {.visitor = {.channel = -1, .root = -1}};
+    struct err e = {0};
+    if (mount_table_parse(whole, &s.pod_mounts, &e) == 0 && mount_table_parse(half, &m.table, &e) == 0) {
+        mounts_plan(&s, &m);
+        CHECK(m.trouble[0] || m.image.mounts_count == m.table.count);
+        for (size_t k = 0; k < m.image.mounts_count; k++)
+            CHECK(m.image.mounts[k].parent <= k);
+    } else {
+        CHECK(e.code && e.message[0]);
+    }
+    mount_table_free(&s.pod_mounts);
+    mount_table_free(&m.table);
+    mount_space_free(&m.image);
+    free(m.order);
+    free(m.device);
 }
 
 /* ---- sockets */

@@ -9,7 +9,7 @@
 #include <sys/sysmacros.h>
 
 #define FIELDS_MAX 24
-#define MOUNTS_MAX 100000u
+#define MOUNTS_MAX 5000u
 
 /* \040 and its kind, in place. */
 static char *unescape(char *text)
@@ -17,7 +17,7 @@ static char *unescape(char *text)
     char *to = text;
     for (const char *at = text; *at;) {
         bool octal = at[0] == '\\' && at[1] >= '0' && at[1] <= '3' && at[2] >= '0' && at[2] <= '7' && at[3] >= '0' && at[3] <= '7';
-        *to++ = octal ? (char)((at[1] - '0') << 6 | (at[2] - '0') << 3 | (at[3] - '0')) : *at;
+        *to++ = (char)(octal ? (at[1] - '0') << 6 | (at[2] - '0') << 3 | (at[3] - '0') : *at);
         at += octal ? 4 : 1;
     }
     *to = 0;

@@ -18,7 +18,7 @@ from pathlib import Path
 from pod_lab import NATIVE, Lab, finish, is_alive, last, native, ok, read_state, scratch
 from t_victims import BUILD, Trial
 
-VICTIMS = ("c_tree", "f_files", "f_unix", "c_shared")
+VICTIMS = ("c_tree", "f_files", "f_unix", "c_shared", "n_mounts")
 SECONDS = 12
 HEAD, TAIL = 24, 32
 CLEAR = {"BAD_IMAGE", "UNSUPPORTED", "CONFLICT", "DENIED", "NO_INPUT", "NO_SPACE", "OS", "IO", "BUSY", "NO_COMMAND", "INVALID", "USAGE"}
@@ -62,14 +62,15 @@ def tree_of(pid: int) -> list[int]:
 
 
 def too_much(pod: Path) -> str:
-    """Processes of the pod that are more than uid 1000 without capabilities."""
+    """Processes of the pod that are more than uid 1000 without capabilities, but in user namespaces of their own, which are uid 1000's."""
     for pid in tree_of(int(read_state(pod)["init_pid"])):
         try:
+            apart = os.readlink(f"/proc/{pid}/ns/user") != os.readlink("/proc/self/ns/user")
             lines = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":" in line)
         except OSError:
             continue
         ids = {*lines["Uid"].split(), *lines["Gid"].split()}
-        if ids != {"1000"} or int(lines["CapEff"], 16) or int(lines["CapPrm"], 16):
+        if ids != {"1000"} or (not apart and (int(lines["CapEff"], 16) or int(lines["CapPrm"], 16))):
             return f"process {pid}: {ids}, {lines}"
     return ""
 

@@ -51,6 +51,7 @@ def java(name: str, collector: str) -> Program:
 # COVERAGE: program PostgreSQL under pgbench | captured | all sums agree
 # COVERAGE: program nginx under wrk | captured | no failed request
 # COVERAGE: program tmux with a shell in its window | captured | keys go in, the screen is as it was
+# COVERAGE: program bubblewrap (bwrap) with SQLite in its sandbox: own root, tmpfs, devices | captured | no transaction lost
 # COVERAGE: program LAMMPS, its example melt, two ranks | captured | equal thermo output
 PROGRAMS = (
     Program("numpy", f"{PYTHON} {{work}}/numpy_threads.py", 30, ((PYTHON, "python3"), ("/usr/lib/python3/dist-packages/numpy", "python3-numpy"))),
@@ -71,5 +72,6 @@ PROGRAMS = (
     Program("postgres", "bash {work}/postgres.sh", 25, (("/usr/lib/postgresql/*/bin/initdb", "postgresql"), ("/usr/lib/postgresql/*/bin/pgbench", "postgresql"))),
     Program("nginx", "bash {work}/nginx.sh", 6, (("nginx", "nginx-light"), ("wrk", "wrk"))),
     Program("tmux", "bash {work}/tmux.sh", 40, (("tmux", "tmux"),)),
+    Program("bwrap", f"bwrap --ro-bind / / --tmpfs /tmp --bind /job /job --dev /dev --proc /proc {PYTHON} {{work}}/sqlite_wal.py", 120, ((PYTHON, "python3"), ("bwrap", "bubblewrap"))),
     Program("lammps", "bash {work}/lammps.sh", 30, (("lmp", "lammps"), ("/usr/share/lammps/examples/melt/in.melt", "lammps-examples"), ("mpirun.openmpi", "openmpi-bin"))),
 )
