@@ -60,7 +60,7 @@ static unsigned long mounts_sum(int show)
         unsigned long one = 5381;
         MUST(dash && sscanf(line, "%*s %*s %*s %255s %255s %255s", root, place, options) == 3 && sscanf(dash, " - %63s", type) == 1);
         char whole[1024];
-        snprintf(whole, sizeof whole, "%s %s %s %s%s", strstr(root, "/clusteros-") ? "of the pod" : root, place, options, type, strstr(line, "shared:") ? " shared" : "");
+        snprintf(whole, sizeof whole, "%s %s %s %s%s", strstr(root, "/boot_id") || strstr(root, "/upper") ? "of the pod" : root, place, options, type, strstr(line, "shared:") ? " shared" : "");
         if (show)
             puts(whole);
         for (char *at = whole; *at; at++)
