@@ -1,5 +1,6 @@
 /* What an image says of namespaces, before any is made: references, paths, options. Rights are no matter here: all is made by the pod's user
  * (spaces_load.c), who gets what the kernel gives to any ordinary user. */
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
@@ -8,7 +9,8 @@
 #include "../kernel/mountinfo.h"
 #include "spaces.h"
 
-#define SPACES_MAX 1024u
+#define SPACES_MAX 256u
+#define NAME_BYTES 64u
 #define MOUNTS_MAX 20000u
 #define ATTRIBUTES (MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC | MOUNT_ATTR_NOATIME | MOUNT_ATTR_STRICTATIME | \
                     MOUNT_ATTR_NODIRATIME | MOUNT_ATTR_NOSYMFOLLOW)
@@ -108,6 +110,30 @@ static bool is_at_or_below(const struct image *image, uint64_t user, uint64_t ow
     return user == owner;
 }
 
+static int others_validate(const struct image *image, struct err *e)
+{
+    for (size_t k = 0; k < image->other_spaces_count; k++) {
+        const struct other_space *o = &image->other_spaces[k];
+        bool known = o->kind == CLONE_NEWUTS || o->kind == CLONE_NEWIPC || o->kind == CLONE_NEWNET || o->kind == CLONE_NEWCGROUP;
+        if (o->id != k + 1 || !known || !o->owner || o->owner > image->user_spaces_count || strlen(o->hostname) > NAME_BYTES || strlen(o->domain) > NAME_BYTES)
+            return bad(e, "one of an unknown kind, or of nobody", o->id);
+    }
+    return 0;
+}
+
+static int others_of_validate(const struct image *image, const struct task *t, struct err *e)
+{
+    const uint64_t ids[][2] = {{t->uts_space, CLONE_NEWUTS}, {t->ipc_space, CLONE_NEWIPC}, {t->net_space, CLONE_NEWNET}, {t->cgroup_space, CLONE_NEWCGROUP}};
+    for (size_t k = 0; k < ARRAY_LENGTH(ids); k++) {
+        if (ids[k][0] > image->other_spaces_count)
+            return bad(e, "a process in one that is not there", t->pid);
+        const struct other_space *o = ids[k][0] ? &image->other_spaces[ids[k][0] - 1] : NULL;
+        if (o && (o->kind != ids[k][1] || !is_at_or_below(image, t->user_space, o->owner)))
+            return bad(e, "a process without rights in one of another kind", t->pid);
+    }
+    return 0;
+}
+
 static int references_validate(const struct image *image, struct err *e)
 {
     for (size_t k = 0; k < image->tasks_count; k++) {
@@ -116,6 +142,8 @@ static int references_validate(const struct image *image, struct err *e)
             return bad(e, "a process in one that is not there", t->pid);
         if (t->mount_space && !is_at_or_below(image, t->user_space, image->mount_spaces[t->mount_space - 1].owner))
             return bad(e, "a process without rights in its mount namespace", t->pid);
+        if (others_of_validate(image, t, e) < 0)
+            return -1;
     }
     for (size_t k = 0; k < image->files_count; k++) {
         const struct file *f = &image->files[k];
@@ -127,7 +155,7 @@ static int references_validate(const struct image *image, struct err *e)
 
 int spaces_validate(const struct image *image, struct err *e)
 {
-    if (image->user_spaces_count > SPACES_MAX || image->mount_spaces_count > SPACES_MAX)
+    if (image->user_spaces_count > SPACES_MAX || image->mount_spaces_count > SPACES_MAX || image->other_spaces_count > SPACES_MAX)
         return bad(e, "too many", image->user_spaces_count);
     for (size_t k = 0; k < image->user_spaces_count; k++)
         if (user_validate(image, k, e) < 0)
@@ -135,5 +163,5 @@ int spaces_validate(const struct image *image, struct err *e)
     for (size_t k = 0; k < image->mount_spaces_count; k++)
         if (mounts_validate(image, k, e) < 0)
             return -1;
-    return references_validate(image, e);
+    return others_validate(image, e) < 0 ? -1 : references_validate(image, e);
 }

@@ -5,10 +5,12 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/securebits.h>
+#include <net/if.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/fsuid.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -130,6 +132,35 @@ static int mounts_make(struct helper *h, size_t k, struct err *e)
     return mounts_load(m, &asks, e) < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 0);
 }
 
+static int lo_up(struct err *e)
+{
+    struct ifreq lo = {.ifr_name = "lo", .ifr_flags = IFF_UP | IFF_RUNNING};
+    AUTO_CLOSE int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    return fd < 0 || ioctl(fd, SIOCSIFFLAGS, &lo) < 0 ? err_errno(e, "bring a loopback device up") : 0;
+}
+
+static int other_fill(const struct other_space *o, struct err *e)
+{
+    if (o->kind == CLONE_NEWNET && o->lo_up)
+        return lo_up(e);
+    if (o->kind == CLONE_NEWUTS && (sethostname(o->hostname, strlen(o->hostname)) < 0 || setdomainname(o->domain, strlen(o->domain)) < 0))
+        return err_errno(e, "set a host name");
+    return 0;
+}
+
+static int other_make(struct helper *h, size_t k, struct err *e)
+{
+    const struct other_space *o = &h->r->image->other_spaces[k];
+    const char *name = o->kind == CLONE_NEWUTS ? "uts" : o->kind == CLONE_NEWIPC ? "ipc" : o->kind == CLONE_NEWNET ? "net" : "cgroup";
+    AUTO_FREE char *path = xasprintf("/proc/self/ns/%s", name);
+    if (setns(h->r->user_fds[o->owner - 1], CLONE_NEWUSER) < 0 || unshare((int)o->kind) < 0)
+        return err_errno(e, "make a namespace (%s)", name);
+    if (other_fill(o, e) < 0)
+        return -1;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    return fd < 0 ? err_errno(e, "open a namespace") : fd;
+}
+
 static _Noreturn void helper_main(struct helper *h, int (*make)(struct helper *h, size_t k, struct err *e), size_t k)
 {
     struct helper_word word = {.done = 1};
@@ -214,6 +245,7 @@ int spaces_load(struct restore *r, struct err *e)
     const struct image *image = r->image;
     r->user_fds = xcalloc(image->user_spaces_count + 1, sizeof *r->user_fds);
     r->mount_fds = xcalloc(image->mount_spaces_count + 1, sizeof *r->mount_fds);
+    r->other_fds = xcalloc(image->other_spaces_count + 1, sizeof *r->other_fds);
     r->home_fd = -1;
     if (!image->user_spaces_count)
         return 0;
@@ -227,6 +259,9 @@ int spaces_load(struct restore *r, struct err *e)
     for (size_t k = 0; k < image->mount_spaces_count; k++)
         if (helper_run(r, mounts_make, k, &r->mount_fds[k], e) < 0)
             return err_wrap(e, "mount namespace %zu of the job", k + 1);
+    for (size_t k = 0; k < image->other_spaces_count; k++)
+        if (helper_run(r, other_make, k, &r->other_fds[k], e) < 0)
+            return err_wrap(e, "namespace %zu of the job", k + 1);
     return 0;
 }
 
@@ -248,13 +283,15 @@ void space_leave(const struct restore *r, uint64_t mount_space)
 int *spaces_keep(const struct restore *r, size_t *count)
 {
     const struct image *image = r->image;
-    int *out = xcalloc(image->memobjs_count + image->user_spaces_count + image->mount_spaces_count + 1, sizeof *out);
+    int *out = xcalloc(image->memobjs_count + image->user_spaces_count + image->mount_spaces_count + image->other_spaces_count + 1, sizeof *out);
     memcpy(out, r->memobj_fds, image->memobjs_count * sizeof *out);
     *count = image->memobjs_count;
     for (size_t k = 0; k < image->user_spaces_count; k++)
         out[(*count)++] = r->user_fds[k];
     for (size_t k = 0; k < image->mount_spaces_count; k++)
         out[(*count)++] = r->mount_fds[k];
+    for (size_t k = 0; k < image->other_spaces_count; k++)
+        out[(*count)++] = r->other_fds[k];
     return out;
 }
 
@@ -263,17 +300,29 @@ bool space_is_own(const struct task *t)
     return t->user_space != 0;
 }
 
-/* Its mount namespace may belong to a user namespace above its own, in which it has no rights any more. */
-static int mounts_join(const struct restore *r, const struct task *t, struct err *e)
+/* Those of its namespaces that belong to this user namespace. */
+static int owned_join(const struct restore *r, const struct task *t, uint64_t owner, struct err *e)
 {
-    uint64_t owner = t->mount_space ? r->image->mount_spaces[t->mount_space - 1].owner : t->user_space;
-    if (setns(r->user_fds[owner - 1], CLONE_NEWUSER) < 0)
-        return err_errno(e, "join its user namespace");
-    if (t->mount_space && setns(r->mount_fds[t->mount_space - 1], CLONE_NEWNS) < 0)
+    const struct image *image = r->image;
+    const uint64_t others[] = {t->uts_space, t->ipc_space, t->net_space, t->cgroup_space};
+    if (t->mount_space && image->mount_spaces[t->mount_space - 1].owner == owner && setns(r->mount_fds[t->mount_space - 1], CLONE_NEWNS) < 0)
         return err_errno(e, "join its mount namespace");
-    if (owner != t->user_space && setns(r->user_fds[t->user_space - 1], CLONE_NEWUSER) < 0)
-        return err_errno(e, "join its inner user namespace");
+    for (size_t k = 0; k < ARRAY_LENGTH(others); k++)
+        if (others[k] && image->other_spaces[others[k] - 1].owner == owner &&
+            setns(r->other_fds[others[k] - 1], (int)image->other_spaces[others[k] - 1].kind) < 0)
+            return err_errno(e, "join a namespace of its own");
     return 0;
+}
+
+/* From above to below: in an inner user namespace it has no rights over what belongs to an outer one. */
+static int users_join(const struct restore *r, const struct task *t, uint64_t user, struct err *e)
+{
+    uint64_t above = r->image->user_spaces[user - 1].parent;
+    if (above && users_join(r, t, above, e) < 0)
+        return -1;
+    if (setns(r->user_fds[user - 1], CLONE_NEWUSER) < 0)
+        return err_errno(e, "join its user namespace");
+    return owned_join(r, t, user, e);
 }
 
 int space_join(const struct restore *r, const struct task *t, struct err *e)
@@ -283,7 +332,7 @@ int space_join(const struct restore *r, const struct task *t, struct err *e)
     if (t->user_space) {
         if (owner_become(r, &group, t->threads[0].creds.groups.len ? 1 : 0, e) < 0)
             return -1;
-        if (mounts_join(r, t, e) < 0)
+        if (users_join(r, t, t->user_space, e) < 0)
             return -1;
         if (prctl(PR_SET_DUMPABLE, 1) < 0)
             return err_errno(e, "PR_SET_DUMPABLE");
@@ -292,6 +341,8 @@ int space_join(const struct restore *r, const struct task *t, struct err *e)
         close(r->user_fds[k]);
     for (size_t k = 0; k < image->mount_spaces_count; k++)
         close(r->mount_fds[k]);
+    for (size_t k = 0; k < image->other_spaces_count; k++)
+        close(r->other_fds[k]);
     return 0;
 }
 

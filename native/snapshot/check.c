@@ -40,8 +40,8 @@ void refusals_free(struct refusals *r)
     *r = (struct refusals){0};
 }
 
-/* User and mount namespaces: spaces.h. */
-static const char *const namespace_names[] = {"pid", "pid_for_children", "net", "ipc", "uts", "time", "time_for_children"};
+/* All others: spaces.h. */
+static const char *const namespace_names[] = {"pid", "pid_for_children", "time", "time_for_children"};
 
 struct namespace_known {
     pid_t of;

@@ -35,15 +35,6 @@ static void directory_check(const struct facts *f, uint64_t inner, struct refusa
         refuse(out, inner, f->number, 0, "a directory with notifications by signal (F_NOTIFY)");
 }
 
-/* Where the kernel tells (it asks for rights over that namespace). */
-static bool is_elsewhere(const struct view *v, int fd)
-{
-    struct stat theirs, pods;
-    AUTO_FREE char *path = xasprintf("/proc/%d/ns/net", v->pod->init_pid);
-    AUTO_CLOSE int space = ioctl(fd, SIOCGSKNS);
-    return space >= 0 && fstat(space, &theirs) == 0 && stat(path, &pods) == 0 && theirs.st_ino != pods.st_ino;
-}
-
 /* Of a running process: what it closed meanwhile is no trouble. */
 static void socket_check(const struct view *v, const struct facts *f, uint64_t inner, struct refusals *out)
 {
@@ -56,7 +47,7 @@ static void socket_check(const struct view *v, const struct facts *f, uint64_t i
     const struct diag_inet *d = diag_find_inet(&v->diag, f->st.st_ino);
     if (socket_look(fd, &s, words, &gone) > 0)
         refuse(out, inner, f->number, 0, "%s", words);
-    else if (is_elsewhere(v, fd))
+    else if (socket_is_elsewhere(v->pod->init_pid, fd))
         refuse(out, inner, f->number, 0, "a socket of another network namespace");
     else if (d && d->has_keys)
         refuse(out, inner, f->number, 0, "a TCP socket that signs its segments (TCP_MD5SIG)");

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 
 #include "../image/schema.h"
 #include "../kernel/tcpstate.h"
@@ -105,4 +106,12 @@ const char *socket_passing(int fd, const struct socket_facts *s)
     if (s->kind == FILE_UDP && ioctl(fd, SIOCOUTQ, &queued) == 0 && queued > 0)
         return "a UDP socket with data that was not sent yet (corked)";
     return NULL;
+}
+
+bool socket_is_elsewhere(pid_t pid, int fd)
+{
+    struct stat theirs, own;
+    AUTO_FREE char *path = xasprintf("/proc/%d/ns/net", pid);
+    AUTO_CLOSE int space = ioctl(fd, SIOCGSKNS);
+    return space >= 0 && fstat(space, &theirs) == 0 && stat(path, &own) == 0 && theirs.st_ino != own.st_ino;
 }

@@ -1,9 +1,9 @@
-/* User and mount namespaces that the job made, as seen from the engine: who lives in which, their maps, their mounts and what each mount is made of.
+/* Namespaces that the job made (all but process and clock namespaces), as seen from the engine: who lives in which, their maps, their mounts and
+ * what each mount is made of, host names, and that nothing is in those for communication that nobody captures there.
  * Everything is read: by /proc, and by a helper child that enters the namespace and changes nothing there. What cannot be rebuilt is refused by
  * name. Mirrored by restore/spaces_load.c and restore/mounts_load.c.
  *
- * One level of process namespaces, the pod's mounts and what ordinary users may mount (tmpfs, devpts) are known; the same file system mounted
- * in two of the job's namespaces is not. */
+ * Known are the pod's mounts and what ordinary users may mount (tmpfs, devpts); the same file system mounted in two of the job's namespaces is not. */
 #pragma once
 #include "../kernel/mountinfo.h"
 #include "snapshot.h"
@@ -28,9 +28,15 @@ struct seen_mounts {
     struct mount_space image;
     char trouble[256];          /* why it cannot be rebuilt */
 };
+struct seen_other {
+    uint64_t ino;
+    struct other_space image;
+    char trouble[256];
+};
+enum other_kind { OTHER_UTS, OTHER_IPC, OTHER_NET, OTHER_CGROUP, OTHER_KINDS };
 struct seen_member {
     pid_t pid;
-    uint64_t user, mounts;      /* ids, 0: the pod's */
+    uint64_t user, mounts, others[OTHER_KINDS]; /* ids, 0: the pod's */
 };
 struct spaces {
     const struct pod *pod;
@@ -40,6 +46,8 @@ struct spaces {
     size_t users_count;
     struct seen_mounts *mounts;
     size_t mounts_count;
+    struct seen_other *others;
+    size_t others_count;
     struct seen_member *members; /* processes that are not in the pod's own */
     size_t members_count;
     char **mapped;              /* paths of the pod of what their programs have mapped */
@@ -76,6 +84,10 @@ MUST_CHECK int visitor_clone(const struct visitor *v, const char *path, struct e
 void visitor_end(struct visitor *v);
 /* The maps of a user namespace, as its parent names them. */
 MUST_CHECK int visitor_maps(int space, struct buf *uids, struct buf *gids, struct buf *setgroups, struct err *e);
+
+/* ---- spaces_other.c: what is in one of the others, into *out; E_UNSUPPORTED names what cannot be rebuilt */
+extern const char *const other_names[OTHER_KINDS]; /* as in /proc/PID/ns */
+MUST_CHECK int other_read(const struct spaces *s, int space, enum other_kind kind, struct other_space *out, struct err *e);
 
 /* ---- spaces_save.c */
 MUST_CHECK int spaces_take(struct snapshot *s, struct err *e);       /* of the stopped tree */

@@ -147,6 +147,41 @@ static int mounts_add(struct spaces *s, pid_t pid, uint64_t ino, uint64_t *id, s
     return -1;
 }
 
+/* ---- all others */
+static int other_add(struct spaces *s, pid_t pid, enum other_kind kind, uint64_t ino, uint64_t *id, struct err *e)
+{
+    for (size_t k = 0; k < s->others_count; k++)
+        if (s->others[k].ino == ino) {
+            *id = k + 1;
+            return s->others[k].trouble[0] ? err_set(e, E_UNSUPPORTED, "%s", s->others[k].trouble) : 0;
+        }
+    AUTO_FREE char *path = xasprintf("/proc/%d/ns/%s", pid, other_names[kind]);
+    AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
+    struct other_space image = {.hostname = NULL};
+    int owner = fd < 0 ? -1 : ioctl(fd, NS_GET_USERNS);
+    if (owner < 0)
+        return err_errno(e, "its namespace");
+    int result = user_add(s, owner, 0, &image.owner, e);
+    if (result == 0)
+        result = image.owner ? other_read(s, fd, kind, &image, e) : err_set(e, E_UNSUPPORTED, "it belongs to the pod");
+    struct seen_other *o = list_add((void **)&s->others, &s->others_count, sizeof *o);
+    *o = (struct seen_other){.ino = ino, .image = image};
+    *id = o->image.id = s->others_count;
+    if (result < 0)
+        snprintf(o->trouble, sizeof o->trouble, "%.200s", e->message);
+    return result;
+}
+
+static void others_look(struct spaces *s, struct seen_member *m, struct refusals *out)
+{
+    for (enum other_kind k = 0; k < OTHER_KINDS; k++) {
+        uint64_t own = space_ino(m->pid, other_names[k]), pods = space_ino(s->pod->init_pid, other_names[k]);
+        struct err why = {0};
+        if (own && pods && own != pods && other_add(s, m->pid, k, own, &m->others[k], &why) < 0)
+            refuse(out, pid_inside(m->pid), -1, 0, "it made a namespace of its own (%s): %.200s", other_names[k], why.message);
+    }
+}
+
 /* ---- processes */
 static int one_look(struct spaces *s, pid_t pid, struct refusals *out, struct err *e)
 {
@@ -155,13 +190,14 @@ static int one_look(struct spaces *s, pid_t pid, struct refusals *out, struct er
     struct seen_member m = {.pid = pid};
     struct err why = {0};
     if (!user || !mounts || !pods_user || !pods_mounts || (user == pods_user && mounts == pods_mounts))
-        return 0; /* it has ended, or it lives in the pod's */
+        return 0; /* it has ended, or it lives in the pod's: none of the others is made without a user namespace */
     AUTO_FREE char *path = xasprintf("/proc/%d/ns/user", pid);
     int fd = user != pods_user ? open(path, O_RDONLY | O_CLOEXEC) : -1;
     if (user != pods_user && (fd < 0 || user_add(s, fd, 0, &m.user, &why) < 0))
         refuse(out, pid_inside(pid), -1, 0, "it made a namespace of its own (user): %.200s", why.message);
     else if (mounts != pods_mounts && mounts_add(s, pid, mounts, &m.mounts, &why) < 0)
         refuse(out, pid_inside(pid), -1, 0, "it made a namespace of its own (mnt): %.200s", why.message);
+    others_look(s, &m, out);
     *(struct seen_member *)list_add((void **)&s->members, &s->members_count, sizeof m) = m;
     (void)e;
     return 0;
@@ -190,6 +226,9 @@ void spaces_free(struct spaces *s)
         free(m->order);
         free(m->device);
     }
+    for (size_t k = 0; k < s->others_count; k++)
+        other_space_free(&s->others[k].image);
+    free(s->others);
     if (s->pod)
         cleanup_close(&s->pod_root);
     mount_table_free(&s->pod_mounts);

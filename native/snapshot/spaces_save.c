@@ -105,17 +105,49 @@ static int directories_check(const struct snapshot *s, size_t k, struct err *e)
     return 0;
 }
 
+static void others_save(struct snapshot *s)
+{
+    for (size_t k = 0; k < s->spaces->others_count; k++) {
+        struct other_space *o = LIST_ADD(&s->image, other_spaces);
+        *o = s->spaces->others[k].image;
+        o->hostname = copy(o->hostname);
+        o->domain = copy(o->domain);
+    }
+}
+
+/* What it has of System V memory is of another namespace than it is in. */
+static int segments_check(const struct snapshot *s, const struct task *t, struct err *e)
+{
+    for (size_t k = 0; t->ipc_space && k < t->mm.vmas_count; k++)
+        for (size_t n = 0; t->mm.vmas[k].kind == VMA_MEMOBJ && n < s->image.sysv_segments_count; n++)
+            if (s->image.sysv_segments[n].memobj == t->mm.vmas[k].memobj)
+                return err_set(e, E_UNSUPPORTED, "process %lu: System V memory of another IPC namespace than its own", t->pid);
+    return 0;
+}
+
+static int member_save(const struct snapshot *s, const struct seen_member *m, struct task *t, struct err *e)
+{
+    t->user_space = m->user;
+    t->mount_space = m->mounts;
+    t->uts_space = m->others[OTHER_UTS];
+    t->ipc_space = m->others[OTHER_IPC];
+    t->net_space = m->others[OTHER_NET];
+    t->cgroup_space = m->others[OTHER_CGROUP];
+    return segments_check(s, t, e);
+}
+
 int spaces_save(struct snapshot *s, struct err *e)
 {
     if (!s->spaces->members_count)
         return 0;
     users_save(s);
+    others_save(s);
     for (size_t k = 0; k < s->spaces->mounts_count; k++)
         mounts_copy(&s->spaces->mounts[k].image, LIST_ADD(&s->image, mount_spaces));
     for (size_t k = 0; k < s->victim_count; k++) {
         const struct seen_member *m = s->victims[k].thread_count ? spaces_member(s->spaces, s->victims[k].pid) : NULL;
-        s->image.tasks[k].user_space = m ? m->user : 0;
-        s->image.tasks[k].mount_space = m ? m->mounts : 0;
+        if (m && member_save(s, m, &s->image.tasks[k], e) < 0)
+            return -1;
         if (s->spaces->mounts_count && directories_check(s, k, e) < 0)
             return -1;
     }

@@ -18,7 +18,8 @@ COVERAGE: System V semaphores with SEM_UNDO | refused | it may have used System 
 COVERAGE: Multipath TCP connections | refused | a connection of Multipath TCP
 COVERAGE: TCP with ECN | refused | a TCP connection that negotiated ECN
 COVERAGE: TCP_MD5SIG | refused | a TCP socket that signs its segments (TCP_MD5SIG)
-COVERAGE: network, process, IPC and clock namespaces of its own, and what is made in them: raw and ICMP sockets, tun, veth and bridge, nftables, sysctls | refused | it made a namespace of its own
+COVERAGE: what is made in a network namespace of its own: tun, veth and bridge, addresses, nftables | refused | it made a namespace of its own (net): network devices in it
+COVERAGE: sockets in a network namespace of its own (raw, packet and ICMP too) | refused | a socket of another network namespace
 COVERAGE: POSIX message queue with a notification | refused | a POSIX message queue that notifies a process
 COVERAGE: directory half read, in the root or on other file systems (waited for) | refused | a directory that is half read
 COVERAGE: corked UDP data (waited for) | refused | a UDP socket with data that was not sent yet (corked)
@@ -125,7 +126,11 @@ def verify(): assert syscall(66, s, 0, 12, 0) == 1"""),
 l = listener(); key = struct.pack("HH4s120x", 2, 0, socket.inet_aton("127.0.0.1")) + struct.pack("BBH i 80s", 0, 0, 3, 0, b"key")
 l.setsockopt(6, 14, key)
 def verify(): l.close()"""),
-    Case("namespace", "it made a namespace of its own", "syscall(272, 0x10000000 | 0x40000000)\ndef verify(): socket.socket(socket.AF_PACKET, socket.SOCK_RAW)"),
+    Case("namespace", "it made a namespace of its own (net): network devices in it", """
+import fcntl
+syscall(272, 0x10000000 | 0x40000000)
+with socket.socket() as s: fcntl.ioctl(s, 0x89a0, b"br0".ljust(16, bytes(1)))
+def verify(): socket.socket(socket.AF_PACKET, socket.SOCK_RAW)"""),
     Case("notify", "a POSIX message queue that notifies a process", """
 q = syscall(240, b"q", 0o102, 0o600, None); syscall(244, q, struct.pack("Qii 48x", 0, signal.SIGUSR2, 0))
 signal.signal(signal.SIGUSR2, told.set)
