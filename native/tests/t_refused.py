@@ -18,9 +18,9 @@ REFUSED = (
     ("Landlock rule set", "kernel object that cannot be captured: [landlock-ruleset]", "a = bytearr(8); a[0] = 4; keep(l.syscall(444, a, 8, 0))"),
     ("overlay, FUSE, loop devices and other file systems that the job mounts", "it made a namespace of its own (mnt): a file system of type overlay", "keep(l.unshare(0x10020000)); keep(l.mount(b'o', b'/tmp', b'overlay', 0, b'lowerdir=/usr:/etc'))"),
     ("process namespace that the job made", "it made a namespace of its own (pid_for_children)", "keep(l.unshare(0x30000000)); os.fork() or signal.pause()"),
-    ("IPC namespace that the job made, with something in it", "(ipc): System V shared memory in it", "keep(l.unshare(0x18000000)); keep(l.shmget(0, 4096, 0o1600))"),
-    ("IPC namespace that the job made, with POSIX queues", "(ipc): POSIX message queues in it", "keep(l.unshare(0x18000000)); open('/proc/self/uid_map', 'w').write('0 1000 1'); keep(l.mq_open(b'/q', 0o102, 0o600, None)); os.closerange(3, 9)"),
-    ("network namespace that the job made, with devices", "(net): network devices in it", "keep(l.unshare(0x50000000)); bridge()"),
+    ("IPC namespace that the job made, with something in it", "it made a namespace of its own (ipc): System V shared memory in it", "keep(l.unshare(0x18000000)); keep(l.shmget(0, 4096, 0o1600))"),
+    ("IPC namespace that the job made, with POSIX queues", "it made a namespace of its own (ipc): POSIX message queues in it", "keep(l.unshare(0x18000000)); named(); keep(l.mq_open(b'/q', 0o102, 0o600, None)); os.closerange(3, 9)"),
+    ("network namespace that the job made, with devices", "it made a namespace of its own (net): network devices in it", "keep(l.unshare(0x50000000)); bridge()"),
     ("one file system of the job in two of its mount namespaces", "is mounted in another namespace of the job too", "keep(l.unshare(0x10020000)); keep(l.mount(b't', b'/tmp', b'tmpfs', 0, None)); os.fork() and signal.pause(); keep(l.unshare(0x20000))"),
     ("mounts of the job that are peers (shared subtrees)", "takes part in what is mounted elsewhere", "keep(l.unshare(0x10020000)); keep(l.mount(None, b'/', None, 0x104000, None)); keep(l.mount(b'/run', b'/tmp', None, 0x1000, None))"),
     ("descriptor of a namespace", "kernel object that cannot be captured: net:[", "os.open('/proc/self/ns/net', os.O_RDONLY)"),
@@ -43,6 +43,10 @@ def vm():
     fn = ctypes.cast(l.pause, ctypes.c_void_p)
     globals()['held'] = stack
     keep(l.clone(fn, ctypes.c_void_p(ctypes.addressof(stack) + 65536 - 64), 0x100 | 17, None))
+def named():
+    for name, text in (('setgroups', 'deny'), ('uid_map', '0 1000 1'), ('gid_map', '0 1000 1')):
+        with open('/proc/self/' + name, 'w') as f:
+            f.write(text)
 def bridge():
     import fcntl
     with socket.socket() as s:
