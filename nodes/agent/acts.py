@@ -19,6 +19,7 @@ from nodes.agent.agent import Agent
 from nodes.agent.lease import Leases
 from nodes.agent.spec import take_digest, take_int
 from nodes.agent.sweeping import sweep
+from nodes.agent.urgent import give_way
 
 log = logging.getLogger(__name__)
 LATE_S = 60.0
@@ -64,6 +65,8 @@ class Acts:
 
     def _do(self, message: dict[str, Any]) -> None:
         kind, body = message["kind"], message["body"]
+        if kind != "snapshot_pod":
+            give_way()
         try:
             if kind in self._kinds_done_once:
                 if self._is_first(message):

@@ -17,6 +17,7 @@ from native.engine import EngineError
 from nodes.agent import clock, status
 from nodes.agent.agent import Agent
 from nodes.agent.traffic import Traffic
+from nodes.agent.urgent import give_way
 
 log = logging.getLogger(__name__)
 DOCTOR_TIMEOUT_S = 20.0
@@ -39,6 +40,7 @@ class Heartbeat(threading.Thread):
         next_at = time.monotonic()
         while not self._stop_wanted.wait(max(0.0, next_at - time.monotonic())):
             next_at = max(next_at + interval_s, time.monotonic())
+            give_way()
             try:
                 self.beat()
             except Exception:

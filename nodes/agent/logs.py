@@ -18,6 +18,7 @@ from typing import Any
 
 from nodes.agent.records import STREAMS, PodRecord, Records
 from nodes.agent.spec import pod_key
+from nodes.agent.urgent import give_way
 
 log = logging.getLogger(__name__)
 CHUNK_BYTES = 48 << 10
@@ -49,6 +50,7 @@ class LogShipper(threading.Thread):
 
     def run(self) -> None:
         while not self._stop_wanted.wait(POLL_S):
+            give_way()
             with suppress(ConnectionError):
                 self.ship()
 

@@ -13,7 +13,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 SWITCH_S = 0.0005  # how long another thread may keep the interpreter's lock
+PATIENCE_S = 0.5
 _lock = threading.Lock()
+_nobody = threading.Event()
+_nobody.set()
 _count = 0
 _usual_switch_s = sys.getswitchinterval()
 
@@ -36,6 +39,11 @@ def going_first() -> Iterator[Callable[[], None]]:
         ease()
 
 
+def give_way() -> None:
+    """What can wait a moment is not begun while somebody goes first."""
+    _nobody.wait(PATIENCE_S)
+
+
 def _change(by: int) -> None:
     global _count
     with _lock:
@@ -45,6 +53,7 @@ def _change(by: int) -> None:
 
 
 def _put_all(first: bool) -> None:
+    (_nobody.clear if first else _nobody.set)()
     sys.setswitchinterval(SWITCH_S if first else _usual_switch_s)
     policy, priority = (os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, 1) if first else (os.SCHED_OTHER, 0)
     for name in os.listdir("/proc/self/task"):

@@ -16,6 +16,7 @@ from native.engine import EngineError
 from nodes.agent import pods, status
 from nodes.agent.agent import Agent
 from nodes.agent.records import PodRecord
+from nodes.agent.urgent import give_way
 
 log = logging.getLogger(__name__)
 TICK_S = 0.1
@@ -46,6 +47,7 @@ class Watcher(threading.Thread):
 
     def run(self) -> None:
         while not self._stop_wanted.wait(TICK_S):
+            give_way()
             for record in self._agent.records:
                 try:
                     self.look(record)
