@@ -6,31 +6,38 @@
 
 #define COPY_MAX_BYTES (128ul << 20) /* some ten milliseconds */
 
-static void policy_set(int policy, int priority)
+static bool first;
+
+static bool policy_set(int policy, int priority)
 {
     const struct sched_param p = {.sched_priority = priority};
-    (void)sched_setscheduler(0, policy, &p);
+    return sched_setscheduler(0, policy, &p) == 0;
 }
 
 void urgent_begin(uint64_t copy_bytes)
 {
     setpriority(PRIO_PROCESS, 0, -20); /* it counts where the other is not allowed */
-    if (copy_bytes <= COPY_MAX_BYTES)
-        policy_set(SCHED_FIFO, 1);
+    first = copy_bytes <= COPY_MAX_BYTES && policy_set(SCHED_FIFO, 1);
 }
 
 void urgent_ease(void)
 {
-    policy_set(SCHED_OTHER, 0);
+    first = false;
+    (void)policy_set(SCHED_OTHER, 0);
+}
+
+bool urgent_is(void)
+{
+    return first;
 }
 
 void urgent_relay(void)
 {
-    policy_set(SCHED_FIFO | SCHED_RESET_ON_FORK, 1);
+    (void)policy_set(SCHED_FIFO | SCHED_RESET_ON_FORK, 1);
 }
 
 void urgent_end(void)
 {
-    policy_set(SCHED_OTHER, 0);
+    urgent_ease();
     setpriority(PRIO_PROCESS, 0, 0);
 }

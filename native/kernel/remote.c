@@ -247,6 +247,11 @@ struct victim remote_lane(const struct victim *v, size_t lane)
     return out;
 }
 
+int remote_open(struct victim *v, struct err *e)
+{
+    return v->scratch ? 0 : scratch_make(v, 0, e);
+}
+
 int remote_put(struct victim *v, size_t offset, const void *data, size_t len, uint64_t *address, struct err *e)
 {
     if (!v->scratch && scratch_make(v, 0, e) < 0)

@@ -81,6 +81,8 @@ struct remote_job {
 };
 struct victim remote_slot(const struct victim *v, size_t slot); /* its free part is the slot's */
 MUST_CHECK int remote_crowd(struct victim *v, const struct remote_job *jobs, size_t count, struct err *e);
+/* Make the work area, if there is none. */
+MUST_CHECK int remote_open(struct victim *v, struct err *e);
 /* Copy data into the victim's scratch area at `offset` of its data part; returns the remote address. CHECKs the bounds. */
 MUST_CHECK int remote_put(struct victim *v, size_t offset, const void *data, size_t len, uint64_t *address, struct err *e);
 /* Take the scratch area and the code in the vDSO's tail out again; registers and masks are as stopped. */

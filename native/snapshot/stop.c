@@ -77,11 +77,26 @@ static int tree_wait(struct victim *victims, size_t count, uint64_t deadline_ns,
     return result;
 }
 
-/* The same. *fresh: whoever ran meanwhile may have made others. */
+static size_t standing(const struct victim *victims, size_t count)
+{
+    size_t found = 0;
+    for (size_t k = 0; k < count; k++)
+        for (size_t t = 0; t < victims[k].thread_count; t++)
+            found += victims[k].threads[t].stopped;
+    return found;
+}
+
+/* The same. *fresh: whoever ran meanwhile may have made others. As long as one after the other stops, they are only many. */
 static int tree_wait_patiently(struct victim *victims, size_t count, bool *fresh, pid_t *stuck, struct err *e)
 {
-    uint64_t now_ns = clock_ns(CLOCK_MONOTONIC);
-    int got = tree_wait(victims, count, now_ns + STOP_AT_ONCE_NS, stuck, e);
+    uint64_t now_ns;
+    size_t before;
+    int got;
+    do {
+        now_ns = clock_ns(CLOCK_MONOTONIC);
+        before = standing(victims, count);
+        got = tree_wait(victims, count, now_ns + STOP_AT_ONCE_NS, stuck, e);
+    } while (got == 2 && standing(victims, count) > before);
     if (got != 2)
         return got;
     if (vfork_run_children(victims, count, now_ns + STOP_DEADLINE_NS, fresh, e) < 0)

@@ -26,10 +26,14 @@
 #include "stop.h"
 #include "sysv_save.h"
 #include "../base/urgent.h"
+#include "../base/warm.h"
 #include "undo.h"
 
 #define CHECK_TRIES 10
 #define PROCESS_EXITING 0x4ul /* PF_EXITING of linux/sched.h */
+#define WARM_BYTES (8ul << 20)
+#define WARM_THREAD_BYTES (12ul << 10)
+#define WARM_MAX_BYTES (48ul << 20)
 #define PATIENCE_NS 5000000000ul
 #define FILL_PATIENCE_MS 300000ul /* memory of a restored pod that is still coming */
 
@@ -93,6 +97,14 @@ static int parent_open(struct take *t, struct err *e)
     return 0;
 }
 
+/* As much as looking at that many threads takes. */
+static void warm(const struct take *t)
+{
+    size_t bytes = WARM_BYTES + t->sleepers.count * WARM_THREAD_BYTES;
+    warm_heap(bytes < WARM_MAX_BYTES ? bytes : WARM_MAX_BYTES);
+    warm_fibers();
+}
+
 static int prepare(struct take *t, struct err *e)
 {
     AUTO_FREE char *own = xasprintf("%s/store", t->options->image);
@@ -111,6 +123,7 @@ static int prepare(struct take *t, struct err *e)
     if (parent_open(t, e) < 0 || check_first(t, e) < 0 || sleepers_look(&t->pod, &t->sleepers, e) < 0 || sleepers_note(&t->pod, &t->sleepers, e) < 0)
         return -1;
     (void)pagemap_tells_holes(); /* not in the pause */
+    warm(t);
     tracks_begin(&t->tracks);
     t->s.tracks = t->tracks.on && t->options->then != THEN_KILL ? &t->tracks : NULL;
     if (!t->options->live || t->options->then != THEN_RUN) /* nobody waits */

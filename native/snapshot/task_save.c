@@ -15,6 +15,7 @@
 #include "../kernel/procfs.h"
 #include "../kernel/trace.h"
 #include "../store/crew.h"
+#include "inquiry.h"
 #include "save.h"
 #include "seccomp_save.h"
 #include "sleep_save.h"
@@ -89,24 +90,31 @@ struct answers {
     uint64_t subreaper;
 };
 
-static size_t questions(struct remote_call *calls, uint64_t at)
+#define QUESTIONS_AFTER 6ul /* the last ones have their answers in what they return */
+
+static size_t process_ask(struct inquiry *q)
 {
-    size_t n = 0;
+    const size_t first = q->count;
+    const uint64_t at = inquiry_room(q, sizeof(struct answers));
     for (uint64_t g = 0; g < SIGNALS; g++)
-        calls[n++] = (struct remote_call){.nr = SYS_rt_sigaction, .args = {g + 1, 0, at + g * sizeof(struct kernel_sigaction), 8}};
+        inquiry_add(q, (struct remote_call){.nr = SYS_rt_sigaction, .args = {g + 1, 0, at + g * sizeof(struct kernel_sigaction), 8}});
     for (uint64_t k = 0; k < 3; k++)
-        calls[n++] = (struct remote_call){
-            .nr = SYS_getitimer, .args = {k, at + offsetof(struct answers, itimers) + k * sizeof(struct itimerval)}};
+        inquiry_add(q, (struct remote_call){.nr = SYS_getitimer,
+                                            .args = {k, at + offsetof(struct answers, itimers) + k * sizeof(struct itimerval)}});
     for (uint64_t k = 0; k < RLIM_NLIMITS; k++)
-        calls[n++] = (struct remote_call){
-            .nr = SYS_prlimit64, .args = {0, k, 0, at + offsetof(struct answers, limits) + k * sizeof(struct rlimit64)}};
-    calls[n++] = (struct remote_call){.nr = SYS_prctl, .args = {PR_GET_CHILD_SUBREAPER, at + offsetof(struct answers, subreaper)}};
-    calls[n++] = (struct remote_call){.nr = SYS_membarrier, .args = {MEMBARRIER_CMD_GET_REGISTRATIONS}}; /* ENOSYS, EINVAL: there are none */
-    calls[n++] = (struct remote_call){.nr = SYS_prctl, .args = {PR_GET_MEMORY_MERGE}};
-    calls[n++] = (struct remote_call){.nr = SYS_prctl, .args = {PR_GET_DUMPABLE}};
-    calls[n++] = (struct remote_call){.nr = SYS_prctl, .args = {PR_GET_THP_DISABLE}};
-    calls[n++] = (struct remote_call){.nr = SYS_brk};
-    return n;
+        inquiry_add(q, (struct remote_call){.nr = SYS_prlimit64,
+                                            .args = {0, k, 0, at + offsetof(struct answers, limits) + k * sizeof(struct rlimit64)}});
+    const struct remote_call last[] = {
+        {.nr = SYS_prctl, .args = {PR_GET_CHILD_SUBREAPER, at + offsetof(struct answers, subreaper)}},
+        {.nr = SYS_membarrier, .args = {MEMBARRIER_CMD_GET_REGISTRATIONS}}, /* ENOSYS, EINVAL: there are none */
+        {.nr = SYS_prctl, .args = {PR_GET_MEMORY_MERGE}},
+        {.nr = SYS_prctl, .args = {PR_GET_DUMPABLE}},
+        {.nr = SYS_prctl, .args = {PR_GET_THP_DISABLE}},
+        {.nr = SYS_brk},
+    };
+    for (size_t k = 0; k < ARRAY_LENGTH(last); k++)
+        inquiry_add(q, last[k]);
+    return first;
 }
 
 static uint64_t us_of(const struct timeval *t)
@@ -138,28 +146,48 @@ static void answers_take(const struct answers *a, struct task *out)
     out->child_subreaper = a->subreaper & 0xffffffff;
 }
 
-static int inside_save(struct victim *v, struct task *out, struct err *e)
+static int process_take(const struct inquiry *q, size_t first, struct task *out, struct err *e)
 {
-    AUTO_FREE struct answers *a = xcalloc(1, sizeof *a);
-    struct remote_call calls[128];
-    uint64_t at;
-    if (remote_put(v, 0, a, sizeof *a, &at, e) < 0)
-        return -1;
-    size_t n = questions(calls, at);
-    if (remote_batch(v, 0, calls, n, false, NULL, e) < 0 || victim_read(v, at, a, sizeof *a, e) < 0)
-        return -1;
-    for (size_t k = 0; k < n; k++)
-        if (calls[k].ret < 0 && calls[k].ret > -4096 && k != n - 5 && k != n - 4) {
-            errno = (int)-calls[k].ret;
-            return err_errno(e, "ask the process (call %lu, number %zu)", calls[k].nr, k);
+    const struct remote_call *calls = q->calls + first, *last = calls + SIGNALS + 3 + RLIM_NLIMITS;
+    for (const struct remote_call *c = calls; c < last + QUESTIONS_AFTER; c++)
+        if (c->ret < 0 && c->ret > -4096 && c != last + 1 && c != last + 2) {
+            errno = (int)-c->ret;
+            return err_errno(e, "ask the process (call %lu, number %td)", c->nr, c - calls);
         }
-    answers_take(a, out);
-    out->membarrier = calls[n - 5].ret > 0 ? (uint64_t)calls[n - 5].ret : 0;
-    out->memory_merge = calls[n - 4].ret > 0;
-    out->mm.dumpable = (uint64_t)calls[n - 3].ret;
-    out->mm.thp_disable = (uint64_t)calls[n - 2].ret;
-    out->mm.brk = (uint64_t)calls[n - 1].ret;
+    answers_take(inquiry_answer(q, calls[0].args[2]), out);
+    out->membarrier = last[1].ret > 0 ? (uint64_t)last[1].ret : 0;
+    out->memory_merge = last[2].ret > 0;
+    out->mm.dumpable = (uint64_t)last[3].ret;
+    out->mm.thp_disable = (uint64_t)last[4].ret;
+    out->mm.brk = (uint64_t)last[5].ret;
     return 0;
+}
+
+/* Mappings beyond those that the first questions had room for. */
+static int policies_rest(struct inquiry *q, struct victim *v, struct task *out, size_t from, struct err *e)
+{
+    while (from < out->mm.vmas_count) {
+        if (inquiry_begin(q, v, 0, e) < 0)
+            return -1;
+        size_t count = policies_ask(q, out, from);
+        if (inquiry_run(q, e) < 0)
+            return -1;
+        policies_take(q, 0, out, from, count);
+        from += count;
+    }
+    return 0;
+}
+
+/* The process, its first thread and its mappings at one stop. */
+static int inside_save(struct inquiry *q, struct victim *v, struct task *out, struct err *e)
+{
+    if (inquiry_begin(q, v, 0, e) < 0)
+        return -1;
+    size_t process = process_ask(q), thread = thread_ask(q), policies = q->count, count = policies_ask(q, out, 0);
+    if (inquiry_run(q, e) < 0 || process_take(q, process, out, e) < 0 || thread_take(q, thread, &out->threads[0], e) < 0)
+        return -1;
+    policies_take(q, policies, out, 0, count);
+    return policies_rest(q, v, out, count, e);
 }
 
 /* ---- posix timers: which there are stands in /proc (task_look.c) */
@@ -201,12 +229,13 @@ static int timers_save(struct victim *v, struct task *out, struct err *e)
 static int task_save(struct victim *v, struct task *out, struct err *e)
 {
     AUTO_BUF struct buf pending = {0};
-    if (trace_pending(v->pid, true, &pending, e) < 0 || inside_save(v, out, e) < 0 || timers_save(v, out, e) < 0 || policies_save(v, out, e) < 0)
-        return -1;
-    bytes_set(&out->pending, pending.data, pending.len);
+    AUTO_FREE struct inquiry *q = xcalloc(1, sizeof *q);
     for (size_t k = 0; k < v->thread_count; k++)
         LIST_ADD(out, threads);
-    return 0;
+    int result = trace_pending(v->pid, true, &pending, e) < 0 || inside_save(q, v, out, e) < 0 || timers_save(v, out, e) < 0 ? -1 : 0;
+    inquiry_free(q);
+    bytes_set(&out->pending, pending.data, pending.len);
+    return result;
 }
 
 static int process_look(void *ctx, size_t worker, size_t k, struct err *e)
@@ -230,17 +259,26 @@ struct lane {
     size_t process, number;
 };
 
+/* The first thread of a process was asked with it. */
+static int lane_thread_save(const struct lane *l, struct victim *v, size_t k, struct inquiry *q, struct err *e)
+{
+    struct thread *out = &l->s->image.tasks[l->process].threads[k];
+    sleep_save(l->s, v, &v->threads[k], out);
+    if (seccomp_save(l->s->pod, &v->threads[k], out, e) < 0)
+        return -1;
+    return k ? thread_save(v, k, q, out, e) : thread_look(v, k, out, e);
+}
+
 static int lane_save(void *ctx, size_t i, struct err *e)
 {
     const struct lane *l = (struct lane *)ctx + i;
     struct victim v = remote_lane(&l->s->victims[l->process], l->number);
-    for (size_t k = l->number; k < v.thread_count; k += REMOTE_LANES) {
-        struct thread *out = &l->s->image.tasks[l->process].threads[k];
-        sleep_save(l->s, &v, &v.threads[k], out);
-        if (seccomp_save(l->s->pod, &v.threads[k], out, e) < 0 || thread_save(&v, k, out, e) < 0)
-            return err_wrap(e, "process %d", v.inner_pid);
-    }
-    return 0;
+    AUTO_FREE struct inquiry *q = xcalloc(1, sizeof *q);
+    int result = 0;
+    for (size_t k = l->number; k < v.thread_count && result == 0; k += REMOTE_LANES)
+        result = lane_thread_save(l, &v, k, q, e);
+    inquiry_free(q);
+    return result < 0 ? err_wrap(e, "process %d", v.inner_pid) : 0;
 }
 
 static int threads_save(struct snapshot *s, struct err *e)

@@ -10,6 +10,7 @@
 #include "../kernel/namespaces.h"
 #include "../kernel/procfs.h"
 #include "../kernel/trace.h"
+#include "inquiry.h"
 #include "save.h"
 
 #ifndef PR_GET_TID_ADDRESS
@@ -81,16 +82,16 @@ static int outside_save(struct victim_thread *t, struct thread *out, struct err 
     return 0;
 }
 
-static int inside_save(struct victim *v, size_t index, struct thread *out, struct err *e)
+struct answers {
+    uint64_t clear_tid, pdeath, tsc, policy;
+    stack_t stack;
+    uint8_t nodes[NODES_MAX / 8];
+};
+
+size_t thread_ask(struct inquiry *q)
 {
-    struct answers {
-        uint64_t clear_tid, pdeath, tsc, policy;
-        stack_t stack;
-        uint8_t nodes[NODES_MAX / 8];
-    } a = {0};
-    const uint64_t at = v->data; /* what a call that fails leaves there is not looked at */
-    CHECK(v->scratch && sizeof a <= v->data_len);
-    struct remote_call calls[] = {
+    const uint64_t at = inquiry_room(q, sizeof(struct answers));
+    const struct remote_call calls[] = {
         {.nr = SYS_prctl, .args = {PR_GET_TID_ADDRESS, at}},
         {.nr = SYS_prctl, .args = {PR_GET_PDEATHSIG, at + offsetof(struct answers, pdeath)}},
         {.nr = SYS_sigaltstack, .args = {0, at + offsetof(struct answers, stack)}},
@@ -102,35 +103,53 @@ static int inside_save(struct victim *v, size_t index, struct thread *out, struc
         {.nr = SYS_prctl, .args = {PR_GET_SPECULATION_CTRL, 1}},
         {.nr = SYS_prctl, .args = {PR_GET_SPECULATION_CTRL, 2}},
     };
-    if (remote_batch(v, index, calls, ARRAY_LENGTH(calls), false, NULL, e) < 0 || victim_read(v, at, &a, sizeof a, e) < 0)
-        return -1;
+    const size_t first = q->count;
+    for (size_t k = 0; k < ARRAY_LENGTH(calls); k++)
+        inquiry_add(q, calls[k]);
+    return first;
+}
+
+int thread_take(const struct inquiry *q, size_t first, struct thread *out, struct err *e)
+{
+    const struct remote_call *calls = q->calls + first;
+    const struct answers *a = inquiry_answer(q, calls[0].args[1]);
     for (size_t k = 0; k < 5; k++)
         if (calls[k].ret < 0) {
             errno = (int)-calls[k].ret;
-            return err_errno(e, "ask thread %d (call %zu)", v->threads[index].inner_tid, k);
+            return err_errno(e, "ask thread %d (call %zu)", q->v->threads[q->thread].inner_tid, k);
         }
-    out->clear_tid = a.clear_tid;
-    out->pdeath_signal = a.pdeath & 0xffffffff;
-    out->altstack_sp = (uint64_t)(uintptr_t)a.stack.ss_sp;
-    out->altstack_size = a.stack.ss_size;
-    out->altstack_flags = (uint64_t)(unsigned)a.stack.ss_flags;
+    out->clear_tid = a->clear_tid;
+    out->pdeath_signal = a->pdeath & 0xffffffff;
+    out->altstack_sp = (uint64_t)(uintptr_t)a->stack.ss_sp;
+    out->altstack_size = a->stack.ss_size;
+    out->altstack_flags = (uint64_t)(unsigned)a->stack.ss_flags;
     out->timer_slack_ns = (uint64_t)calls[3].ret;
     out->creds.securebits = (uint64_t)calls[4].ret;
-    out->tsc = calls[5].ret < 0 ? 0 : a.tsc & 0xffffffff;
-    out->policy = calls[6].ret < 0 ? 0 : a.policy & 0xffffffff;
+    out->tsc = calls[5].ret < 0 ? 0 : a->tsc & 0xffffffff;
+    out->policy = calls[6].ret < 0 ? 0 : a->policy & 0xffffffff;
     if (out->policy)
-        bytes_set(&out->nodes, a.nodes, sizeof a.nodes);
+        bytes_set(&out->nodes, a->nodes, sizeof a->nodes);
     for (unsigned k = 0; k < 3; k++)
         out->speculation |= calls[7 + k].ret < 0 ? 0 : ((uint64_t)calls[7 + k].ret & SPECULATION_SET) << 8 * k;
     return 0;
 }
 
-int thread_save(struct victim *v, size_t index, struct thread *out, struct err *e)
+int thread_look(struct victim *v, size_t index, struct thread *out, struct err *e)
 {
     struct victim_thread *t = &v->threads[index];
     out->tid = (uint64_t)t->inner_tid;
     out->sigmask = t->sigmask;
-    if (outside_save(t, out, e) < 0 || inside_save(v, index, out, e) < 0)
-        return err_wrap(e, "thread %d", t->inner_tid);
-    return 0;
+    return outside_save(t, out, e) < 0 ? err_wrap(e, "thread %d", t->inner_tid) : 0;
+}
+
+int thread_save(struct victim *v, size_t index, struct inquiry *q, struct thread *out, struct err *e)
+{
+    if (thread_look(v, index, out, e) < 0)
+        return -1;
+    if (inquiry_begin(q, v, index, e) == 0) {
+        size_t first = thread_ask(q);
+        if (inquiry_run(q, e) == 0 && thread_take(q, first, out, e) == 0)
+            return 0;
+    }
+    return err_wrap(e, "thread %d", v->threads[index].inner_tid);
 }

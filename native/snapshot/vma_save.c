@@ -12,6 +12,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "inquiry.h"
 #include "map_flags.h"
 #include "mapped.h"
 #include "save.h"
@@ -178,37 +179,32 @@ static int vdso_save(const struct victim *v, struct mm *mm, const struct vma *vm
 
 /* mbind(2). A mapping of a file or of shared memory gives the object's policy, which its first mapping sets again. */
 #define POLICIES_AT_ONCE 128ul
-static int some_policies(struct victim *v, struct vma *vmas, size_t count, struct err *e)
+struct policy_answer {
+    uint64_t policy;
+    uint8_t nodes[NODES_MAX / 8];
+};
+
+size_t policies_ask(struct inquiry *q, const struct task *t, size_t from)
 {
-    struct answer {
-        uint64_t policy;
-        uint8_t nodes[NODES_MAX / 8];
-    } answers[POLICIES_AT_ONCE] = {0};
-    struct remote_call calls[POLICIES_AT_ONCE];
-    uint64_t at;
-    if (remote_put(v, 0, answers, count * sizeof *answers, &at, e) < 0)
-        return -1;
-    for (size_t k = 0; k < count; k++)
-        calls[k] = (struct remote_call){.nr = SYS_get_mempolicy,
-                                        .args = {at + k * sizeof *answers, at + k * sizeof *answers + offsetof(struct answer, nodes), NODES_MAX,
-                                                 vmas[k].start, MPOL_F_ADDR}};
-    if (remote_batch(v, 0, calls, count, false, NULL, e) < 0 || victim_read(v, at, answers, count * sizeof *answers, e) < 0)
-        return -1;
-    for (size_t k = 0; k < count; k++) {
-        vmas[k].policy = calls[k].ret < 0 ? 0 : answers[k].policy & 0xffffffff;
-        if (vmas[k].policy)
-            bytes_set(&vmas[k].nodes, answers[k].nodes, sizeof answers[k].nodes);
-    }
-    return 0;
+    size_t left = t->mm.vmas_count - from, count = left < POLICIES_AT_ONCE ? left : POLICIES_AT_ONCE;
+    uint64_t at = inquiry_room(q, count * sizeof(struct policy_answer));
+    for (size_t k = 0; k < count; k++, at += sizeof(struct policy_answer))
+        inquiry_add(q, (struct remote_call){.nr = SYS_get_mempolicy,
+                                            .args = {at, at + offsetof(struct policy_answer, nodes), NODES_MAX, t->mm.vmas[from + k].start,
+                                                     MPOL_F_ADDR}});
+    return count;
 }
 
-int policies_save(struct victim *v, struct task *out, struct err *e)
+void policies_take(const struct inquiry *q, size_t first, struct task *out, size_t from, size_t count)
 {
-    size_t count = out->mm.vmas_count;
-    for (size_t k = 0; k < count; k += POLICIES_AT_ONCE)
-        if (some_policies(v, &out->mm.vmas[k], count - k < POLICIES_AT_ONCE ? count - k : POLICIES_AT_ONCE, e) < 0)
-            return -1;
-    return 0;
+    for (size_t k = 0; k < count; k++) {
+        const struct remote_call *call = &q->calls[first + k];
+        const struct policy_answer *a = inquiry_answer(q, call->args[0]);
+        struct vma *vma = &out->mm.vmas[from + k];
+        vma->policy = call->ret < 0 ? 0 : a->policy & 0xffffffff;
+        if (vma->policy)
+            bytes_set(&vma->nodes, a->nodes, sizeof a->nodes);
+    }
 }
 
 static int mappings_save(struct snapshot *s, const struct victim *v, const struct proc_maps *maps, struct mm *mm, struct err *e)

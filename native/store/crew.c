@@ -6,6 +6,8 @@
 #include <signal.h>
 #include <stdatomic.h>
 
+#include "../base/urgent.h"
+
 #define ALONE_MAX 4
 
 struct crew {
@@ -59,47 +61,51 @@ static void *worker_run(void *argument)
     }
 }
 
-static int thread_start(struct worker *w, size_t cpu)
+/* `cpu` < 0: wherever there is room. */
+static int thread_start(struct worker *w, int cpu)
 {
     cpu_set_t one;
     pthread_attr_t attr;
     CPU_ZERO(&one);
-    CPU_SET(cpu, &one);
     if (pthread_attr_init(&attr))
         return -1;
-    int failed = pthread_attr_setaffinity_np(&attr, sizeof one, &one) || pthread_create(&w->thread, &attr, worker_run, w);
+    if (cpu >= 0)
+        CPU_SET((size_t)cpu, &one);
+    int failed = (cpu >= 0 && pthread_attr_setaffinity_np(&attr, sizeof one, &one)) || pthread_create(&w->thread, &attr, worker_run, w);
     pthread_attr_destroy(&attr);
     return failed ? -1 : 0;
 }
 
-/* One per processor that this process may use; fewer when there are fewer pieces or threads to be had. */
-static size_t threads_start(struct worker workers[CREW_MAX], struct crew *c)
+/* One per processor that this process may use, from place `first` on; fewer when there are fewer pieces or threads to be had. */
+static size_t threads_start(struct worker workers[CREW_MAX], struct crew *c, size_t first, bool pinned)
 {
-    size_t started = 0;
+    size_t there = 0, started = first;
     crew_prepare();
-    for (size_t cpu = 0; cpu < CPU_SETSIZE && started < CREW_MAX && started < c->count; cpu++) {
-        if (!CPU_ISSET(cpu, &processors))
+    for (int cpu = 0; cpu < CPU_SETSIZE && there < CREW_MAX && started < c->count; cpu++) {
+        if (!CPU_ISSET((size_t)cpu, &processors) || there++ < first)
             continue;
         workers[started] = (struct worker){c, started, 0};
-        if (thread_start(&workers[started], cpu))
+        if (thread_start(&workers[started], pinned ? cpu : -1))
             break;
         started++;
     }
     return started;
 }
 
+/* Who goes first works along, and is spread by the scheduler: pinned to one processor it could wait there for another pod's engine. */
 static void crew_run(struct crew *c)
 {
     struct worker workers[CREW_MAX];
     sigset_t all, before;
+    size_t own = urgent_is();
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    size_t started = threads_start(workers, c);
+    size_t started = threads_start(workers, c, own, !own);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    for (size_t i = 0; i < started; i++)
-        pthread_join(workers[i].thread, NULL);
-    if (!started)
+    if (own || !started)
         worker_run(&(struct worker){c, 0, 0});
+    for (size_t i = own; i < started; i++)
+        pthread_join(workers[i].thread, NULL);
 }
 
 int crew_work(size_t count, int (*piece)(void *ctx, size_t worker, size_t i, struct err *e), void *ctx, struct err *e)

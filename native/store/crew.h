@@ -1,5 +1,5 @@
 /* A crew of threads that works through numbered pieces: one thread per processor, pinned
- * (this kernel packs threads onto one processor until they are), all signals blocked. */
+ * (this kernel packs threads onto one processor until they are) unless it goes first (base/urgent.h), all signals blocked. */
 #pragma once
 #include "../base/base.h"
 
