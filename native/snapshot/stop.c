@@ -66,7 +66,7 @@ static int tree_wait(struct victim *victims, size_t count, uint64_t deadline_ns,
 {
     int result = 0;
     for (size_t k = 0; k < count; k++) {
-        int got = threads_wait(&victims[k], deadline_ns, e);
+        int got = threads_wait(&victims[k], deadline_ns, e); /* past the deadline only those that stand already */
         if (got < 0)
             return -1;
         if (got == 2) {

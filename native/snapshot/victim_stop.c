@@ -23,6 +23,8 @@
 #define PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG 0x4211
 #endif
 
+#define AT_ONCE 1ul /* a deadline that has passed */
+
 static void victim_free(struct victim *v)
 {
     for (size_t k = 0; k < v->thread_count; k++)
@@ -120,17 +122,19 @@ int thread_wait_stop(struct victim_thread *t, uint64_t deadline_ns, struct err *
 
 int threads_wait(struct victim *v, uint64_t deadline_ns, struct err *e)
 {
+    int late = 0;
     for (size_t k = 0; k < v->thread_count;) {
         struct victim_thread *t = &v->threads[k];
-        int got = t->stopped ? 0 : thread_wait_stop(t, deadline_ns, e);
-        if (got < 0 || got == 2)
+        int got = t->stopped ? 0 : thread_wait_stop(t, late ? AT_ONCE : deadline_ns, e);
+        if (got < 0)
             return got;
+        late = got == 2 ? got : late;
         if (got == 1)
             thread_forget(v, t);
         else
             k++;
     }
-    return 0;
+    return late;
 }
 
 static bool is_interrupted_wait(const struct user_regs_struct *r)
