@@ -38,7 +38,7 @@ TO_NODE = frozenset(
         "keep_certificate",
     ]
 )
-TO_CONTROL = frozenset(["heartbeat", "pod", "cut", "snapshot", "restored", "images", "shared", "log", "files", "exec"])
+TO_CONTROL = frozenset(["heartbeat", "pod", "cut", "snapshot", "restored", "images", "shared", "log", "files", "exec", "certificate"])
 
 
 class EnvelopeError(Exception):

@@ -15,8 +15,8 @@ from django.db import transaction
 from django.utils import timezone
 
 from checkpoints.models import Generation, Snapshot
+from checkpoints.services.certifying import certify
 from checkpoints.services.plans import Foresight, check_images, check_usable, wanted_nodes
-from checkpoints.services.taking import certify
 from clusteros.core.dispatch import wake_scheduler
 from clusteros.core.events import record_event
 from clusteros.core.problems import invalid

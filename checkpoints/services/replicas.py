@@ -15,6 +15,7 @@ from django.db.models import Count
 from django.utils import timezone
 
 from checkpoints.models import Generation, Replica, Snapshot
+from checkpoints.services.certifying import certify_holder
 from checkpoints.services.shared import ALIVE, counted, in_shared, is_expected
 from clusteros.core.dispatch import wake_scheduler
 from clusteros.environment import environment
@@ -70,6 +71,7 @@ def replicas_are_enough(digests: Iterable[str]) -> bool:
 def note_replica(digest: str, node: Node) -> None:
     close(remove_key(digest, node), "needed again")
     Replica.objects.update_or_create(digest=digest, node=node, defaults={"complete": True, "failed_words": ""})
+    certify_holder(digest, node)
 
 
 def record_images(node: Node, opened: dict[str, Any]) -> None:

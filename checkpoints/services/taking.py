@@ -14,8 +14,8 @@ from django.db import transaction
 from django.db.models import Max
 from django.utils import timezone
 
-from checkpoints.certificates import make_certificate
-from checkpoints.models import RESUME_OPEN, Generation, Replica, Resume, Snapshot
+from checkpoints.models import RESUME_OPEN, Generation, Resume, Snapshot
+from checkpoints.services.certifying import certify
 from checkpoints.services.quotas import SYSTEM_CAUSES, refuse_over_quota
 from checkpoints.services.replicas import ask_replicas_of, note_replica, replicas_are_enough
 from checkpoints.services.resources import noted_of
@@ -256,15 +256,3 @@ def _figures(snapshots: list[Snapshot]) -> dict[str, Any]:
 
 def _size_words(figures: dict[str, Any]) -> str:
     return f"{size_words(figures['bytes'])}, {size_words(figures['bytes_new'])} written, pause {figures['pause_ms']:.0f} ms"
-
-
-def certify(generation: Generation, snapshots: list[Snapshot]) -> None:
-    """The certificate goes to every node that holds a part: from them the record can be made anew."""
-    certificate = make_certificate(generation, snapshots)
-    Generation.objects.filter(pk=generation.pk).update(certificate=certificate)
-    digests = [s.digest for s in snapshots]
-    holders = Node.objects.filter(replicas__digest__in=digests, replicas__complete=True).distinct()
-    for node in holders:
-        held = Replica.objects.filter(node=node, digest__in=digests, complete=True).values_list("digest", flat=True)
-        body = {"generation": str(generation.pk), "digests": sorted(held), "certificate": certificate}
-        ask(node, "keep_certificate", f"certificate:{generation.pk}:{node.name}", body, job=generation.job_id, once=True)  # type: ignore[attr-defined]

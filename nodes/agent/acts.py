@@ -14,10 +14,10 @@ from typing import Any
 
 from clusteros.envelope import TO_NODE, EnvelopeError, open_sealed
 from native.engine import EngineError
-from nodes.agent import certificates, execs, pods, prefetching, restoring, sharing, snapshots
+from nodes.agent import execs, pods, prefetching, restoring, sharing, snapshots
 from nodes.agent.agent import Agent
 from nodes.agent.lease import Leases
-from nodes.agent.spec import take_digest, take_int
+from nodes.agent.spec import bad, take_digest, take_int, take_uuid
 from nodes.agent.sweeping import sweep
 from nodes.agent.urgent import give_way
 
@@ -43,7 +43,7 @@ class Acts:
             "remove_images": self._remove_images,
             "share_images": lambda body: sharing.share_images(agent, body),
             "unshare_images": lambda body: sharing.unshare_images(agent, body),
-            "keep_certificate": lambda body: certificates.keep(agent, body),
+            "keep_certificate": self._keep_certificate,
             "lease": leases.take,
         }
         self._kinds_done_once: dict[str, Callable[[Body], None]] = {
@@ -109,6 +109,17 @@ class Acts:
             pods.send_signal(self._agent, record, number)
 
     def _remove_images(self, body: Body) -> None:
-        gone = self._agent.images.remove([take_digest(digest) for digest in body.get("digests") or []])
+        digests = [take_digest(digest) for digest in body.get("digests") or []]
+        self._agent.certificates.forget(digests)
+        gone = self._agent.images.remove(digests)
         if gone:
             self._agent.runner.start("sweep", lambda: sweep(self._agent))
+
+    def _keep_certificate(self, body: Body) -> None:
+        """Not kept when its images went first: it may come late."""
+        generation, digests = take_uuid(body, "generation"), [take_digest(digest) for digest in body.get("digests") or []]
+        if not isinstance(body.get("certificate"), dict):
+            raise bad("certificate is not an object")
+        if any(self._agent.images.has(digest) for digest in digests):
+            self._agent.certificates.keep(generation, body)
+        self._agent.report("certificate", {"generation": generation})

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from native.engine import Engine
+from nodes.agent.certificates import Certificates
 from nodes.agent.config import NodeConfig
 from nodes.agent.epochs import Epochs
 from nodes.agent.front import FrontEnd
@@ -28,6 +29,7 @@ class Agent:
     records: Records
     networks: JobNetworks
     images: Images
+    certificates: Certificates
     front: FrontEnd
     logs: LogShipper
     shared: Shared

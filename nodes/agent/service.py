@@ -17,6 +17,7 @@ from native.engine import Engine
 from nodes.agent import pods, restoring, sharing, snapshots
 from nodes.agent.acts import Acts
 from nodes.agent.agent import Agent
+from nodes.agent.certificates import Certificates
 from nodes.agent.config import NodeConfig
 from nodes.agent.epochs import Epochs
 from nodes.agent.front import FrontEnd
@@ -94,6 +95,7 @@ def make_agent(config: NodeConfig, publish: Publish, engine: Engine) -> Agent:
         records=records,
         networks=JobNetworks(config.folder("net"), config.underlay),
         images=Images(config.state),
+        certificates=Certificates(config.folder("certificates")),
         front=FrontEnd(config),
         logs=LogShipper(records, outbox.send_now),
         shared=Shared(config.shared_store),

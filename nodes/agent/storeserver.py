@@ -25,7 +25,6 @@ from typing import Any
 
 from clusteros.envelope import EnvelopeError, check_ticket
 from native.engine import EngineError
-from nodes.agent import certificates
 from nodes.agent.agent import Agent
 from nodes.agent.stores import DIGEST
 
@@ -123,7 +122,7 @@ class Handler(BaseHTTPRequestHandler):
         elif match := _CORE.match(self.path):
             self._send_core(match[1], match[2])
         elif self.path == "/certificates":
-            self._send(200, json.dumps(certificates.listing(self.server.agent)).encode(), "application/json")
+            self._send(200, json.dumps(self.server.agent.certificates.listing()).encode(), "application/json")
         else:
             raise Refused(404, "there is no such thing")
 

@@ -14,7 +14,7 @@ from checkpoints import certificates
 from checkpoints.barriers import Barrier, Watcher, client, cut_prefix, set_verdict
 from checkpoints.certificates import check_certificate
 from checkpoints.clock.passes import repeat_verdicts
-from checkpoints.models import Generation, Resume, Snapshot
+from checkpoints.models import Generation, Replica, Resume, Snapshot
 from checkpoints.services import take_generation
 from checkpoints.services.rebuilding import rebuild_from
 from clusteros.accounts.services import ensure_user
@@ -171,6 +171,23 @@ def test_a_job_made_anew_whose_number_was_given_again_gets_another(nodes: Nodes)
     assert again.number not in (job.number, meanwhile.number)
     assert f"it was job {job.number}" in Event.objects.get(kind="job.rebuilt").words
     assert submit_job(owner, request()).number > again.number
+
+
+@pytest.mark.django_db
+def test_a_certificate_is_asked_for_until_it_is_kept_and_of_later_holders_too(nodes: Nodes) -> None:
+    generation = nodes.generation(nodes.run_job())
+    first = nodes.asked("keep_certificate")
+    assert {row.node.name for row in first} == set(Replica.objects.filter(complete=True).values_list("node__name", flat=True))
+    for row in first:
+        nodes.report(row.node.name, "certificate", {"generation": str(generation.pk)})
+    assert not nodes.asked("keep_certificate")
+    digest = digest_of(generation, 0)
+    later = next(name for name in nodes.pods if not Replica.objects.filter(node__name=name, digest=digest).exists())
+    Command.objects.filter(kind="keep_certificate").delete()
+    nodes.report(later, "images", {"digests": [digest], "failed": []})
+    (row,) = nodes.asked("keep_certificate")
+    assert (row.node.name, row.body["generation"], digest in row.body["digests"]) == (later, str(generation.pk), True)
+    check_certificate(row.body["certificate"])
 
 
 @pytest.mark.django_db

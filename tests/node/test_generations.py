@@ -259,11 +259,27 @@ def test_emptied_redis_in_a_barrier_is_filled_again(node: TestNode) -> None:
     assert node.control.wait_report("snapshot", 60, generation=generation)["ok"]
 
 
-def test_removed_images_leave_the_inventory(node: TestNode) -> None:
+def keep_certificate(node: TestNode, *digests: str) -> str:
+    generation = str(uuid.uuid4())
+    node.control.send("keep_certificate", {"generation": generation, "digests": list(digests), "certificate": {"pods": []}})
+    assert node.control.wait_report("certificate", 20, generation=generation)
+    return generation
+
+
+def certificates_of(node: TestNode) -> set[str]:
+    return {path.stem for path in (node.config.state / "certificates").glob("*.json")}
+
+
+def test_removed_images_leave_the_inventory_and_take_their_certificates_along(node: TestNode) -> None:
     body = start_counter(node)
-    taken = snapshot(node, body)
+    taken, other = snapshot(node, body), snapshot(node, body)
+    going, staying = keep_certificate(node, taken["digest"]), keep_certificate(node, other["digest"])
+    assert certificates_of(node) == {going, staying}
     node.control.send("remove_images", {"digests": [taken["digest"], "0" * 64]})
-    wait_for("an empty inventory", lambda: node.control.heartbeat()["images"] == [])
+    wait_for("an inventory without it", lambda: [i["digest"] for i in node.control.heartbeat()["images"]] == [other["digest"]])
+    assert certificates_of(node) == {staying}
+    keep_certificate(node, taken["digest"])
+    assert certificates_of(node) == {staying}, "what comes after its images went is not kept"
     assert snapshot(node, body)["ok"]
 
 
