@@ -141,8 +141,8 @@ static void init_exit_take(struct keeper *k, int status)
     struct err why;
     char text[32];
     pod_exit_load(&k->pod);
-    if (k->pod.has_exit || !WIFEXITED(status))
-        return;
+    if (k->pod.has_exit || !WIFEXITED(status) || faccessat(k->pod.dirfd, "reason", F_OK, 0) == 0)
+        return; /* COMMAND has no status: it was ended for a reason that podinit gave */
     int n = snprintf(text, sizeof text, "%d\n", WEXITSTATUS(status) << 8);
     if (io_replace(k->pod.dirfd, "exit", text, (size_t)n, 0600, &why) < 0)
         keeper_log("%s", why.message);

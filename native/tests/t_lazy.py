@@ -164,7 +164,8 @@ def damaged(s: Script) -> None:
             shutil.copytree(good, s.store)
         else:
             ended = until(lambda p=pod: stat(p)["state"] == "ended", 15)
-            ok(ready and ended and "could not be brought" in read_state(pod)["reason"], "if they never come, the pod ends and says why", stat(pod))
+            said = ended and stat(pod)["exit_status"] is None and "could not be brought" in read_state(pod)["reason"]
+            ok(ready and said, "if they never come, the pod ends, without a status of the command, and says why", stat(pod))
             ok("OK" not in out.read_text(), "and saw nothing else in their place")
     os.environ.pop("CLUSTEROS_PAGER_PATIENCE_MS")
     shutil.rmtree(s.store)

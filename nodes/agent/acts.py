@@ -109,7 +109,9 @@ class Acts:
             pods.send_signal(self._agent, record, number)
 
     def _remove_images(self, body: Body) -> None:
-        digests = [take_digest(digest) for digest in body.get("digests") or []]
+        needed = {record.request["image"] for record in self._agent.records if (record.pod_dir / "filling").exists()}
+        asked = [take_digest(digest) for digest in body.get("digests") or []]
+        digests = [digest for digest in asked if digest not in needed]  # the others are asked for again as long as they are here
         self._agent.certificates.forget(digests)
         gone = self._agent.images.remove(digests)
         if gone:

@@ -17,7 +17,7 @@ FOLDERS = ("pods", "records", "images", "store", "net", "outbox", "epochs", "sna
 
 
 SHARED_VARIABLE = "CLUSTEROS_SHARED_STORE"
-BY_HAND = ("replication_bytes_per_s", "scrub_bytes_per_s", "scrub_every_s", "shared_store", "shared_min_age_s")
+BY_HAND = ("replication_bytes_per_s", "scrub_bytes_per_s", "scrub_every_s", "lazy_restore_bytes", "shared_store", "shared_min_age_s")
 UNIX_SCHEMES = ("unix://", "redis+socket://")  # redis-py's and Celery's word for the same
 
 
@@ -41,6 +41,7 @@ class NodeConfig:
     replication_bytes_per_s: int = 0  # what replicas in the background may take of the network; 0: no bound
     scrub_bytes_per_s: int = 32 << 20  # how fast the store is read again, to find damage before it is needed; 0: never
     scrub_every_s: float = 86400.0  # from the end of one round to the begin of the next
+    lazy_restore_bytes: int = 256 << 20  # jobs whose image has so much run before all of their memory is there; 0: none
     shared_store: str = ""  # a directory that several nodes share, as a place for images (shared.py)
     shared_min_age_s: float = 86400.0  # chunks there that no image names go when they are older
 

@@ -90,6 +90,10 @@ class Images(Stores):
                 found.append({"digest": digest, "bytes": int(facts.get("bytes", 0))})
         return found
 
+    def bytes_of(self, digest: str) -> int:
+        """What an image that is held has of content; 0 where nobody wrote it down."""
+        return int((read_json(self.path(digest) / FACTS) or {}).get("bytes", 0))
+
     def remove(self, digests: list[str]) -> list[str]:
         """Take images out of the inventory (their chunks go with the next sweep); what was there is returned."""
         gone = [digest for digest in digests if self.has(digest)]

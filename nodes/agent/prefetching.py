@@ -21,7 +21,7 @@ import httpx
 from native.engine import EngineError
 from nodes.agent import closures, pods, sharing
 from nodes.agent.agent import Agent
-from nodes.agent.pulling import NO_BOUND, Meter, refusal
+from nodes.agent.pulling import NO_BOUND, Meter, pull, refusal
 from nodes.agent.spec import take_digest, take_owner
 
 log = logging.getLogger(__name__)
@@ -82,6 +82,17 @@ def verify(agent: Agent, digest: str) -> None:
     found = agent.engine.call("verify", place.path(digest), "--store", place.store, "--forget-damaged", timeout_s=VERIFY_TIMEOUT_S)
     if found["digest"] != digest:
         raise EngineError("BAD_IMAGE", f"in the place of image {digest} lies {found['digest']}")
+
+
+def mend(agent: Agent, digest: str, sources: list[Source]) -> None:
+    """What the store lost of an image from which a pod's memory is just brought; the image stays. EngineError: it is not whole yet."""
+    with _locks[digest], agent.images.adding():
+        place = agent.images.place(digest)
+        with ExitStack() as stack:
+            clients = {str(s.get("node")): stack.enter_context(opened(s)) for s in sources}
+            missing = closures.store_missing(agent, place.store, [name for name, _ in closures.chunk_list(agent, place.path(digest))])
+            serve = {name: partial(get_chunks, agent, client, place.store, digest) for name, client in clients.items()}
+            pull(missing, serve, partial(closures.store_missing, agent, place.store))
 
 
 def why_unfit(agent: Agent, digest: str, policy: str) -> str:

@@ -102,7 +102,12 @@ def arguments(agent: Agent, record: PodRecord, net: str) -> list[str | Path]:
         found += [f"--{stream}", record.log_path(stream)]
     if record.request.get("files_policy") in ("refuse", "restore"):  # open files that no image carries and that have changed since
         found += ["--files", str(record.request["files_policy"])]
-    return found
+    return [*found, "--lazy"] if is_worth_lazy(agent, image) else found
+
+
+def is_worth_lazy(agent: Agent, image: str) -> bool:
+    """Does the job run before its memory is there? Not small ones, and not where the engine could not do it anyway."""
+    return os.geteuid() == 0 and 0 < agent.config.lazy_restore_bytes <= agent.images.bytes_of(image)
 
 
 def bring_back(agent: Agent, record: PodRecord, net: str, started: float) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from native.engine import EngineError
-from nodes.agent import pods, status
+from nodes.agent import pods, prefetching, status
 from nodes.agent.agent import Agent
 from nodes.agent.records import PodRecord
 from nodes.agent.urgent import give_way
@@ -68,10 +68,20 @@ class Watcher(threading.Thread):
 
     def _look_closely(self, record: PodRecord, look: Look) -> None:
         pods.refresh(self._agent, record)
+        if (record.live.get("filling") or {}).get("lacking"):
+            self._agent.runner.start(f"mend:{record.key}", lambda: self._mend(record))
         said = status.reported_state(record)
         if record.phase == "running" and look.said and said != look.said:
             pods.report(self._agent, record)
         look.said = said
+
+    def _mend(self, record: PodRecord) -> None:
+        """A job that runs already stands for memory that this node's store has not, or not whole: other nodes have it."""
+        log.warning("pod %s waits for memory: %s", record.key, record.live["filling"]["why"])
+        try:
+            prefetching.mend(self._agent, str(record.request["image"]), record.request.get("sources") or [])
+        except Exception as error:
+            log.warning("pod %s: %s", record.key, pods.as_outcome(error, "mend its image"))
 
     def _check(self, record: PodRecord) -> None:
         """Can it be checkpointed? An engine that cannot say leaves the answer open; another answer than before is reported at once."""

@@ -185,7 +185,8 @@ class TestNode:
         self.redis = start_redis(folder / "redis")
         socket = folder / "redis" / "redis.sock"
         self.config = NodeConfig(
-            folder / "n", NAME, SECRET, f"http://127.0.0.1:{FRONT_PORT}", f"redis+socket://{socket}", "127.0.0.1", 7711, 4, 1 << 30, 0.5
+            folder / "n", NAME, SECRET, f"http://127.0.0.1:{FRONT_PORT}", f"redis+socket://{socket}", "127.0.0.1", 7711, 4, 1 << 30, 0.5,
+            lazy_restore_bytes=4 << 20,
         )
         self.config.save()
         self.client = redis.Redis(unix_socket_path=str(socket))

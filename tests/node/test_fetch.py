@@ -152,6 +152,23 @@ def test_a_damaged_image_of_ones_own_is_healed_from_a_replica(peers: dict[str, P
     assert is_whole(peers["asker"], image[1])
 
 
+def test_what_a_running_job_waits_for_is_mended_in_its_place(peers: dict[str, Peer], image: tuple[Path, str]) -> None:
+    fetch(peers, image[1], "first")
+    asker = peers["asker"]
+    flip(max(asker.store_files(), key=lambda p: p.stat().st_size), 5)
+    assert not is_whole(asker, image[1])  # and forgets what is damaged
+    prefetching.mend(asker.agent, image[1], [peers["first"].source_for(asker), peers["second"].source_for(asker)])
+    assert is_whole(asker, image[1])
+
+
+def test_what_nobody_has_is_not_mended(peers: dict[str, Peer], image: tuple[Path, str]) -> None:
+    fetch(peers, image[1], "first")
+    flip(max(peers["asker"].store_files(), key=lambda p: p.stat().st_size), 5)
+    assert not is_whole(peers["asker"], image[1])
+    with pytest.raises(EngineError):
+        prefetching.mend(peers["asker"].agent, image[1], [])
+
+
 def test_a_damaged_image_without_a_replica_is_not_held_any_more(peers: dict[str, Peer], image: tuple[Path, str]) -> None:
     fetch(peers, image[1], "first")
     flip(max(peers["asker"].store_files(), key=lambda p: p.stat().st_size), 5)

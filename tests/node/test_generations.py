@@ -193,10 +193,16 @@ def test_the_policy_for_files_that_no_image_carries_reaches_the_engine(policy: s
         request={"image": "0" * 64, "files_policy": policy}, spec=SimpleNamespace(uid=1, gid=1), pod_dir=Path("pod"), folder=Path("folder"),
         log_path=Path,
     )
-    agent: Any = SimpleNamespace(images=Images(Path("nowhere")))
+    agent: Any = SimpleNamespace(images=Images(Path("nowhere")), config=SimpleNamespace(lazy_restore_bytes=1))
     arguments = restoring.arguments(agent, record, "hub=h")
     assert (arguments[-2:] == ["--files", policy]) is told
     assert ("--files" in arguments) is told
+
+
+@pytest.mark.parametrize(("limit", "worth"), [(0, False), (1 << 20, True), (1 << 20 | 1, False)])
+def test_a_large_job_runs_before_its_memory_is_there(limit: int, worth: bool) -> None:
+    agent: Any = SimpleNamespace(images=SimpleNamespace(bytes_of=lambda _: 1 << 20), config=SimpleNamespace(lazy_restore_bytes=limit))
+    assert restoring.is_worth_lazy(agent, "0" * 64) is (worth and os.geteuid() == 0)
 
 
 def test_an_aborted_restore_leaves_nothing(node: TestNode) -> None:
