@@ -84,6 +84,7 @@ def storm(s: Script, rounds: int, chance: random.Random) -> None:
             victim = state["keeper_pid"] if number % 2 else filler_of(state["keeper_pid"])
             if state["filling"] and victim:
                 os.kill(victim, signal.SIGKILL)
+                until(lambda v=victim: not is_alive(str(v)), 5)
                 fillers, keepers = fillers + (number % 2 == 0), keepers + number % 2
             native("adopt", "--pod", pod)
         why = why or s.verify(pod, out, asked=True)
@@ -173,7 +174,7 @@ def damaged(s: Script) -> None:
 
 
 def main() -> int:
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 4
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 2
     seed = int(time.time())
     print(f"# seed {seed}")
     os.environ["CLUSTEROS_FILL_DELAY_US"] = SLOW_US
