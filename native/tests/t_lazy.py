@@ -135,6 +135,12 @@ def chunks_of(s: Script) -> bytes:
     return native("image-chunks", "--image", s.image).stdout
 
 
+def heal(s: Script, good: Path) -> bool:
+    missing = native("store-missing", "--store", s.store, stdin=chunks_of(s)).stdout
+    sent = native("store-export", "--store", good, stdin=missing).stdout
+    return native("store-import", "--store", s.store, stdin=sent).returncode == 0
+
+
 def damaged(s: Script) -> None:
     good = s.lab.dir / "good-store"
     shutil.copytree(s.store, good)
@@ -152,14 +158,8 @@ def damaged(s: Script) -> None:
         if healed:
             lacks = until(lambda p=pod: (stat(p)["filling"] or {}).get("lacking"), 10)
             ok(ready and lacks and "OK" not in out.read_text(), "what is damaged is told, and the job stands", stat(pod))
-            for _ in range(20):  # as the filler finds more of it
-                missing = native("store-missing", "--store", s.store, stdin=chunks_of(s)).stdout
-                sent = native("store-export", "--store", good, stdin=missing).stdout
-                native("store-import", "--store", s.store, stdin=sent)
-                time.sleep(0.2)
-                if not stat(pod)["filling"]:
-                    break
-            why = s.verify(pod, out, asked=True)
+            healed_all = until(lambda p=pod: heal(s, good) and stat(p)["state"] == "ended", 40)  # the filler finds more and more of it
+            why = s.verify(pod, out, asked=True) if healed_all else f"it still waits: {stat(pod)}"
             ok(not why, "it goes on when the chunks have come from elsewhere", why)
             shutil.rmtree(s.store)
             shutil.copytree(good, s.store)
