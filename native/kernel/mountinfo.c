@@ -74,6 +74,7 @@ static int line_parse(char *line, struct mount_line *out, struct err *e)
     out->root = xstrdup(unescape(field[3]));
     out->place = xstrdup(unescape(field[4]));
     out->type = xstrdup(unescape(field[dash + 1]));
+    out->source = xstrdup(unescape(field[dash + 2]));
     out->super = xstrdup(unescape(field[n - 1]));
     attributes_read(field[5], out);
     for (size_t k = 6; k < dash; k++)
@@ -113,6 +114,7 @@ void mount_table_free(struct mount_table *t)
         free(t->items[k].root);
         free(t->items[k].place);
         free(t->items[k].type);
+        free(t->items[k].source);
         free(t->items[k].super);
     }
     free(t->items);

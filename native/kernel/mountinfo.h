@@ -5,7 +5,7 @@
 struct mount_line {
     uint64_t id, parent;
     dev_t dev;
-    char *root, *place, *type, *super; /* unescaped; super: the options of the file system */
+    char *root, *place, *type, *source, *super; /* unescaped; super: the options of the file system */
     uint64_t attributes;        /* MOUNT_ATTR_* */
     uint64_t shared, master;    /* peer groups, 0: none */
     bool unbindable, idmapped;

@@ -38,7 +38,7 @@ int removed_directory_open(struct restore *r, const struct file *f, struct err *
 {
     size_t first;
     if (f->ref == f->id) {
-        AUTO_CLOSE int made = nameless_make(r, f->path, AT_REMOVEDIR, directory_make, f, e);
+        AUTO_CLOSE int made = nameless_make(r, 0, f->path, AT_REMOVEDIR, directory_make, f, e);
         int fd = made < 0 ? -1 : again(made, f->flags);
         return made < 0 || fd >= 0 ? fd : err_errno(e, "removed directory %s", f->path);
     }

@@ -41,7 +41,7 @@ static int unlinked_open(int above, const char *name, const void *ctx)
 
 static int unlinked_make(const struct restore *r, const struct memobj *m, struct err *e)
 {
-    return nameless_make(r, m->name, 0, unlinked_open, m, e);
+    return nameless_make(r, m->mount_space, m->name, 0, unlinked_open, m, e);
 }
 
 /* Nobody but the pod's owner may come to own a file with set-id bits out of an image. */

@@ -69,7 +69,7 @@ static int filesystem_make(const struct own_fs *fs, struct err *e)
     AUTO_FREE char *options = xstrdup(fs->options);
     AUTO_CLOSE int making = fsopen(fs->type, FSOPEN_CLOEXEC);
     char *save = NULL;
-    if (making < 0 || fsconfig(making, FSCONFIG_SET_STRING, "source", fs->type, 0) < 0)
+    if (making < 0 || fsconfig(making, FSCONFIG_SET_STRING, "source", fs->source[0] ? fs->source : fs->type, 0) < 0)
         return err_errno(e, "make a %s", fs->type);
     for (char *word = strtok_r(options, ",", &save); word; word = strtok_r(NULL, ",", &save))
         if (option_set(making, word) < 0)

@@ -74,7 +74,7 @@ static int fifo_open(const struct restore *r, const struct pipe *p, struct ends 
 {
     struct stat st;
     if (p->unlinked)
-        return (out->writer = nameless_make(r, p->path, 0, fifo_make, NULL, e)) < 0 ? -1 : 0;
+        return (out->writer = nameless_make(r, 0, p->path, 0, fifo_make, NULL, e)) < 0 ? -1 : 0;
     owner_rights_begin(r);
     out->writer = inside_open(p->path, O_RDWR | O_NONBLOCK | O_NOFOLLOW, 0);
     owner_rights_end(r);

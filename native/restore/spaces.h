@@ -12,6 +12,9 @@ MUST_CHECK int spaces_load(struct restore *r, struct err *e);
 /* Between the two, this process's paths are those of the namespace; 0: the pod's. */
 MUST_CHECK int space_enter(const struct restore *r, uint64_t mount_space, struct err *e);
 void space_leave(const struct restore *r, uint64_t mount_space);
+/* The same, and new files in there are the pod's user's (with all rights of this process). */
+MUST_CHECK int space_enter_maker(const struct restore *r, uint64_t mount_space, struct err *e);
+void space_leave_maker(const struct restore *r, uint64_t mount_space);
 /* Descriptors that a task keeps until it has joined; free(). */
 int *spaces_keep(const struct restore *r, size_t *count);
 /* In a process that is being made, when all else is done that asks for rights in the pod; it has the pod's user and every right in its namespace. */

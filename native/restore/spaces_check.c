@@ -150,6 +150,12 @@ static int references_validate(const struct image *image, struct err *e)
         if (f->mount_space > image->mount_spaces_count || (f->mount_space && !is_plain(f->place)))
             return bad(e, "a file in one that is not there", f->id);
     }
+    for (size_t k = 0; k < image->unix_sockets_count; k++)
+        if (image->unix_sockets[k].mount_space > image->mount_spaces_count)
+            return bad(e, "a Unix socket in one that is not there", image->unix_sockets[k].id);
+    for (size_t k = 0; k < image->memobjs_count; k++)
+        if (image->memobjs[k].mount_space > image->mount_spaces_count)
+            return bad(e, "an unlinked file in one that is not there", image->memobjs[k].id);
     return 0;
 }
 

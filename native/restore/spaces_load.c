@@ -280,6 +280,24 @@ void space_leave(const struct restore *r, uint64_t mount_space)
     errno = number;
 }
 
+int space_enter_maker(const struct restore *r, uint64_t mount_space, struct err *e)
+{
+    if (space_enter(r, mount_space, e) < 0)
+        return -1;
+    if (mount_space)
+        filler_begin(r);
+    return 0;
+}
+
+void space_leave_maker(const struct restore *r, uint64_t mount_space)
+{
+    int number = errno;
+    if (mount_space)
+        filler_end(r);
+    space_leave(r, mount_space);
+    errno = number;
+}
+
 int *spaces_keep(const struct restore *r, size_t *count)
 {
     const struct image *image = r->image;

@@ -139,7 +139,7 @@ static int alones_make(struct making *m, struct err *e)
 static bool has_listener(const struct making *m, const struct unix_socket *u, size_t *listener)
 {
     for (size_t i = 0; i < m->count; i++)
-        if (m->items[i].state == TCP_LISTEN && m->items[i].type == u->type && name_equal(&m->items[i].name, &u->name)) {
+        if (m->items[i].state == TCP_LISTEN && m->items[i].type == u->type && m->items[i].mount_space == u->mount_space && name_equal(&m->items[i].name, &u->name)) {
             *listener = i;
             return true;
         }
@@ -173,7 +173,7 @@ static int accepted_make(struct making *m, size_t server, const size_t *client, 
         return -1;
     if (client && m->items[*client].name.len && name_bind(&m->names, from, &m->items[*client], e) < 0)
         return -1;
-    if (name_connect(from, found ? &m->items[listener] : u, &connector, e) < 0)
+    if (name_connect(m->r, from, found ? &m->items[listener] : u, &connector, e) < 0)
         return -1;
     int to = accept4(found ? m->fds[listener] : borrowed, NULL, NULL, SOCK_CLOEXEC);
     if (to < 0)
@@ -247,7 +247,7 @@ static int message_send(const struct making *m, int fd, const struct unix_messag
     struct msghdr header = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = control};
     if (to && to->name.len) {
         size_t len;
-        if (name_reach(to, &address, &len, &held, e) < 0)
+        if (name_reach(m->r, to, &address, &len, &held, e) < 0)
             return -1;
         header.msg_name = &address;
         header.msg_namelen = (socklen_t)len;
@@ -329,7 +329,7 @@ static int datagrams_connect(struct making *m, struct err *e)
         size_t other = 0;
         if (m->items[i].type != SOCK_DGRAM || !m->items[i].peer || is_datagram_pair(m, i, &other))
             continue;
-        if (item_find(m, m->items[i].peer, &other, e) < 0 || name_connect(m->fds[i], &m->items[other], NULL, e) < 0)
+        if (item_find(m, m->items[i].peer, &other, e) < 0 || name_connect(m->r, m->fds[i], &m->items[other], NULL, e) < 0)
             return -1;
     }
     return 0;
@@ -348,7 +348,7 @@ static int pendings_connect(struct making *m, struct err *e)
                 continue;
             int fd = socket_make(u, e);
             if (fd < 0 || item_place(m, i, fd, e) < 0 || item_find(m, u->pending_on, &listener, e) < 0 ||
-                (u->name.len && name_bind(&m->names, m->fds[i], u, e) < 0) || name_connect(m->fds[i], &m->items[listener], NULL, e) < 0)
+                (u->name.len && name_bind(&m->names, m->fds[i], u, e) < 0) || name_connect(m->r, m->fds[i], &m->items[listener], NULL, e) < 0)
                 return -1;
         }
     }
@@ -400,7 +400,7 @@ static int all_make(struct making *m, struct err *e)
 
 int unix_load(struct restore *r, struct err *e)
 {
-    struct making m = {.r = r, .items = r->image->unix_sockets, .count = r->image->unix_sockets_count};
+    struct making m = {.r = r, .names = {.r = r}, .items = r->image->unix_sockets, .count = r->image->unix_sockets_count};
     m.fds = xcalloc(m.count + 1, sizeof *m.fds);
     m.far = xcalloc(m.count + 1, sizeof *m.far);
     for (size_t i = 0; i < m.count; i++)

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "../kernel/inside.h"
+#include "spaces.h"
 
 static int address_of(const struct unix_socket *u, struct sockaddr_un *address, struct err *e)
 {
@@ -56,16 +57,15 @@ static int place_clear(struct names *n, const struct unix_socket *u, const char 
         }
     } else if (u->mode)
         return 0;
-    *LIST_ADD(n, items) = (struct borrowed){.dir = xstrdup(u->dir), .path = xstrdup(path), .aside = aside};
+    *LIST_ADD(n, items) = (struct borrowed){.mount_space = u->mount_space, .dir = xstrdup(u->dir), .path = xstrdup(path), .aside = aside};
     return 0;
 }
 
-/* The node that bind(2) just made. */
-static int node_describe(const struct unix_socket *u, const char *path, int above, const char *name, struct err *e)
+/* The node that bind(2) just made. In the pod's own namespace again: that has a /proc. */
+static int node_describe(const struct unix_socket *u, const char *path, int fd, struct err *e)
 {
     struct stat st;
     char self[64];
-    AUTO_CLOSE int fd = openat(above, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0 || fstat(fd, &st) < 0 || !S_ISSOCK(st.st_mode))
         return err_set(e, E_BAD_IMAGE, "the name %s of a Unix socket leads elsewhere", path);
     snprintf(self, sizeof self, "/proc/self/fd/%d", fd);
@@ -75,7 +75,7 @@ static int node_describe(const struct unix_socket *u, const char *path, int abov
 }
 
 /* bind(2) walks the path itself, for the socket remembers it as it was given: `above` was opened first, without magic links. */
-static int path_bind(struct names *n, int fd, const struct unix_socket *u, const struct sockaddr_un *address, const char *path, struct err *e)
+static int path_bind(struct names *n, int fd, const struct unix_socket *u, const struct sockaddr_un *address, const char *path, int *node, struct err *e)
 {
     const char *name;
     AUTO_CLOSE int above = inside_parent(path, &name);
@@ -91,7 +91,8 @@ static int path_bind(struct names *n, int fd, const struct unix_socket *u, const
     if (anew)
         (void)!utimensat(above, name, (struct timespec[]){before.st_atim, before.st_mtim}, AT_SYMLINK_NOFOLLOW);
     inside_times_set(above, &times);
-    return node_describe(u, path, above, name, e);
+    *node = openat(above, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    return 0;
 }
 
 int name_bind(struct names *n, int fd, const struct unix_socket *u, struct err *e)
@@ -105,13 +106,17 @@ int name_bind(struct names *n, int fd, const struct unix_socket *u, struct err *
         return err_errno(e, "name %s of a Unix socket", path + 1);
     if (!path[0])
         return 0;
-    int result = dir_enter(u->dir, path, e) < 0 ? -1 : path_bind(n, fd, u, &address, path, e);
+    AUTO_CLOSE int node = -1;
+    if (space_enter_maker(n->r, u->mount_space, e) < 0)
+        return -1;
+    int result = dir_enter(u->dir, path, e) < 0 ? -1 : path_bind(n, fd, u, &address, path, &node, e);
     dir_leave();
-    return result;
+    space_leave_maker(n->r, u->mount_space);
+    return result < 0 ? -1 : node_describe(u, path, node, e);
 }
 
 /* A node is reached by a descriptor of it, whatever links its path may hold. */
-int name_reach(const struct unix_socket *u, struct sockaddr_un *out, size_t *len, int *held, struct err *e)
+int name_reach(const struct restore *r, const struct unix_socket *u, struct sockaddr_un *out, size_t *len, int *held, struct err *e)
 {
     struct stat st;
     char path[sizeof out->sun_path + 1] = "";
@@ -122,8 +127,11 @@ int name_reach(const struct unix_socket *u, struct sockaddr_un *out, size_t *len
     memcpy(path, out->sun_path, sizeof out->sun_path);
     if (!path[0])
         return 0;
+    if (space_enter(r, u->mount_space, e) < 0)
+        return -1;
     *held = dir_enter(u->dir, path, e) < 0 ? -1 : inside_open(path, O_PATH, 0);
     dir_leave();
+    space_leave(r, u->mount_space);
     if (*held < 0 || fstat(*held, &st) < 0 || !S_ISSOCK(st.st_mode))
         return err_set(e, E_BAD_IMAGE, "no Unix socket is at %s", path);
     memset(out->sun_path, 0, sizeof out->sun_path);
@@ -132,12 +140,12 @@ int name_reach(const struct unix_socket *u, struct sockaddr_un *out, size_t *len
     return 0;
 }
 
-int name_connect(int fd, const struct unix_socket *u, const struct maker *maker, struct err *e)
+int name_connect(const struct restore *r, int fd, const struct unix_socket *u, const struct maker *maker, struct err *e)
 {
     struct sockaddr_un address;
     size_t len;
     AUTO_CLOSE int held = -1;
-    if (name_reach(u, &address, &len, &held, e) < 0)
+    if (name_reach(r, u, &address, &len, &held, e) < 0)
         return -1;
     int result = maker ? maker_connect(maker, fd, &address, len) : connect(fd, (struct sockaddr *)&address, (socklen_t)len);
     return result < 0 ? err_errno(e, "connect a Unix socket") : 0;
@@ -158,8 +166,11 @@ int names_finish(struct names *n, struct err *e)
 {
     for (size_t i = n->items_count; i-- > 0;) {
         const struct borrowed *b = &n->items[i];
+        if (space_enter_maker(n->r, b->mount_space, e) < 0)
+            return -1;
         int result = dir_enter(b->dir, b->path, e) < 0 ? -1 : place_restore(b, e);
         dir_leave();
+        space_leave_maker(n->r, b->mount_space);
         if (result < 0)
             return -1;
     }

@@ -139,7 +139,10 @@ static int source_judge(const struct saving *v, struct source *src, struct err *
 int source_learn(const struct saving *v, struct source *src, pid_t pid, int number, struct err *e)
 {
     src->owns_facts = true;
-    if (facts_read(pid, number, &src->facts, e) != 0)
+    int gone = facts_read(pid, number, &src->facts, e);
+    if (!gone)
+        facts_locate(&v->view, &src->facts);
+    if (gone)
         return err_wrap(e, "process %d: descriptor %d", v->s->victims[src->victim].inner_pid, src->number);
     return source_judge(v, src, e);
 }

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "files_save.h"
+#include "spaces.h"
 
 #ifndef F_GET_SEALS
 #define F_GET_SEALS 1034
@@ -74,6 +75,7 @@ int memobj_save_as(struct snapshot *s, int fd, const struct stat *as, uint64_t k
     m->kind = kind;
     m->name = memobj_name(kind, name);
     memobj_describe(m, fd, as);
+    m->mount_space = kind == MEMOBJ_UNLINKED ? spaces_of_device(s->spaces, as->st_dev) : 0;
     m->linkable = kind == MEMOBJ_UNLINKED && is_tmpfile(m->name);
     uint64_t stored = 0;
     if (store_put_file(s->store, reader, m->size, &m->extents, &m->extents_count, &stored, e) < 0)

@@ -192,6 +192,7 @@ static int filesystem_of(struct plan *p, const struct mount_line *m, uint64_t *i
     struct own_fs *fs = LIST_ADD(space, filesystems);
     *id = fs->id = space->filesystems_count;
     fs->type = xstrdup(m->type);
+    fs->source = xstrdup(m->source);
     return options_take(p, m, &fs->options);
 }
 

@@ -60,6 +60,8 @@ void spaces_free(struct spaces *s);
 const struct seen_member *spaces_member(const struct spaces *s, pid_t pid);
 const struct seen_mounts *spaces_mounts(const struct spaces *s, uint64_t id);
 
+/* The mount namespace in which the job has mounted the file system of that device, 0: none. */
+uint64_t spaces_of_device(const struct spaces *s, dev_t dev);
 /* The namespace whose mount has this id, NULL if it is the pod's or nobody's. */
 const struct seen_mounts *spaces_of_mount(const struct spaces *s, uint64_t mount_id);
 /* `path` in the namespace as a path of the pod, where the mount that it is on shows something of the pod's; allocated, else NULL. */

@@ -262,6 +262,15 @@ const struct seen_mounts *spaces_of_mount(const struct spaces *s, uint64_t mount
     return NULL;
 }
 
+uint64_t spaces_of_device(const struct spaces *s, dev_t dev)
+{
+    for (size_t k = 0; s && k < s->mounts_count; k++)
+        for (size_t n = 0; n < s->mounts[k].image.filesystems_count; n++)
+            if (s->mounts[k].device[n] == dev)
+                return s->mounts[k].image.id;
+    return 0;
+}
+
 static int path_open(const struct seen_mounts *m, const char *path)
 {
     struct open_how how = {.flags = O_PATH | O_NOFOLLOW | O_CLOEXEC, .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS};

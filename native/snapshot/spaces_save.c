@@ -59,7 +59,8 @@ static void mounts_copy(const struct mount_space *from, struct mount_space *to)
     to->owner = from->owner;
     for (size_t k = 0; k < from->filesystems_count; k++) {
         struct own_fs *fs = LIST_ADD(to, filesystems);
-        *fs = (struct own_fs){.id = from->filesystems[k].id, .type = copy(from->filesystems[k].type), .options = copy(from->filesystems[k].options)};
+        *fs = (struct own_fs){.id = from->filesystems[k].id, .type = copy(from->filesystems[k].type), .options = copy(from->filesystems[k].options),
+                                .source = copy(from->filesystems[k].source)};
     }
     for (size_t k = 0; k < from->mounts_count; k++) {
         struct mounted *m = LIST_ADD(to, mounts);

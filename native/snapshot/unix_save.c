@@ -2,6 +2,7 @@
  * accepted, credentials of whoever made the other side. Their queues were looked at before (queues_save.c). */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <linux/openat2.h>
 #include <linux/sockios.h>
 #include <poll.h>
@@ -9,20 +10,27 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <sys/un.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "../kernel/tcpstate.h" /* Unix sockets borrow the numbers of TCP's states */
 #include "files_save.h"
 #include "inner_creds.h"
+#include "spaces.h"
 
 /* ---- names */
-static bool node_stat(const struct view *view, const char *dir, const char *name, struct stat *st)
+/* By its number; where numbers are given anew in every file system, by that too. */
+static bool node_is(int root, const char *dir, const char *name, const struct diag_unix *d, struct stat *st)
 {
+    struct statfs fs;
     struct open_how how = {.flags = O_PATH | O_NOFOLLOW | O_CLOEXEC, .resolve = RESOLVE_IN_ROOT};
     AUTO_FREE char *path = xasprintf("%s/%s", dir, name);
-    AUTO_CLOSE int fd = (int)syscall(SYS_openat2, view->root, path, &how, sizeof how);
-    return fd >= 0 && fstat(fd, st) == 0;
+    AUTO_CLOSE int fd = (int)syscall(SYS_openat2, root, path, &how, sizeof how);
+    if (fd < 0 || fstat(fd, st) < 0 || fstatfs(fd, &fs) < 0 || !S_ISSOCK(st->st_mode) || (uint32_t)st->st_ino != d->node_ino)
+        return false;
+    return fs.f_type != TMPFS_MAGIC || st->st_dev == makedev((unsigned)(d->node_dev >> 20), (unsigned)(d->node_dev & 0xfffff));
 }
 
 static char *cwd_of(pid_t pid)
@@ -34,12 +42,28 @@ static char *cwd_of(pid_t pid)
     return xstrdup(n < 0 ? "/" : link);
 }
 
+/* In which namespace the path leads to the node. */
+static bool node_stat(const struct view *view, const char *dir, const char *name, const struct diag_unix *d, struct stat *st, uint64_t *space)
+{
+    *space = 0;
+    if (node_is(view->root, dir, name, d, st))
+        return true;
+    for (size_t k = 0; view->spaces && k < view->spaces->mounts_count; k++)
+        if (node_is(view->spaces->mounts[k].visitor.root, dir, name, d, st)) {
+            *space = view->spaces->mounts[k].image.id;
+            return true;
+        }
+    return false;
+}
+
 /* Fills dir, mode, uid, gid if the node that the socket was bound to still has its name. */
 static bool node_at(const struct view *view, const char *dir, const char *name, const struct diag_unix *d, struct unix_socket *u)
 {
     struct stat st;
-    if (!node_stat(view, dir, name, &st) || !S_ISSOCK(st.st_mode) || (uint32_t)st.st_ino != d->node_ino)
+    uint64_t space;
+    if (!node_stat(view, dir, name, d, &st, &space))
         return false;
+    u->mount_space = space;
     u->mode = st.st_mode;
     u->uid = st.st_uid;
     u->gid = st.st_gid;
@@ -67,6 +91,18 @@ static void node_find(struct saving *v, const struct source *src, const struct d
     }
 }
 
+/* Names in messages tell no namespace. */
+static int names_differ(const struct saving *v, const struct source *src, const struct unix_socket *u, struct err *e)
+{
+    for (size_t k = 0; k < v->s->image.unix_sockets_count; k++) {
+        const struct unix_socket *other = &v->s->image.unix_sockets[k];
+        if (other != u && other->mount_space != u->mount_space && other->name.len && other->name.len == u->name.len &&
+            memcmp(other->name.data, u->name.data, u->name.len) == 0)
+            return source_refuse(v, src, e, "Unix sockets of the same name in two mount namespaces");
+    }
+    return 0;
+}
+
 static int name_save(struct saving *v, const struct source *src, const struct diag_unix *d, struct unix_socket *u, struct err *e)
 {
     struct sockaddr_un address = {0};
@@ -80,9 +116,11 @@ static int name_save(struct saving *v, const struct source *src, const struct di
     if (address.sun_path[0]) {
         char name[sizeof address.sun_path + 1] = "";
         memcpy(name, address.sun_path, sizeof address.sun_path);
+        const struct seen_member *member = spaces_member(v->s->spaces, v->s->victims[src->victim].pid);
+        u->mount_space = member ? member->mounts : 0; /* where its name is gone */
         node_find(v, src, d, name, u);
     }
-    return 0;
+    return names_differ(v, src, u, e);
 }
 
 /* ---- the other side */
