@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jobs.models import Job
+from jobs.services.submit import RETENTION
 
 MPI_SCRIPT = """#!/bin/sh
 # mpirun finds the pods of its job by itself: no host file, no number of ranks.
@@ -50,7 +51,7 @@ def initial_of(job: Job) -> dict[str, Any]:
     """The form as it was filled in for `job`."""
     program = {"kind": "command", "command": shlex.join(job.command)} if job.command else {"kind": "script", "script": job.script}
     env = "\n".join(f"{key}={value}" for key, value in job.env.items() if key != "CLUSTEROS_ARRAY_INDEX")
-    copied = {name: getattr(job, name) for name in ("name", "pods", "ranks_per_pod", "cores_per_rank", "keep")}
+    copied = {name: getattr(job, name) for name in ("name", "pods", "ranks_per_pod", "cores_per_rank", *RETENTION)}
     return program | copied | {
         "mem": _size(job.mem_bytes), "walltime": _span(job.walltime_s), "interval": _span(job.interval_s), "env": env,
     }  # fmt: skip

@@ -54,7 +54,23 @@ class ManyFilesField(forms.FileField):
         return list(files)
 
 
-class SubmitForm(forms.Form):
+class RetentionForm(forms.Form):
+    """Which generations stay; beside them the pinned ones."""
+
+    keep = forms.IntegerField(label="Keep the last", min_value=1, max_value=10_000, initial=8, help_text="Generations; pinned ones stay.")
+    keep_every = forms.IntegerField(
+        label="And every", min_value=0, max_value=10_000, initial=0, required=False, help_text="10: generations 10, 20, 30, … too. 0: none."
+    )  # fmt: skip
+    keep_per = forms.ChoiceField(
+        label="And the first of every", choices=[("", "none"), ("hour", "hour"), ("day", "day")], required=False,
+        help_text="Spread over a long job.",
+    )  # fmt: skip
+
+    def clean_keep_every(self) -> int:
+        return self.cleaned_data["keep_every"] or 0
+
+
+class SubmitForm(RetentionForm):
     name = forms.CharField(max_length=100, required=False, help_text="What to call it; the command's name if left empty.")
     kind = forms.ChoiceField(choices=[("command", "Command"), ("script", "Script")], initial="command")
     command = forms.CharField(
@@ -72,7 +88,6 @@ class SubmitForm(forms.Form):
     mem = SizeField(label="Memory per pod", initial="512M", help_text="512M, 2G")
     walltime = SpanField(label="Walltime", required=False, help_text="It is ended after this time: 30m, 2h. Empty: no limit.")
     interval = SpanField(label="A generation every", required=False, initial="60s", help_text="30s, 10m. Empty: only on demand.")
-    keep = forms.IntegerField(label="Keep the last", min_value=1, max_value=10_000, initial=8, help_text="Generations; pinned ones stay.")
     array = forms.CharField(
         label="Array", required=False, help_text="0-9 runs it ten times, each with its own CLUSTEROS_ARRAY_INDEX. Empty: once.",
         widget=forms.TextInput(attrs={"placeholder": "0-9", **PLAIN}),

@@ -280,6 +280,34 @@ def test_generations_are_pinned_and_a_pinned_one_is_not_deleted(visit: Visit, de
     assert Generation.objects.get(job=story.job, number=1).state == "deleted"
 
 
+def test_other_generations_are_kept_after_it_was_said_which_go(visit: Visit, demo: User, nodes: Nodes) -> None:
+    story = Story(nodes, demo)
+    story.start()
+    for _ in range(4):
+        story.generation()
+    page = visit(demo).live(f"/jobs/{story.job.number}/")
+    page.click("#b-keep")
+    expect(page.locator("#keeps")).to_contain_text("what is kept now")
+    page.fill("#dialog input[name=keep]", "1")
+    page.fill("#dialog input[name=keep_every]", "2")
+    page.press("#dialog input[name=keep_every]", "Tab")
+    expect(page.locator("#keeps")).to_contain_text("2 generations would go at once, for good: 1, 3")
+    assert Generation.objects.filter(job=story.job, state="complete").count() == 4, "it was only asked"
+    page.fill("#dialog input[name=keep]", "0")
+    page.press("#dialog input[name=keep]", "Tab")
+    expect(page.locator("#keeps [role=alert]")).to_contain_text("Keep the last")
+    page.click("#b-keep-now")
+    expect(page.locator("#toasts .bad")).to_contain_text("Keep the last")
+    page.click("#b-keep")
+    page.fill("#dialog input[name=keep]", "1")
+    page.fill("#dialog input[name=keep_every]", "2")
+    page.click("#b-keep-now")
+    expect(page.locator("#g1")).to_have_count(0)
+    expect(page.locator("#g2")).to_have_count(1)
+    story.job.refresh_from_db()
+    assert (story.job.keep, story.job.keep_every, story.job.keep_per) == (1, 2, "")
+
+
 # ---- nodes and tokens
 
 

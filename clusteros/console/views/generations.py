@@ -1,4 +1,5 @@
-"""Buttons and dialogs of generations: take, roll back (with what is lost, in words), pin, delete (with what that frees), export."""
+"""Buttons and dialogs of generations: take, roll back (with what is lost, in words), pin, delete (with what that frees), export, and
+which of them are kept."""
 
 from __future__ import annotations
 
@@ -17,9 +18,12 @@ from checkpoints.models import Generation
 from checkpoints.services.freeing import job_store
 from checkpoints.services.plans import Foresight
 from clusteros.console import machines, queries
+from clusteros.console.forms import RetentionForm
 from clusteros.console.views.base import SignedIn, action, is_part, page
 from clusteros.core.problems import Problem
+from clusteros.words import count_words
 from jobs.models import Job
+from jobs.services.submit import RETENTION
 
 MOST_CHOICES = 24
 
@@ -180,3 +184,28 @@ def store_dialog(request: SignedIn, number: int) -> HttpResponse:
         row["taken"] = datetime.fromisoformat(row["taken_at"])
     context = {"job": job, "store": told, "part": "console/confirm/store.html", "is_part": is_part(request)}
     return render(request, "console/confirm/page.html", context)
+
+
+@page
+def retention_dialog(request: SignedIn, number: int) -> HttpResponse:
+    """Which generations a job keeps; with other figures in the query, what those would remove."""
+    job = queries.job_of(request.user, number)
+    present = {name: getattr(job, name) for name in RETENTION}
+    form = RetentionForm(request.GET if "keep" in request.GET else present)
+    context = {"job": job, "form": form, "part": "console/confirm/retention.html", "is_part": is_part(request)}
+    if form.is_valid():
+        context["told"] = services.change_retention(job, form.cleaned_data, dry_run=True)
+        context["same"] = form.cleaned_data == present
+    return render(request, "console/confirm/page.html", context)
+
+
+@action
+def retention(request: SignedIn, number: int) -> tuple[str, str]:
+    job = queries.job_of(request.user, number)
+    form = RetentionForm(request.POST)
+    if not form.is_valid():
+        name, errors = next(iter(form.errors.items()))
+        raise Problem("INVALID", f"{form.fields[name].label}: {errors[0]}", field=name)
+    told = services.change_retention(job, form.cleaned_data, acting_user=request.user)
+    gone = f"; {count_words(len(told['removes']), 'generation')} removed" if told["removes"] else ""
+    return f"Of job {job.number} {told['words']} are kept{gone}.", _job_url(job)

@@ -19,7 +19,7 @@ from clusteros.core.problems import Problem
 from clusteros.words import count_words
 from jobs.models import JOB_GRAPH, Job
 from jobs.services import foresee, parse_indexes, submit_array, submit_job
-from jobs.services.submit import JobRequest, copy_files
+from jobs.services.submit import RETENTION, JobRequest, copy_files
 
 PAGE_JOBS = 50
 MOST_TICKED = 500
@@ -106,7 +106,7 @@ def _submitted(request: SignedIn, form: SubmitForm, former: Job | None) -> HttpR
 
 def _request_of(form: SubmitForm) -> JobRequest:
     asked = form.cleaned_data
-    values = {name: asked[name] for name in ("name", "pods", "ranks_per_pod", "cores_per_rank", "keep", "env", "hold")}
+    values = {name: asked[name] for name in ("name", "pods", "ranks_per_pod", "cores_per_rank", *RETENTION, "env", "hold")}
     values |= {"mem_bytes": asked["mem"], "walltime_s": asked["walltime"], "interval_s": asked["interval"]}
     files = {file.name: file.read() for file in asked["uploads"]}
     return JobRequest(**values, **form.program(), files=files)
