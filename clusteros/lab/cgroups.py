@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path("/sys/fs/cgroup")
 CONTROLLERS = ("freezer", "memory", "cpu", "pids")
-URGENT_PART = 0.9  # of each second, for all nodes of a lab: some is left for the rest of the machine
+URGENT_PART, URGENT_FRONT_PART = 0.9, 0.15  # of each second, for a lab and its front end: some is left for the rest of the machine
 
 
 def hierarchies() -> list[Path]:

@@ -48,6 +48,7 @@ def main() -> None:
     cgroups.join(lab.cgroup + "/front", os.getpid())
     cgroups.weigh(lab.cgroup, LAB_WEIGHT)
     cgroups.allow_urgent(lab.cgroup, cgroups.URGENT_PART)
+    cgroups.allow_urgent(lab.cgroup + "/front", cgroups.URGENT_FRONT_PART)
     cgroups.weigh(lab.cgroup + "/front", FRONT_WEIGHT)
     network.up_front()
     embedded.init_postgres(lab.front / "postgres")

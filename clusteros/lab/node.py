@@ -33,7 +33,7 @@ def run_outside(lab: Lab, name: str) -> int:
     """Start the node, plug it in, and live as long as it does."""
     index = lab.node_names().index(name)
     cgroups.join(f"{lab.cgroup}/{name}", os.getpid())
-    cgroups.allow_urgent(f"{lab.cgroup}/{name}", cgroups.URGENT_PART / len(lab.node_names()))
+    cgroups.allow_urgent(f"{lab.cgroup}/{name}", (cgroups.URGENT_PART - cgroups.URGENT_FRONT_PART) / len(lab.node_names()))
     read_end, write_end = os.pipe()
     command = ["unshare", "--mount", "--net", "--uts", "--ipc", "--pid", "--fork", "--kill-child=SIGKILL", "--mount-proc"]
     command += [sys.executable, "-m", "clusteros.lab.node", str(lab.directory), name, "inside", str(read_end)]

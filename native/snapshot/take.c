@@ -138,9 +138,14 @@ static bool is_live(const struct take *t)
     return t->options->live && t->options->then == THEN_RUN;
 }
 
-static int stop(struct take *t, struct err *e)
+static void go_first(const struct take *t)
 {
     urgent_begin(is_live(t) ? t->s.copy_bytes : UINT64_MAX);
+}
+
+static int stop(struct take *t, struct err *e)
+{
+    go_first(t);
     t->stopped_ns = clock_ns(CLOCK_MONOTONIC);
     if (journal_begin(&t->pod, "snapshot", e) < 0)
         return -1;
@@ -349,8 +354,11 @@ static int take(struct take *t, struct err *e)
     if (prepare(t, e) < 0)
         return -1;
     output_event("prepared", NULL);
-    if (t->options->barrier && barrier_wait("stop", e) < 0)
-        return -1;
+    if (t->options->barrier) { /* whoever else hears the word would keep the processors from us */
+        go_first(t);
+        if (barrier_wait("stop", e) < 0)
+            return -1;
+    }
     if (cut_and_decide(t, e) < 0)
         return -1;
     bool kill_it = t->options->then == THEN_KILL;

@@ -20,6 +20,20 @@ EXPIRE_S = 300
 BELL_S, RETRY_S = 0.02, 0.2
 LONG_S = 1.0
 ALL_IN = b"in"
+ENTER = """
+local fresh = redis.call('SADD', KEYS[1], ARGV[1])
+redis.call('EXPIRE', KEYS[1], ARGV[2])
+local count = redis.call('SCARD', KEYS[1])
+if fresh == 1 and count == tonumber(ARGV[3]) then
+    for _ = 2, count do redis.call('LPUSH', KEYS[2], ARGV[4]) end
+    redis.call('EXPIRE', KEYS[2], ARGV[2])
+end
+if ARGV[5] == '1' then
+    redis.call('LPUSH', KEYS[4], '1')
+    redis.call('EXPIRE', KEYS[4], ARGV[2])
+end
+return {count, redis.call('GET', KEYS[3])}
+"""
 
 
 def connect(url: str) -> redis.Redis:
@@ -44,13 +58,12 @@ class Barrier:
         if size == 1:
             return not self._given_up()
         late = _Late(long)
-        while (left := self._look(name, bell)) is not None:
+        while (left := self._look(name, bell, size)) is not None:
             bell = ""
             count, verdict = left
             if verdict == b"abort":
                 return False
-            if count >= size:
-                self._ring(name, size - 1)
+            if count >= size or verdict == b"go":  # a set that was emptied after all were in it
                 return True
             late.look()
             if self._wait(name) == ALL_IN:
@@ -73,30 +86,20 @@ class Barrier:
             self._wait("verdict")
         return False
 
-    def _look(self, name: str, bell: str = "") -> tuple[int, bytes | None] | None:
+    def _look(self, name: str, bell: str = "", size: int = 0) -> tuple[int, bytes | None] | None:
         """Write again, ring and look; None past the deadline."""
         while time.monotonic() < self._deadline and not self._given_up():
             try:
-                return self._ask(name, bell)
+                return self._ask(name, bell, size)
             except redis.RedisError:
                 time.sleep(RETRY_S)
         return None
 
-    def _ask(self, name: str, bell: str) -> tuple[int, bytes | None]:
-        key = self._prefix + name
-        pipe: Any = self._client.pipeline(transaction=False)
-        pipe.sadd(key, self._member).expire(key, EXPIRE_S).scard(key).get(self._prefix + "verdict")
-        if bell:
-            _ring(pipe, self._prefix + bell, 1)
-        answers = pipe.execute()
-        return int(answers[2]), answers[3]
-
-    def _ring(self, name: str, others: int) -> None:
-        if others:
-            pipe = self._client.pipeline(transaction=False)
-            _ring(pipe, f"{self._prefix}{name}:bell", others, ALL_IN)
-            with suppress(redis.RedisError):
-                pipe.execute()
+    def _ask(self, name: str, bell: str, size: int = 0) -> tuple[int, bytes | None]:
+        """In one turn: the last of `size` rings for the others before it hears that it is the last."""
+        keys = [self._prefix + key for key in (name, f"{name}:bell", "verdict", bell or name)]
+        found: Any = self._client.eval(ENTER, len(keys), *keys, self._member, EXPIRE_S, size, ALL_IN, int(bool(bell)))
+        return int(found[0]), found[1]
 
     def _wait(self, name: str) -> bytes | None:
         """The token that was taken."""
@@ -104,10 +107,6 @@ class Barrier:
             taken: Any = self._client.blpop([f"{self._prefix}{name}:bell"], timeout=BELL_S)
             return bytes(taken[1]) if taken else None
         return None
-
-
-def _ring(pipe: Any, bell: str, tokens: int, token: bytes = b"1") -> None:
-    pipe.lpush(bell, *([token] * tokens)).expire(bell, EXPIRE_S)
 
 
 class _Late:

@@ -119,6 +119,11 @@ def test_a_verdict_ends_the_wait_of_those_who_come_in_vain(store: redis.Redis) -
     assert not member(store, 1, seconds=0).all_in("captured", 2)
 
 
+def test_who_comes_back_to_an_emptied_set_hears_what_was_decided(store: redis.Redis) -> None:
+    set_verdict(store, "cut:y:1:", "go")
+    assert member(store, 0).all_in("captured", 2)
+
+
 def test_who_is_alone_waits_for_nobody() -> None:
     nowhere = redis.Redis(host="127.0.0.1", port=1)
     alone = member(nowhere, 0)
