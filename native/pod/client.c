@@ -20,6 +20,7 @@
 #define CONNECT_TIMEOUT_MS 2000
 #define REQUEST_TRIES 5
 #define NO_ACT_EXIT (-2)
+#define DONE_LINE "{\"event\":\"done\""
 
 /* ---- reaching it */
 
@@ -227,11 +228,12 @@ static int act_begin(const char *dir, const char *verb, int argc, char **argv, s
 }
 
 /* Lines of the act to our stdout; the exit status once it is told, else NO_ACT_EXIT. */
-static int lines_print(struct buf *in, struct err *e)
+static int lines_print(struct buf *in, bool *done, struct err *e)
 {
     for (char *line; (line = line_of(in)); line_drop(in)) {
         if (strncmp(line, "exit ", 5) == 0)
             return atoi(line + 5);
+        *done = *done || strncmp(line, DONE_LINE, strlen(DONE_LINE)) == 0;
         AUTO_FREE char *whole = xasprintf("%s\n", line);
         if (io_write_all(STDOUT_FILENO, whole, strlen(whole), e) < 0)
             return -1;
@@ -250,15 +252,30 @@ static void input_pass(int fd, bool *open)
     shutdown(fd, SHUT_WR);
 }
 
-int keeper_act(const char *dir, const char *verb, int argc, char **argv, struct err *e)
+/* A keeper that goes away with its pod: that is what to say then. */
+static int ended_say(const char *dir, struct err *e)
+{
+    struct pod pod;
+    struct err other = {0};
+    if (e->code != E_ABORTED || pod_state_load(dir, &pod, &other) < 0)
+        return -1;
+    if (strcmp(pod.phase, "ended") == 0) {
+        over_error(&pod, &other);
+        err_set(e, other.code, "%s; `native result` tells what became of what was asked", other.message);
+    }
+    pod_close(&pod);
+    return -1;
+}
+
+/* Lines of the act until its end. What said that it was done is done, also when the keeper ends with its pod before it can add the status. */
+static int act_follow(int fd, struct err *e)
 {
     AUTO_BUF struct buf in = {0};
-    signal(SIGPIPE, SIG_IGN);
-    AUTO_CLOSE int fd = act_begin(dir, verb, argc, argv, e);
-    if (fd < 0 || answer_await(fd, &in, NULL, e) < 0)
+    bool done = false;
+    if (answer_await(fd, &in, NULL, e) < 0)
         return -1;
     for (bool input = true;;) {
-        int exit_status = lines_print(&in, e);
+        int exit_status = lines_print(&in, &done, e);
         if (exit_status != NO_ACT_EXIT)
             return exit_status;
         struct pollfd watched[2] = {{.fd = fd, .events = POLLIN}, {.fd = input ? STDIN_FILENO : -1, .events = POLLIN}};
@@ -267,6 +284,16 @@ int keeper_act(const char *dir, const char *verb, int argc, char **argv, struct 
         if (watched[1].revents)
             input_pass(fd, &input);
         if (watched[0].revents && socket_more(fd, &in, e) < 0)
-            return -1;
+            return done ? 0 : -1;
     }
+}
+
+int keeper_act(const char *dir, const char *verb, int argc, char **argv, struct err *e)
+{
+    signal(SIGPIPE, SIG_IGN);
+    AUTO_CLOSE int fd = act_begin(dir, verb, argc, argv, e);
+    if (fd < 0)
+        return -1;
+    int exit_status = act_follow(fd, e);
+    return exit_status < 0 ? ended_say(dir, e) : exit_status;
 }
