@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from checkpoints.models import Generation, Replica, Snapshot
 from checkpoints.services.certifying import certify_holder
-from checkpoints.services.shared import ALIVE, counted, in_shared, is_expected
+from checkpoints.services.shared import ALIVE, counted, in_shared, is_expected, seers
 from clusteros.core.dispatch import wake_scheduler
 from clusteros.environment import environment
 from clusteros.owners import owner_tag
@@ -144,7 +144,8 @@ def ask_replicas_of(digest: str) -> None:
 
 
 def ask_missing_replicas(now: datetime.datetime, *states: str) -> int:
-    """Ask nodes to fetch images of generations in these states that have fewer replicas than wanted."""
+    """Ask nodes to fetch images of generations in these states that have fewer replicas than wanted: from each other, or, where every node
+    that held one is lost, from a shared directory."""
     wanted = replicas_wanted()
     needed = Snapshot.objects.filter(generation__state__in=states, state="stored")
     digests = set(needed.values_list("digest", flat=True))
@@ -162,22 +163,22 @@ def _short_of(digests: set[str], wanted: int) -> list[str]:
 def _ask_for(digest: str, wanted: int, now: datetime.datetime) -> int:
     rows = list(Replica.objects.filter(digest=digest).select_related("node"))
     have = [r.node for r in rows if r.complete and r.node.state in ALIVE]
-    if not have:
-        return 0
+    able = None if have else seers(digest)
     stale = now - datetime.timedelta(seconds=RETRY_S)
     tried = {r.node_id for r in rows if not r.complete and r.since > stale}  # type: ignore[attr-defined]
     pending = {r.node_id for r in rows if not r.complete and not r.failed_words}  # type: ignore[attr-defined]
     good = [node for node in have if node.state in counting_states()]
     missing = wanted - len(good) - len(pending) - is_expected(digest)
-    targets = _targets({node.pk for node in have} | tried | pending)[: max(0, missing)]
+    targets = _targets({node.pk for node in have} | tried | pending, able)[: max(0, missing)]
     for node in targets:
         fetch_image(node, digest, [n.name for n in have], f"replica:{digest}:{node.name}:{int(now.timestamp())}", background=True)
     return len(targets)
 
 
-def _targets(without: set[int]) -> list[Node]:
-    """Nodes that may take a replica, the emptiest first."""
+def _targets(without: set[int], able: set[int] | None) -> list[Node]:
+    """Nodes that may take a replica, the emptiest first; `able`: none but these can (no node holds it, a shared directory does)."""
     nodes = Node.objects.filter(state="up").exclude(pk__in=without)
+    nodes = nodes if able is None else nodes.filter(pk__in=able)
     return list(nodes.annotate(n=Count("replicas")).order_by("n", "name"))
 
 

@@ -27,6 +27,12 @@ def in_shared(digests: Iterable[str]) -> set[str]:
     return set(found.values_list("digest", flat=True))
 
 
+def seers(digest: str) -> set[int]:
+    """Nodes (their keys) that see a place where the image is whole: they need no other node to fetch it from."""
+    places = SharedImage.objects.filter(digest=digest, complete=True).values("place")
+    return set(Node.objects.filter(mount__place__in=places, mount__ok=True, state__in=ALIVE).values_list("pk", flat=True))
+
+
 def counted(digests: Iterable[str]) -> set[str]:
     """Those for which a shared directory stands for a replica."""
     return in_shared(digests) if environment().shared_counts else set()

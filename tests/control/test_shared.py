@@ -12,6 +12,7 @@ from checkpoints.models import Generation, Resume, SharedImage, SharedMount
 from checkpoints.services import take_generation
 from checkpoints.services.keeping import delete_generation
 from checkpoints.services.plans import check_images
+from checkpoints.services.replicas import ask_missing_replicas
 from checkpoints.services.shared import in_shared, places_json
 from clusteros.environment import environment
 from nodes.models import Command, Node
@@ -85,6 +86,29 @@ def test_a_job_whose_nodes_are_all_gone_comes_back_from_there(nodes: Nodes) -> N
     resume = Resume.objects.filter(job=job).latest("asked_at")
     assert (resume.cause, resume.generation) == ("recovery", generation)
     assert resume.state in ("ending", "restoring"), resume.reason
+
+
+def test_images_that_lie_there_alone_come_to_nodes_again(nodes: Nodes) -> None:
+    generation = shared_generation(nodes)
+    digests = {digest_of(generation, pod) for pod in range(3)}
+    Generation.objects.exclude(pk=generation.pk).delete()
+    lose_all_holders(nodes)
+    _, token = make_join_token()
+    for number, name in enumerate(("blind", "seeing")):
+        join_node(
+            token, name=name, address=f"10.0.1.{number}", store_port=7800, store_url=f"http://10.0.1.{number}:7800",
+            cores=1, mem_bytes=1 << 20, version="test",
+        )  # fmt: skip
+        nodes.pods[name], nodes.images[name] = {}, set()
+    nodes.heartbeat("blind")
+    nodes.heartbeat("seeing", shared=view())
+    ask_missing_replicas(timezone.now(), "complete")
+    asked = nodes.asked("prefetch")
+    assert {(row.node.name, tuple(row.body["sources"])) for row in asked} == {("seeing", ())}, "the other has nobody to fetch from"
+    assert {digest for row in asked for digest in row.body["images"]} == digests
+    nodes.obey()
+    ask_missing_replicas(timezone.now(), "complete")
+    assert {(row.node.name, tuple(row.body["sources"])) for row in nodes.asked("prefetch")} == {("blind", ("seeing",))}
 
 
 def test_what_is_not_seen_is_not_forgotten(nodes: Nodes) -> None:
