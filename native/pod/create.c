@@ -1,10 +1,12 @@
 /* pod_create: the caller forks the keeper, the keeper makes everything in a fixed order and tells the caller how it went.
  *   keeper: control groups, tmpfs, podinit in new namespaces, its network, fill; podinit: the root; then in_pod and act side by side.
+ * To put podinit into its groups takes the kernel some 10 ms (it waits for all processors), so it is done beside the rest, until anything else runs.
  * What is about to be made stands in POD/state before it is made, so that whoever comes later can take it away. On success the
  * keeper executes itself anew as `adopt --keeper`: the long-lived keeper is always a fresh program, whoever started it. */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,6 +35,12 @@ struct making {
     int channel, init_channel;   /* keeper's and podinit's ends */
     int act_ends[2];             /* act's and in_pod's ends */
     int report, act_report;      /* keeper's and act's ends */
+    struct attaching {
+        pthread_t thread;
+        bool begun;
+        int result;
+        struct err error;
+    } attaching;                 /* podinit into its control groups */
     pid_t act_pid;
 };
 
@@ -74,6 +82,30 @@ static int groups_make(struct making *m, struct err *e)
     return 0;
 }
 
+static void *attach(void *opaque)
+{
+    struct making *m = opaque;
+    m->attaching.result = cgroups_attach(m->pod->cgroups, m->pod->init_pid, &m->attaching.error);
+    return NULL;
+}
+
+static int attach_begin(struct making *m, struct err *e)
+{
+    errno = pthread_create(&m->attaching.thread, NULL, attach, m);
+    m->attaching.begun = errno == 0;
+    return m->attaching.begun ? 0 : err_errno(e, "begin a thread");
+}
+
+static int attach_await(struct making *m, struct err *e)
+{
+    if (!m->attaching.begun)
+        return 0;
+    m->attaching.begun = false;
+    pthread_join(m->attaching.thread, NULL);
+    *e = m->attaching.error;
+    return m->attaching.result;
+}
+
 static int init_start(struct making *m, struct err *e)
 {
     bool named = ids_are_mapped(m->pod->facts.uid, m->pod->facts.gid); /* else: an ordinary user's pod, in which our own user has that name */
@@ -99,7 +131,7 @@ static int init_start(struct making *m, struct err *e)
     m->pod->init_start = process_start(m->pod->init_pid);
     if (pod_state_put(m->pod, e) < 0)
         return -1;
-    return cgroups_attach(m->pod->cgroups, m->pod->init_pid, e);
+    return attach_begin(m, e);
 }
 
 static int network_make(struct making *m, struct err *e)
@@ -187,7 +219,7 @@ static int everything_make(struct making *m, struct err *e)
 {
     if (channels_make(m, e) < 0 || trees_make(m->pod, e) < 0 || groups_make(m, e) < 0 || init_start(m, e) < 0 || network_make(m, e) < 0)
         return -1;
-    if (root_make(m, e) < 0 || act_start(m, e) < 0)
+    if (root_make(m, e) < 0 || attach_await(m, e) < 0 || act_start(m, e) < 0)
         return -1;
     struct err gone;
     if (message_send(m->channel, STEP_RUN, 0, NULL, &gone) < 0 && !m->program->act)
@@ -213,6 +245,8 @@ static void everything_undo(struct making *m)
 {
     struct err why = {0};
     act_end(m);
+    if (attach_await(m, &why) < 0)
+        why = (struct err){0}; /* it goes anyway */
     if (pod_destroy(m->pod, "its making failed", &why) < 0) {
         fprintf(stderr, "keeper: %s\n", why.message);
         return; /* the state stays: `native kill` tries again */

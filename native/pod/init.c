@@ -129,8 +129,6 @@ static void building_things_close(const struct pod_init *init)
 static int world_make(const struct pod_init *init, struct err *e)
 {
     const struct pod *pod = init->pod;
-    if (unshare(CLONE_NEWCGROUP) < 0)
-        return err_errno(e, "make the pod's cgroup namespace");
     if (sethostname(pod->facts.hostname, strlen(pod->facts.hostname)) < 0)
         return err_errno(e, "set the host name");
     if (affinity_set(pod->facts.cpus, e) < 0)
@@ -142,6 +140,12 @@ static int world_make(const struct pod_init *init, struct err *e)
         return -1;
     building_things_close(init);
     return 0;
+}
+
+/* The groups in which it is now are the roots that the pod sees. */
+static int cgroups_hide(struct err *e)
+{
+    return unshare(CLONE_NEWCGROUP) < 0 ? err_errno(e, "make the pod's cgroup namespace") : 0;
 }
 
 /* The reaper keeps POD's directory; everything else that was inherited goes. */
@@ -243,7 +247,8 @@ int init_main(void *opaque)
     if (message_expect(init->channel, STEP_BUILD, &m, &error) < 0)
         return E_ABORTED;
     if (world_make(init, &error) < 0 || message_send(init->channel, STEP_BUILT, 0, NULL, &error) < 0 || message_expect(init->channel, STEP_RUN, &m, &error) < 0 ||
-        init->program->in_pod(init->pod, init->ctx, init->act_channel, &error) < 0 || root_seal(&error) < 0 || pager_begin(init, &error) < 0) {
+        cgroups_hide(&error) < 0 || init->program->in_pod(init->pod, init->ctx, init->act_channel, &error) < 0 || root_seal(&error) < 0 ||
+        pager_begin(init, &error) < 0) {
         if (message_send(init->channel, STEP_FAILED, 0, &error, &ignored) < 0)
             return E_PROTOCOL;
         return (int)error.code;
