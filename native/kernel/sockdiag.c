@@ -278,6 +278,15 @@ int diag_read(pid_t pid, struct diag *out, struct err *e)
     return 0;
 }
 
+int diag_add_unix(pid_t pid, struct diag *d, struct err *e)
+{
+    AUTO_CLOSE int fd = netns_socket(pid, AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG, e);
+    if (fd < 0 || diag_dump_unix(fd, d, e) < 0)
+        return err_wrap(e, "sockets of a network namespace of the job");
+    sort(d->unixes, d->unixes_count, sizeof *d->unixes, compare_unix);
+    return 0;
+}
+
 /* ---- ending one */
 static bool socket_id_fill(const struct bytes *b, __be32 address[4], __be16 *port, uint8_t *family)
 {

@@ -39,6 +39,8 @@ struct diag {
 /* A socket in the network namespace of process `pid`; the calling thread's own namespace is as before afterwards. */
 MUST_CHECK int netns_socket(pid_t pid, int family, int type, int protocol, struct err *e);
 MUST_CHECK int diag_read(pid_t pid, struct diag *out, struct err *e);
+/* And the Unix sockets of the network namespace of that process. */
+MUST_CHECK int diag_add_unix(pid_t pid, struct diag *d, struct err *e);
 /* End a TCP connection of our own network namespace as if it had failed. */
 MUST_CHECK int diag_destroy_tcp(const struct bytes *local, const struct bytes *remote, struct err *e);
 void diag_free(struct diag *d);

@@ -51,7 +51,8 @@ static int base_number(const struct restore *r)
     struct rlimit limit = {.rlim_cur = RESTORE_FD_BASE};
     size_t count = 0;
     AUTO_FREE uint64_t *used = used_numbers(r->image, &count);
-    uint64_t needed = r->image->files_count + r->image->memobjs_count + 2 * r->image->unix_sockets_count + NUMBERS_SPARE;
+    uint64_t needed = r->image->files_count + r->image->memobjs_count + 2 * r->image->unix_sockets_count + r->image->user_spaces_count +
+                      r->image->mount_spaces_count + r->image->other_spaces_count + NUMBERS_SPARE;
     (void)getrlimit(RLIMIT_NOFILE, &limit);
     int base = room_find(used, count, RESTORE_FD_BASE, needed, limit.rlim_cur);
     return base >= 0 ? base : room_find(used, count, LOWEST_BASE, needed, limit.rlim_cur);

@@ -153,6 +153,11 @@ static int references_validate(const struct image *image, struct err *e)
     for (size_t k = 0; k < image->unix_sockets_count; k++)
         if (image->unix_sockets[k].mount_space > image->mount_spaces_count)
             return bad(e, "a Unix socket in one that is not there", image->unix_sockets[k].id);
+    for (size_t k = 0; k < image->unix_sockets_count; k++) {
+        uint64_t net = image->unix_sockets[k].net_space;
+        if (net > image->other_spaces_count || (net && image->other_spaces[net - 1].kind != CLONE_NEWNET))
+            return bad(e, "a Unix socket in one of another kind", image->unix_sockets[k].id);
+    }
     for (size_t k = 0; k < image->memobjs_count; k++)
         if (image->memobjs[k].mount_space > image->mount_spaces_count)
             return bad(e, "an unlinked file in one that is not there", image->memobjs[k].id);

@@ -251,7 +251,9 @@ int spaces_load(struct restore *r, struct err *e)
         return 0;
     int home = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
     r->home_fd = home < 0 ? err_errno(e, "the pod's mount namespace") : high_place(r, home, e);
-    if (r->home_fd < 0)
+    int net = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+    r->home_net_fd = net < 0 ? err_errno(e, "the pod's network namespace") : high_place(r, net, e);
+    if (r->home_fd < 0 || r->home_net_fd < 0)
         return -1;
     for (size_t k = 0; k < image->user_spaces_count; k++)
         if (helper_run(r, user_make, k, &r->user_fds[k], e) < 0)
@@ -277,6 +279,21 @@ void space_leave(const struct restore *r, uint64_t mount_space)
     int number = errno;
     if (mount_space)
         CHECK(setns(r->home_fd, CLONE_NEWNS) == 0);
+    errno = number;
+}
+
+int net_enter(const struct restore *r, uint64_t net_space, struct err *e)
+{
+    if (net_space && setns(r->other_fds[net_space - 1], CLONE_NEWNET) < 0)
+        return err_errno(e, "enter a network namespace of the job");
+    return 0;
+}
+
+void net_leave(const struct restore *r, uint64_t net_space)
+{
+    int number = errno;
+    if (net_space)
+        CHECK(setns(r->home_net_fd, CLONE_NEWNET) == 0);
     errno = number;
 }
 

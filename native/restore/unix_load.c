@@ -11,6 +11,7 @@
 
 #include "../kernel/tcpstate.h"
 #include "../snapshot/files_save.h"
+#include "spaces.h"
 #include "unix_names.h"
 
 #define BACKLOG_WHILE_MAKING 4096
@@ -53,11 +54,14 @@ static int item_place(struct making *m, size_t i, int fd, struct err *e)
     return 0;
 }
 
-static int socket_make(const struct unix_socket *u, struct err *e)
+static int socket_make(const struct making *m, const struct unix_socket *u, struct err *e)
 {
     if (u->type != SOCK_STREAM && u->type != SOCK_DGRAM && u->type != SOCK_SEQPACKET)
         return err_set(e, E_BAD_IMAGE, "a Unix socket of type %lu", u->type);
+    if (net_enter(m->r, u->net_space, e) < 0)
+        return -1;
     int fd = socket(AF_UNIX, (int)u->type | SOCK_CLOEXEC, 0);
+    net_leave(m->r, u->net_space);
     return fd < 0 ? err_errno(e, "a Unix socket") : fd;
 }
 
@@ -65,7 +69,7 @@ static int socket_make(const struct unix_socket *u, struct err *e)
 static int alone_make(struct making *m, size_t i, struct err *e)
 {
     const struct unix_socket *u = &m->items[i];
-    int fd = socket_make(u, e);
+    int fd = socket_make(m, u, e);
     if (fd < 0 || item_place(m, i, fd, e) < 0)
         return -1;
     if (u->name.len && name_bind(&m->names, m->fds[i], u, e) < 0)
@@ -80,7 +84,11 @@ static int pair_make(struct making *m, size_t i, const size_t *other, struct err
 {
     int pair[2];
     struct maker maker = maker_of(m->r, &m->items[i]);
-    if (maker_pair(&maker, (int)m->items[i].type, pair) < 0)
+    if (net_enter(m->r, m->items[i].net_space, e) < 0)
+        return -1;
+    int made = maker_pair(&maker, (int)m->items[i].type, pair);
+    net_leave(m->r, m->items[i].net_space);
+    if (made < 0)
         return err_errno(e, "a pair of Unix sockets");
     if (item_place(m, i, pair[0], e) < 0)
         return -1;
@@ -152,7 +160,7 @@ static int listener_borrow(struct making *m, const struct unix_socket *u, const 
     struct maker maker = client ? maker_of(m->r, client) : (struct maker){0};
     struct unix_socket nameless_node = *u;
     nameless_node.mode = 0;
-    int fd = socket_make(u, e);
+    int fd = socket_make(m, u, e);
     if (fd >= 0 && (name_bind(&m->names, fd, &nameless_node, e) < 0 || maker_listen(&maker, fd, 8) < 0)) {
         close(fd);
         return -1;
@@ -168,7 +176,7 @@ static int accepted_make(struct making *m, size_t server, const size_t *client, 
     bool found = has_listener(m, u, &listener);
     struct maker connector = maker_of(m->r, u);
     AUTO_CLOSE int borrowed = found ? -1 : listener_borrow(m, u, client ? &m->items[*client] : NULL, e);
-    int from = socket_make(u, e);
+    int from = socket_make(m, u, e);
     if ((!found && borrowed < 0) || from < 0)
         return -1;
     if (client && m->items[*client].name.len && name_bind(&m->names, from, &m->items[*client], e) < 0)
@@ -265,13 +273,13 @@ static int message_send(const struct making *m, int fd, const struct unix_messag
 }
 
 /* Who sends: the socket of that name if it is there, else one that is made for the moment. */
-static int sender_find(struct making *m, const struct unix_message *message, int *made, struct err *e)
+static int sender_find(struct making *m, const struct unix_socket *to, const struct unix_message *message, int *made, struct err *e)
 {
-    struct unix_socket like = {.type = SOCK_DGRAM, .dir = (char[]){""}, .name = message->address};
+    struct unix_socket like = {.type = SOCK_DGRAM, .dir = (char[]){""}, .name = message->address, .mount_space = to->mount_space, .net_space = to->net_space};
     for (size_t i = 0; i < m->count && message->address.len; i++)
         if (m->items[i].type == SOCK_DGRAM && m->fds[i] >= 0 && name_equal(&m->items[i].name, &message->address))
             return m->fds[i];
-    *made = socket_make(&like, e);
+    *made = socket_make(m, &like, e);
     if (*made >= 0 && message->address.len && name_bind(&m->names, *made, &like, e) < 0)
         return -1;
     return *made;
@@ -284,7 +292,7 @@ static int datagrams_send(struct making *m, size_t i, struct err *e)
     for (size_t k = 0; k < u->queue_count; k++) {
         AUTO_CLOSE int made = -1;
         bool by_pair = m->far[i] >= 0 || is_datagram_pair(m, i, &other);
-        int sender = m->far[i] >= 0 ? m->far[i] : by_pair ? m->fds[other] : sender_find(m, &u->queue[k], &made, e);
+        int sender = m->far[i] >= 0 ? m->far[i] : by_pair ? m->fds[other] : sender_find(m, u, &u->queue[k], &made, e);
         if (sender < 0 || sockbufs_widen(sender, u->sndbuf, u->rcvbuf, e) < 0 ||
             message_send(m, sender, &u->queue[k], by_pair ? NULL : u, e) < 0)
             return -1;
@@ -346,7 +354,7 @@ static int pendings_connect(struct making *m, struct err *e)
             left += is_pending(u) && u->pending_order > order && order < BACKLOG_WHILE_MAKING;
             if (!is_pending(u) || u->pending_order != order)
                 continue;
-            int fd = socket_make(u, e);
+            int fd = socket_make(m, u, e);
             if (fd < 0 || item_place(m, i, fd, e) < 0 || item_find(m, u->pending_on, &listener, e) < 0 ||
                 (u->name.len && name_bind(&m->names, m->fds[i], u, e) < 0) || name_connect(m->r, m->fds[i], &m->items[listener], NULL, e) < 0)
                 return -1;

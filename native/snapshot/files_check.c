@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -14,6 +15,7 @@
 #include "files_facts.h"
 #include "lease_save.h"
 #include "socket_check.h"
+#include "spaces.h"
 
 /* A duplicate of what the process still has there; -1 if it has closed it. */
 static int duplicate(const struct facts *f)
@@ -47,7 +49,7 @@ static void socket_check(const struct view *v, const struct facts *f, uint64_t i
     const struct diag_inet *d = diag_find_inet(&v->diag, f->st.st_ino);
     if (socket_look(fd, &s, words, &gone) > 0)
         refuse(out, inner, f->number, 0, "%s", words);
-    else if (socket_is_elsewhere(v->pod->init_pid, fd))
+    else if (!(s.domain == AF_UNIX && spaces_net_of(v->spaces, fd)) && socket_is_elsewhere(v->pod->init_pid, fd))
         refuse(out, inner, f->number, 0, "a socket of another network namespace");
     else if (d && d->has_keys)
         refuse(out, inner, f->number, 0, "a TCP socket that signs its segments (TCP_MD5SIG)");

@@ -40,6 +40,20 @@ static int mounts_read(struct view *v, struct err *e)
     return 0;
 }
 
+/* Unix sockets of other network namespaces than the pod's; of other sockets none can be captured there. */
+static int nets_read(struct view *v, struct err *e)
+{
+    for (size_t k = 0; v->spaces && k < v->spaces->others_count; k++) {
+        const struct seen_member *m = NULL;
+        for (size_t i = 0; i < v->spaces->members_count; i++)
+            if (v->spaces->members[i].others[OTHER_NET] == k + 1)
+                m = &v->spaces->members[i];
+        if (m && !v->spaces->others[k].trouble[0] && diag_add_unix(m->pid, &v->diag, e) < 0)
+            return -1;
+    }
+    return 0;
+}
+
 int view_open(const struct pod *pod, const struct spaces *spaces, struct view *out, struct err *e)
 {
     char path[64];
@@ -50,7 +64,7 @@ int view_open(const struct pod *pod, const struct spaces *spaces, struct view *o
     if (out->root < 0)
         return err_errno(e, "root of the pod");
     out->upper = pod_tree_open(pod, "root", &ignored);
-    if (mounts_read(out, e) < 0 || diag_read(pod->init_pid, &out->diag, e) < 0) {
+    if (mounts_read(out, e) < 0 || diag_read(pod->init_pid, &out->diag, e) < 0 || nets_read(out, e) < 0) {
         view_close(out);
         return -1;
     }

@@ -75,6 +75,9 @@ bool spaces_path_is(const struct seen_mounts *m, const char *path, uint64_t moun
 /* The same of a mapping: that of a file of an overlay upon an overlay tells the lower one's device. */
 bool spaces_path_is_overlaid(const struct seen_mounts *m, const char *path, const struct stat *st);
 
+/* The network namespace of the job that a socket was made in, 0: none. */
+uint64_t spaces_net_of(const struct spaces *s, int fd);
+
 /* ---- mounts_plan.c: what each mount is made of, into m->image; words in m->trouble */
 void mounts_plan(const struct spaces *s, struct seen_mounts *m);
 

@@ -6,6 +6,7 @@
 #include <linux/magic.h>
 #include <linux/nsfs.h>
 #include <linux/openat2.h>
+#include <linux/sockios.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -268,6 +269,16 @@ uint64_t spaces_of_device(const struct spaces *s, dev_t dev)
         for (size_t n = 0; n < s->mounts[k].image.filesystems_count; n++)
             if (s->mounts[k].device[n] == dev)
                 return s->mounts[k].image.id;
+    return 0;
+}
+
+uint64_t spaces_net_of(const struct spaces *s, int fd)
+{
+    AUTO_CLOSE int space = s && s->others_count ? ioctl(fd, SIOCGSKNS) : -1;
+    uint64_t ino = space < 0 ? 0 : fd_ino(space);
+    for (size_t k = 0; ino && k < s->others_count; k++)
+        if (s->others[k].ino == ino && !s->others[k].trouble[0])
+            return s->others[k].image.id;
     return 0;
 }
 

@@ -91,14 +91,19 @@ static void node_find(struct saving *v, const struct source *src, const struct d
     }
 }
 
+static bool is_abstract(const struct unix_socket *u)
+{
+    return u->name.len > offsetof(struct sockaddr_un, sun_path) && !u->name.data[offsetof(struct sockaddr_un, sun_path)];
+}
+
 /* Names in messages tell no namespace. */
 static int names_differ(const struct saving *v, const struct source *src, const struct unix_socket *u, struct err *e)
 {
     for (size_t k = 0; k < v->s->image.unix_sockets_count; k++) {
         const struct unix_socket *other = &v->s->image.unix_sockets[k];
-        if (other != u && other->mount_space != u->mount_space && other->name.len && other->name.len == u->name.len &&
+        if (other != u && (other->mount_space != u->mount_space || (is_abstract(u) && other->net_space != u->net_space)) && other->name.len && other->name.len == u->name.len &&
             memcmp(other->name.data, u->name.data, u->name.len) == 0)
-            return source_refuse(v, src, e, "Unix sockets of the same name in two mount namespaces");
+            return source_refuse(v, src, e, "Unix sockets of the same name in two namespaces");
     }
     return 0;
 }
@@ -204,6 +209,7 @@ int unix_save(struct saving *v, struct source *src, struct err *e)
     struct unix_socket *u = LIST_ADD(&v->s->image, unix_sockets);
     u->id = src->file->ref = src->file->id;
     u->type = d->type;
+    u->net_space = spaces_net_of(v->s->spaces, src->fd);
     u->state = d->state;
     u->shutdown = d->shutdown;
     u->backlog = d->state == TCP_LISTEN ? d->send_len : 0;

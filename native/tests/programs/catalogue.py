@@ -72,6 +72,6 @@ PROGRAMS = (
     Program("postgres", "bash {work}/postgres.sh", 25, (("/usr/lib/postgresql/*/bin/initdb", "postgresql"), ("/usr/lib/postgresql/*/bin/pgbench", "postgresql"))),
     Program("nginx", "bash {work}/nginx.sh", 6, (("nginx", "nginx-light"), ("wrk", "wrk"))),
     Program("tmux", "bash {work}/tmux.sh", 40, (("tmux", "tmux"),)),
-    Program("bwrap", f"bwrap --ro-bind / / --tmpfs /tmp --bind /job /job --dev /dev --proc /proc {PYTHON} {{work}}/sqlite_wal.py", 120, ((PYTHON, "python3"), ("bwrap", "bubblewrap"))),
+    Program("bwrap", f"bwrap --unshare-user --unshare-ipc --unshare-uts --unshare-net --hostname box --ro-bind / / --tmpfs /tmp --bind /job /job --dev /dev --proc /proc {PYTHON} {{work}}/sqlite_wal.py", 120, ((PYTHON, "python3"), ("bwrap", "bubblewrap"))),
     Program("lammps", "bash {work}/lammps.sh", 30, (("lmp", "lammps"), ("/usr/share/lammps/examples/melt/in.melt", "lammps-examples"), ("mpirun.openmpi", "openmpi-bin"))),
 )
