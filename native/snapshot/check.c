@@ -222,8 +222,7 @@ static int pod_check(const struct pod *pod, struct spaces *spaces, pid_t *pids, 
 {
     for (size_t k = 0; k < count; k++)
         pids[k] = proc_living(pids[k]);
-    if (spaces_look(pod, pids, count, spaces, out, e) < 0)
-        return -1;
+    spaces_look(pod, pids, count, spaces, out);
     for (size_t k = 0; k < count; k++)
         process_check(pod, spaces, pids[k], out);
     return ipc_check(pod, pids, count, out, e) < 0 ? -1 : files_check(pod, spaces, pids, count, out, e);

@@ -40,6 +40,7 @@ struct seen_member {
 };
 struct spaces {
     const struct pod *pod;
+    uint64_t pods_user, pods_mounts; /* inodes */
     struct mount_table pod_mounts; /* read when the first namespace is met */
     int pod_root;
     struct seen_user *users;
@@ -54,7 +55,7 @@ struct spaces {
     size_t mapped_count;
 };
 /* Of these processes; what stands in the way is added to `out`. */
-MUST_CHECK int spaces_look(const struct pod *pod, const pid_t *pids, size_t count, struct spaces *s, struct refusals *out, struct err *e);
+void spaces_look(const struct pod *pod, const pid_t *pids, size_t count, struct spaces *s, struct refusals *out);
 void spaces_free(struct spaces *s);
 /* NULL: it lives in the pod's own. */
 const struct seen_member *spaces_member(const struct spaces *s, pid_t pid);

@@ -81,7 +81,7 @@ static int user_add(struct spaces *s, int fd, unsigned level, uint64_t *id, stru
     const struct seen_user *known = user_find(s, fd_ino(fd));
     uint64_t parent = 0;
     *id = known ? known->image.id : 0;
-    if (known || fd_ino(fd) == space_ino(s->pod->init_pid, "user")) {
+    if (known || fd_ino(fd) == s->pods_user) {
         close(fd);
         return 0;
     }
@@ -184,33 +184,29 @@ static void others_look(struct spaces *s, struct seen_member *m, struct refusals
 }
 
 /* ---- processes */
-static int one_look(struct spaces *s, pid_t pid, struct refusals *out, struct err *e)
+static void one_look(struct spaces *s, pid_t pid, struct refusals *out)
 {
-    uint64_t user = space_ino(pid, "user"), mounts = space_ino(pid, "mnt"), pods_user = space_ino(s->pod->init_pid, "user"),
-             pods_mounts = space_ino(s->pod->init_pid, "mnt");
+    uint64_t user = space_ino(pid, "user"), mounts = space_ino(pid, "mnt");
     struct seen_member m = {.pid = pid};
     struct err why = {0};
-    if (!user || !mounts || !pods_user || !pods_mounts || (user == pods_user && mounts == pods_mounts))
-        return 0; /* it has ended, or it lives in the pod's: none of the others is made without a user namespace */
+    if (!user || !mounts || !s->pods_user || !s->pods_mounts || (user == s->pods_user && mounts == s->pods_mounts))
+        return; /* it has ended, or it lives in the pod's: none of the others is made without a user namespace */
     AUTO_FREE char *path = xasprintf("/proc/%d/ns/user", pid);
-    int fd = user != pods_user ? open(path, O_RDONLY | O_CLOEXEC) : -1;
-    if (user != pods_user && (fd < 0 || user_add(s, fd, 0, &m.user, &why) < 0))
+    int fd = user != s->pods_user ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+    if (user != s->pods_user && (fd < 0 || user_add(s, fd, 0, &m.user, &why) < 0))
         refuse(out, pid_inside(pid), -1, 0, "it made a namespace of its own (user): %.200s", why.message);
-    else if (mounts != pods_mounts && mounts_add(s, pid, mounts, &m.mounts, &why) < 0)
+    else if (mounts != s->pods_mounts && mounts_add(s, pid, mounts, &m.mounts, &why) < 0)
         refuse(out, pid_inside(pid), -1, 0, "it made a namespace of its own (mnt): %.200s", why.message);
     others_look(s, &m, out);
     *(struct seen_member *)list_add((void **)&s->members, &s->members_count, sizeof m) = m;
-    (void)e;
-    return 0;
 }
 
-int spaces_look(const struct pod *pod, const pid_t *pids, size_t count, struct spaces *s, struct refusals *out, struct err *e)
+void spaces_look(const struct pod *pod, const pid_t *pids, size_t count, struct spaces *s, struct refusals *out)
 {
-    *s = (struct spaces){.pod = pod, .pod_root = -1};
+    *s = (struct spaces){.pod = pod, .pod_root = -1, .pods_user = space_ino(pod->init_pid, "user"), .pods_mounts = space_ino(pod->init_pid, "mnt")};
     for (size_t k = 0; k < count; k++)
-        if (pids[k] > 0 && one_look(s, pids[k], out, e) < 0)
-            return -1;
-    return 0;
+        if (pids[k] > 0)
+            one_look(s, pids[k], out);
 }
 
 void spaces_free(struct spaces *s)

@@ -28,7 +28,17 @@
 const char *const other_names[OTHER_KINDS] = {"uts", "ipc", "net", "cgroup"};
 static const int other_flags[OTHER_KINDS] = {CLONE_NEWUTS, CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWCGROUP};
 
+struct net_counts {
+    int links, addresses, routes, rules, tables;
+};
+/* What a new network namespace has, with its loopback device down and up: making one takes long, and is done before the pause. */
+static struct {
+    bool known;
+    struct net_counts counts;
+} fresh_nets[2];
+
 struct look {
+    struct net_counts fresh;
     char hostname[65], domain[65], trouble[128];
     uint64_t lo_up;
     bool done;
@@ -109,10 +119,6 @@ static int dump_count(int protocol, uint16_t type, size_t header)
     }
 }
 
-struct net_counts {
-    int links, addresses, routes, rules, tables;
-};
-
 static struct net_counts net_count(void)
 {
     return (struct net_counts){dump_count(NETLINK_ROUTE, RTM_GETLINK, sizeof(struct ifinfomsg)), dump_count(NETLINK_ROUTE, RTM_GETADDR, sizeof(struct ifaddrmsg)),
@@ -143,10 +149,20 @@ static bool lo_is_plain(int fd)
     return address.sin_addr.s_addr == htonl(INADDR_LOOPBACK);
 }
 
+static struct net_counts fresh_count(struct look *out)
+{
+    if (unshare(CLONE_NEWNET) < 0)
+        trouble(out, "no network namespace can be made to compare it with");
+    AUTO_CLOSE int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (out->lo_up && !lo_flags(fd, (short)(IFF_UP | IFF_RUNNING)))
+        trouble(out, "a loopback device that cannot be brought up");
+    return net_count();
+}
+
 /* Compared with a new one, whose loopback device is as this one's. */
 static void net_look(struct look *out)
 {
-    struct net_counts own = net_count(), fresh;
+    struct net_counts own = net_count();
     AUTO_CLOSE int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     short flags = lo_flags(fd, 0);
     bool plain = lo_is_plain(fd);
@@ -155,13 +171,11 @@ static void net_look(struct look *out)
         trouble(out, "network devices in it");
     if (own.tables != 0)
         trouble(out, "nftables rules in it, or they cannot be read");
-    if (!plain || unshare(CLONE_NEWNET) < 0)
+    if (!plain)
         trouble(out, "a loopback device that is not as in a new one");
-    AUTO_CLOSE int in_fresh = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    if (out->lo_up && !lo_flags(in_fresh, (short)(IFF_UP | IFF_RUNNING)))
-        trouble(out, "a loopback device that cannot be brought up");
-    fresh = net_count();
-    if (own.addresses != fresh.addresses || own.routes != fresh.routes || own.rules != fresh.rules || own.routes < 0)
+    out->fresh = fresh_nets[out->lo_up].known ? fresh_nets[out->lo_up].counts : fresh_count(out);
+    const struct net_counts *fresh = &out->fresh;
+    if (own.addresses != fresh->addresses || own.routes != fresh->routes || own.rules != fresh->rules || own.routes < 0)
         trouble(out, "addresses, routes or rules in it that a new one has not");
 }
 
@@ -203,5 +217,9 @@ int other_read(const struct spaces *s, int space, enum other_kind kind, struct o
     out->lo_up = look.lo_up;
     if (told < 0 || !look.done)
         return err_wrap(e, "the helper that looks at it died");
+    if (kind == OTHER_NET && !look.trouble[0]) {
+        fresh_nets[look.lo_up].counts = look.fresh;
+        fresh_nets[look.lo_up].known = true;
+    }
     return look.trouble[0] ? err_set(e, E_UNSUPPORTED, "%s", look.trouble) : 0;
 }

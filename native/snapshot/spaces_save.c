@@ -17,9 +17,8 @@ int spaces_take(struct snapshot *s, struct err *e)
     for (size_t k = 0; k < s->victim_count; k++)
         pids[k] = s->victims[k].thread_count ? s->victims[k].pid : 0;
     s->spaces = xcalloc(1, sizeof *s->spaces);
-    int result = spaces_look(s->pod, pids, s->victim_count, s->spaces, &r, e);
-    if (result == 0 && r.count)
-        result = err_set(e, E_UNSUPPORTED, "process %lu: %s", r.items[0].pid, r.items[0].words);
+    spaces_look(s->pod, pids, s->victim_count, s->spaces, &r);
+    int result = r.count ? err_set(e, E_UNSUPPORTED, "process %lu: %s", r.items[0].pid, r.items[0].words) : 0;
     refusals_free(&r);
     return result;
 }
