@@ -38,12 +38,25 @@ static size_t whole_len(const struct extent *x)
     return x->whole ? x->whole : x->len;
 }
 
+static uint8_t *slot_of(const struct filler *f, const struct pager_ask *ask)
+{
+    return f->room + ask->slot * CHUNK_MAX;
+}
+
 static int content_put(const struct filler *f, const struct pager_ask *ask, const struct extent *x, const uint8_t *content, struct err *e)
 {
+    uint8_t *slot = slot_of(f, ask);
     if (x->skip > whole_len(x) || x->len > whole_len(x) - x->skip)
         return err_set(e, E_BAD_IMAGE, "an extent outside of its chunk");
-    memcpy(f->room + ask->slot * CHUNK_MAX, content + x->skip, x->len);
+    if (content != slot)
+        memcpy(slot, content + x->skip, x->len);
     return 0;
+}
+
+/* Where a chunk is read to: the slot itself, when all of it is wanted. podinit takes nothing from there before it is told to. */
+static uint8_t *place_of(const struct filler *f, const struct pager_ask *ask, const struct extent *x, uint8_t *aside)
+{
+    return x->skip == 0 && whole_len(x) == x->len ? slot_of(f, ask) : aside;
 }
 
 static void answer(const struct filler *f, const struct pager_ask *ask, const struct err *why)
@@ -56,26 +69,28 @@ static void answer(const struct filler *f, const struct pager_ask *ask, const st
 }
 
 /* Damaged content counts as not there from now on, so that it can be fetched again. */
-static void one_bring(const struct filler *f, const struct pager_ask *ask, uint8_t *content)
+static void one_bring(const struct filler *f, const struct pager_ask *ask, uint8_t *aside)
 {
     struct err why = {0}, other;
     const struct extent *x = wanted_find(f, ask);
+    uint8_t *content = place_of(f, ask, x, aside);
     int failed = store_get(f->store, &x->digest, content, whole_len(x), &why) < 0 || content_put(f, ask, x, content, &why) < 0;
     if (failed && (why.code == E_BAD_IMAGE || why.code == E_IO) && store_has(f->store, &x->digest) && store_forget(f->store, &x->digest, &other) < 0)
         fprintf(stderr, "fill: %s\n", other.message);
     answer(f, ask, failed ? &why : NULL);
 }
 
-static void two_bring(const struct filler *f, const struct pager_ask asks[2], uint8_t *const contents[2])
+static void two_bring(const struct filler *f, const struct pager_ask asks[2], uint8_t *const asides[2])
 {
     struct err ignored;
     const struct extent *x = wanted_find(f, &asks[0]), *y = wanted_find(f, &asks[1]);
     const struct digest *const digests[2] = {&x->digest, &y->digest};
     const size_t lens[2] = {whole_len(x), whole_len(y)};
+    uint8_t *const contents[2] = {place_of(f, &asks[0], x, asides[0]), place_of(f, &asks[1], y, asides[1])};
     if (store_get_two(f->store, digests, (void *const *)contents, lens, &ignored) < 0 || content_put(f, &asks[0], x, contents[0], &ignored) < 0 ||
         content_put(f, &asks[1], y, contents[1], &ignored) < 0) {
         for (size_t k = 0; k < 2; k++)
-            one_bring(f, &asks[k], contents[k]);
+            one_bring(f, &asks[k], asides[k]);
         return;
     }
     for (size_t k = 0; k < 2; k++)
@@ -86,7 +101,7 @@ static void *bring_all(void *opaque)
 {
     const struct filler *f = opaque;
     struct pager_ask asks[2];
-    uint8_t *contents[2] = {xcalloc(1, CHUNK_MAX), xcalloc(1, CHUNK_MAX)};
+    uint8_t *asides[2] = {xcalloc(1, CHUNK_MAX), xcalloc(1, CHUNK_MAX)};
     for (;;) {
         ssize_t n = recv(f->socket, &asks[0], sizeof asks[0], 0);
         if (n < 0 && errno == EINTR)
@@ -97,12 +112,12 @@ static void *bring_all(void *opaque)
         if (f->delay_ns)
             nanosleep(&nap, NULL);
         if (recv(f->socket, &asks[1], sizeof asks[1], MSG_DONTWAIT) == (ssize_t)sizeof asks[1])
-            two_bring(f, asks, contents);
+            two_bring(f, asks, asides);
         else
-            one_bring(f, &asks[0], contents[0]);
+            one_bring(f, &asks[0], asides[0]);
     }
-    free(contents[0]);
-    free(contents[1]);
+    free(asides[0]);
+    free(asides[1]);
     return NULL;
 }
 

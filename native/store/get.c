@@ -102,17 +102,23 @@ int get_chunk(struct store *s, struct scratch *room, const struct digest *digest
     return chunk_name_check(digest, &content, e) ? chunk_wrap(s, digest, e) : 0;
 }
 
-int get_two_chunks(struct store *s, struct scratch *const rooms[2], const struct digest *const digests[2], const size_t lens[2], struct err *e)
+static int two_get(struct store *s, struct scratch *const rooms[2], const struct digest *const digests[2], void *const data[2], const size_t lens[2], struct err *e)
 {
     struct digest contents[2];
     for (size_t k = 0; k < 2; k++)
-        if (content_get(s, rooms[k], digests[k], rooms[k]->raw, lens[k], e))
+        if (content_get(s, rooms[k], digests[k], data[k], lens[k], e))
             return chunk_wrap(s, digests[k], e);
-    sha256_of_two(rooms[0]->raw, lens[0], rooms[1]->raw, lens[1], &contents[0], &contents[1]);
+    sha256_of_two(data[0], lens[0], data[1], lens[1], &contents[0], &contents[1]);
     for (size_t k = 0; k < 2; k++)
         if (chunk_name_check(digests[k], &contents[k], e))
             return chunk_wrap(s, digests[k], e);
     return 0;
+}
+
+int get_two_chunks(struct store *s, struct scratch *const rooms[2], const struct digest *const digests[2], const size_t lens[2], struct err *e)
+{
+    void *const data[2] = {rooms[0]->raw, rooms[1]->raw};
+    return two_get(s, rooms, digests, data, lens, e);
 }
 
 int store_get(struct store *s, const struct digest *digest, void *data, size_t len, struct err *e)
@@ -125,13 +131,10 @@ int store_get(struct store *s, const struct digest *digest, void *data, size_t l
 
 int store_get_two(struct store *s, const struct digest *const digests[2], void *const data[2], const size_t lens[2], struct err *e)
 {
-    struct scratch *rooms[2] = {scratch_take(s), scratch_take(s)};
-    int result = get_two_chunks(s, (struct scratch *const *)rooms, digests, lens, e);
-    for (size_t k = 0; k < 2; k++) {
-        if (result == 0)
-            memcpy(data[k], rooms[k]->raw, lens[k]);
+    struct scratch *const rooms[2] = {scratch_take(s), scratch_take(s)};
+    int result = two_get(s, rooms, digests, data, lens, e);
+    for (size_t k = 0; k < 2; k++)
         scratch_give(s, rooms[k]);
-    }
     return result;
 }
 

@@ -68,12 +68,15 @@ class Watcher(threading.Thread):
 
     def _look_closely(self, record: PodRecord, look: Look) -> None:
         pods.refresh(self._agent, record)
-        if (record.live.get("filling") or {}).get("lacking"):
-            self._agent.runner.start(f"mend:{record.key}", lambda: self._mend(record))
+        self.mend_if_lacking(record)
         said = status.reported_state(record)
         if record.phase == "running" and look.said and said != look.said:
             pods.report(self._agent, record)
         look.said = said
+
+    def mend_if_lacking(self, record: PodRecord) -> None:
+        if (record.live.get("filling") or {}).get("lacking"):
+            self._agent.runner.start(f"mend:{record.key}", lambda: self._mend(record))
 
     def _mend(self, record: PodRecord) -> None:
         """A job that runs already stands for memory that this node's store has not, or not whole: other nodes have it."""

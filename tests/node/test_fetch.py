@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -24,6 +25,7 @@ from nodes.agent.agent import Agent
 from nodes.agent.config import NodeConfig
 from nodes.agent.service import make_agent
 from nodes.agent.storeserver import StoreServer
+from nodes.agent.watcher import Watcher
 from tests.node.harness import wait_for
 
 FAR_FUTURE = 4_000_000_000.0
@@ -347,3 +349,18 @@ def test_a_sound_image_in_the_place_of_another_is_refused_and_fetched_again(peer
     assert caught.value.code.name == "BAD_IMAGE"
     fetch(peers, digest, "second")
     assert is_whole(asker, digest)
+
+
+def test_a_pod_that_waits_for_memory_gets_it_from_other_nodes(peers: dict[str, Peer], image: tuple[Path, str]) -> None:
+    """What the engine says of a pod that is still filling is all that the watcher needs."""
+    fetch(peers, image[1], "first")
+    asker = peers["asker"]
+    flip(max(asker.store_files(), key=lambda p: p.stat().st_size), 5)
+    assert not is_whole(asker, image[1])
+    request = {"image": image[1], "sources": [peers["second"].source_for(asker)]}
+    record: Any = SimpleNamespace(key="1-0", request=request, live={"filling": {"lacking": 1, "why": "a chunk is not in the store"}})
+    Watcher(asker.agent).mend_if_lacking(record)
+    wait_for("the image whole", lambda: is_whole(asker, image[1]))
+    record.live = {"filling": None}
+    Watcher(asker.agent).mend_if_lacking(record)
+    assert not asker.agent.runner.busy("mend:")
