@@ -12,7 +12,7 @@ void missing_free(struct missing *m)
 
 void missing_copy(const struct missing *m, struct missing *out)
 {
-    *out = (struct missing){.items = xcalloc(m->count + 1, sizeof *m->items), .count = m->count, .room = m->count + 1};
+    *out = (struct missing){.items = xcalloc(m->count + 1, sizeof *m->items), .count = m->count, .room = m->count + 1, .moved = m->moved};
     if (m->count)
         memcpy(out->items, m->items, m->count * sizeof *m->items);
 }
@@ -58,6 +58,7 @@ void missing_add(struct missing *m, uint64_t start, uint64_t end, uint64_t sourc
     size_t at = index_from(m, start);
     struct missing_range range = {start, end, source};
     CHECK(start < end && (at == m->count || m->items[at].start >= end));
+    m->moved = m->moved || start != source;
     bool before = at > 0 && joins(&m->items[at - 1], &range), behind = at < m->count && joins(&range, &m->items[at]);
     if (before && behind) {
         m->items[at - 1].end = m->items[at].end;
@@ -117,7 +118,7 @@ const struct missing_range *missing_from(const struct missing *m, uint64_t at)
 
 bool missing_of(const struct missing *m, uint64_t source, uint64_t len, struct missing_range *out)
 {
-    for (size_t k = 0; k < m->count; k++) {
+    for (size_t k = m->moved ? 0 : index_from(m, source); k < m->count && (m->moved || m->items[k].start < source + len); k++) {
         const struct missing_range *r = &m->items[k];
         uint64_t end = r->source + (r->end - r->start), first = r->source > source ? r->source : source, last = end < source + len ? end : source + len;
         if (first >= last)

@@ -9,6 +9,7 @@ struct missing_range {
 struct missing { /* zeroed: nothing is missing */
     struct missing_range *items;
     size_t count, room;
+    bool moved; /* some content may stand at another address than in the image */
 };
 void missing_free(struct missing *m);
 void missing_copy(const struct missing *m, struct missing *out);

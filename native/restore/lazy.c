@@ -17,6 +17,7 @@
 
 #define AROUND_BYTES PAGE_BYTES
 #define POLL_ENTRY_BYTES 8
+#define RANGES_MAX 65536ul /* of a pod: what is scattered more is read at once */
 
 /* ---- what must be there */
 struct hot {
@@ -78,7 +79,15 @@ static void pieces_find(const struct fill *f, const struct mm *mm, const bool *h
     }
 }
 
-static bool model_plan(const struct restore *r, const struct task *t, struct pager_model *out)
+static size_t ranges_count(const struct pager_model *m)
+{
+    size_t count = 0;
+    for (size_t k = 0; k < m->pieces_count; k++)
+        count += k == 0 || m->pieces[k - 1].at + m->pieces[k - 1].len != m->pieces[k].at;
+    return count;
+}
+
+static bool model_plan(const struct restore *r, const struct task *t, size_t *room, struct pager_model *out)
 {
     struct fill f = {.fd = -1};
     AUTO_FREE bool *extents = xcalloc(t->mm.extents_count + 1, sizeof *extents);
@@ -89,18 +98,25 @@ static bool model_plan(const struct restore *r, const struct task *t, struct pag
     if (f.ranges_count)
         pieces_find(&f, &t->mm, hot.extents, out);
     fill_close(&f);
+    size_t count = ranges_count(out);
+    if (count > *room) {
+        free(out->pieces);
+        *out = (struct pager_model){0};
+        return false;
+    }
+    *room -= count;
     return out->pieces_count > 0;
 }
 
 int lazy_plan(struct restore *r, struct err *e)
 {
-    size_t count = 0;
+    size_t count = 0, room = RANGES_MAX;
     struct pager *p = xcalloc(1, sizeof *p);
     *p = (struct pager){.models = xcalloc(r->image->tasks_count + 1, sizeof *p->models), .models_count = r->image->tasks_count, .queue = {-1, -1}, .listening = -1};
     r->pager = p;
     for (size_t k = 0; k < r->image->tasks_count && count < PAGER_PROCESSES_MAX; k++)
         if (r->image->tasks[k].state != TASK_ZOMBIE)
-            count += model_plan(r, &r->image->tasks[k], &p->models[k]);
+            count += model_plan(r, &r->image->tasks[k], &room, &p->models[k]);
     r->lazy_bytes = mmap(NULL, PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     CHECK(r->lazy_bytes != MAP_FAILED);
     if (!count)
