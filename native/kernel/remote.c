@@ -356,16 +356,16 @@ static int clone_events(struct victim *v, size_t thread, uint64_t told, pid_t *c
     return remote_code_await(v, thread, told, last, e);
 }
 
-int remote_clone(struct victim *v, size_t thread, uint64_t args_address, uint64_t args_len, pid_t *child, int64_t *ret, struct err *e)
+int remote_clone(struct victim *v, size_t thread, uint64_t args_address, uint64_t args_len, bool closes, pid_t *child, int64_t *ret,
+                 struct err *e)
 {
     struct victim_thread *t = &v->threads[thread];
     if (!v->scratch && scratch_make(v, thread, e) < 0)
         return -1;
     AUTO_SNIPPET struct snippet c = {0};
-    code_clone(&c, v, thread, v->scratch);
+    code_clone(&c, v, thread, v->scratch, &(struct code_child){args_address, args_len, closes});
     struct user_regs_struct r = t->regs;
     r.rip = v->scratch + CODE_START;
-    r.rax = SYS_clone3, r.rdi = args_address, r.rsi = args_len;
     r.orig_rax = (uint64_t)-1;
     uint64_t mask = ~(1ul << (v->notify_signal - 1));
     if (code_write(v, thread, &c, e) < 0 || trace_regs_set(t->tid, &r, e) < 0 || trace_mask_set(t->tid, mask, e) < 0 ||

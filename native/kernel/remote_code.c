@@ -125,9 +125,14 @@ void code_one(struct snippet *c, const struct victim *v, size_t thread, uint64_t
     emit_escape(c, v, thread, at, 0);
 }
 
-void code_clone(struct snippet *c, const struct victim *v, size_t thread, uint64_t scratch)
+void code_clone(struct snippet *c, const struct victim *v, size_t thread, uint64_t scratch, const struct code_child *child)
 {
     emit_literals(c, v, thread, scratch);
+    if (child->closes)
+        emit_call(c, SYS_close_range, 0, ~0u, 0, 0);
+    emit_mov(c, RAX, SYS_clone3);
+    emit_mov(c, RDI, child->args_address);
+    emit_mov(c, RSI, child->args_len);
     /* syscall; mov %rax,%rbx; test %rax,%rax; jne over; mov $exit_group,%eax; xor %edi,%edi; syscall; over: */
     emit(c, "\x0f\x05\x48\x89\xc3\x48\x85\xc0\x75\x09\xb8\xe7\x00\x00\x00\x31\xff\x0f\x05", 19);
     emit_tell(c, v, thread);

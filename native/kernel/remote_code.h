@@ -30,8 +30,12 @@ void code_batch(struct snippet *c, const struct victim *v, size_t thread, uint64
 void code_crowd(struct snippet *c, const struct victim *v, uint64_t scratch);
 /* The call that stands in the registers; its result is in rbx when the tracer is told. */
 void code_one(struct snippet *c, const struct victim *v, size_t thread, uint64_t at);
-/* A clone3 whose child ends at once if it ever runs here. */
-void code_clone(struct snippet *c, const struct victim *v, size_t thread, uint64_t scratch);
+/* A clone3 whose child ends at once if it ever runs here; `closes`: all descriptors of the thread's before it. */
+struct code_child {
+    uint64_t args_address, args_len;
+    bool closes;
+};
+void code_clone(struct snippet *c, const struct victim *v, size_t thread, uint64_t scratch, const struct code_child *child);
 /* Run code that has been written, from `regs` with all signals blocked but the notifying one; wait until it tells, `last`: its registers then (remote.c). */
 MUST_CHECK int remote_code_start(struct victim *v, size_t thread, struct user_regs_struct *regs, struct err *e);
 MUST_CHECK int remote_code_await(struct victim *v, size_t thread, uint64_t told, struct user_regs_struct *last, struct err *e);

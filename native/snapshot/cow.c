@@ -56,24 +56,16 @@ static void copy_drop(struct victim *v)
 }
 
 /* 0, or 1 when the process may have no further child. */
-static int clone_inside(struct victim *v, uint64_t flags, pid_t *child, pid_t *inner, struct err *e)
+static int clone_inside(struct victim *v, uint64_t flags, bool closes, pid_t *child, pid_t *inner, struct err *e)
 {
     struct clone_args args = {.flags = flags};
     uint64_t at;
     int64_t ret = 0;
     *child = 0;
-    if (remote_put(v, 0, &args, sizeof args, &at, e) < 0 || remote_clone(v, 0, at, sizeof args, child, &ret, e) < 0)
+    if (remote_put(v, 0, &args, sizeof args, &at, e) < 0 || remote_clone(v, 0, at, sizeof args, closes, child, &ret, e) < 0)
         return -1;
     *inner = (pid_t)ret;
     return ret < 0 ? 1 : 0;
-}
-
-static int helper_fork(struct victim *helper, pid_t *copy, pid_t *inner, struct err *e)
-{
-    int64_t ret;
-    if (remote_one(helper, 0, &ret, SYS_close_range, 0, ~0u, 0, 0, 0, 0, e) < 0)
-        return -1;
-    return clone_inside(helper, 0, copy, inner, e);
 }
 
 static int reap_inside(struct victim *v, pid_t inner, struct err *e)
@@ -88,12 +80,12 @@ static int copy_make(struct victim *v, struct victim *copy, struct err *e)
 {
     struct victim helper = {.pidfd = -1, .memfd = -1};
     pid_t pid, inner, copy_pid = 0, copy_inner = 0;
-    int result = clone_inside(v, CLONE_VM, &pid, &inner, e);
+    int result = clone_inside(v, CLONE_VM, false, &pid, &inner, e);
     if (result)
         return result;
     result = child_take(v, pid, inner, &helper, e);
     if (result == 0)
-        result = helper_fork(&helper, &copy_pid, &copy_inner, e);
+        result = clone_inside(&helper, 0, true, &copy_pid, &copy_inner, e);
     gone_await(pid);
     copy_drop(&helper);
     if (reap_inside(v, inner, e) < 0)
