@@ -9,6 +9,9 @@
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netlink.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -83,6 +86,34 @@ void netlock_rest(void)
             close(late_fds[k]);
         late_fds[k] = -1;
     }
+}
+
+static void *fds_close(void *argument)
+{
+    int *fds = argument;
+    for (size_t k = 0; k < ARRAY_LENGTH(late_fds); k++)
+        if (fds[k] >= 0)
+            close(fds[k]);
+    free(fds);
+    return NULL;
+}
+
+void netlock_rest_aside(void)
+{
+    pthread_t thread;
+    sigset_t all, before;
+    int *fds = xcalloc(1, sizeof late_fds);
+    memcpy(fds, late_fds, sizeof late_fds);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    if (pthread_create(&thread, NULL, fds_close, fds) != 0) {
+        free(fds);
+        netlock_rest();
+    } else {
+        pthread_detach(thread);
+        memset(late_fds, -1, sizeof late_fds);
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
 static void close_late(int fd)

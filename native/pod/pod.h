@@ -105,7 +105,8 @@ bool keeper_alive(int dirfd);
  * netlink, no program run. Journalled by the caller. */
 MUST_CHECK int netlock_set(const struct pod *pod, struct err *e);
 MUST_CHECK int netlock_clear(const struct pod *pod, struct err *e);
-void netlock_rest(void); /* after netlock_clear, when nobody waits any more: the rest of the work */
+void netlock_rest(void); /* after netlock_clear, when nobody waits any more: the rest of the work (some milliseconds) */
+void netlock_rest_aside(void); /* the same in a thread of its own */
 MUST_CHECK int netlock_forget(const struct pod *pod, struct err *e); /* of a pod that is dead: what is left at the hub */
 
 /* ---- journal: what is about to be done to the victims, one line each, fsync not needed (it matters while the machine lives; page cache survives a killed engine).

@@ -31,7 +31,7 @@
 
 #define CHECK_TRIES 10
 #define PROCESS_EXITING 0x4ul /* PF_EXITING of linux/sched.h */
-#define WARM_BYTES (8ul << 20)
+#define WARM_BYTES (4ul << 20)
 #define WARM_THREAD_BYTES (12ul << 10)
 #define WARM_MAX_BYTES (48ul << 20)
 #define PATIENCE_NS 5000000000ul
@@ -247,7 +247,7 @@ static int run_on(struct take *t, bool stay_frozen, struct err *e)
     keep_first(&result, journal_end(&t->pod, &other), e, &other);
     t->released_ns = clock_ns(CLOCK_MONOTONIC);
     urgent_end();
-    netlock_rest();
+    netlock_rest_aside();
     t->stopped = t->locked = t->frozen = false;
     return result;
 }
