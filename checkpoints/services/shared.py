@@ -50,7 +50,7 @@ def places_json() -> list[dict[str, Any]]:
     """Every place that a node names: who sees it, what it holds, or why it cannot be seen."""
     places = SharedPlace.objects.filter(mounts__isnull=False).annotate(held=Count("images", Q(images__complete=True), distinct=True))
     found = [_place_json(place) for place in places.distinct()]
-    return found + [_blind_json(mount) for mount in SharedMount.objects.filter(place=None).select_related("node")]
+    return found + [_blind_json(mount) for mount in SharedMount.objects.filter(place=None, node__state__in=ALIVE).select_related("node")]
 
 
 def _place_json(place: SharedPlace) -> dict[str, Any]:
