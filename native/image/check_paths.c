@@ -162,11 +162,12 @@ static int memobj_path(const struct memobj *m, const struct links *l, struct err
 
 static int other_paths(const struct image *in, const struct links *l, struct err *e)
 {
+    const struct links none = {0};
     for (size_t i = 0; i < in->hostfiles_count; i++)
         if (path_check(l, in->hostfiles[i].path ? in->hostfiles[i].path : "", false, "a file of the node", e))
             return -1;
     for (size_t i = 0; i < in->pipes_count; i++)
-        if (optional_check(l, in->pipes[i].path, "a FIFO", e))
+        if (optional_check(in->pipes[i].mount_space ? &none : l, in->pipes[i].path, "a FIFO", e))
             return -1;
     for (size_t i = 0; i < in->unix_sockets_count; i++)
         if (optional_check(l, in->unix_sockets[i].dir, "the directory of a Unix socket", e))

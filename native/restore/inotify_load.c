@@ -7,6 +7,7 @@
 
 #include "../kernel/inside.h"
 #include "files_load.h"
+#include "spaces.h"
 
 #ifndef INOTIFY_IOC_SETNEXTWD
 #define INOTIFY_IOC_SETNEXTWD _IOW('I', 0, int32_t)
@@ -18,8 +19,13 @@ static int watch_load(const struct restore *r, int fd, const struct inotify_watc
     uint32_t mask = (uint32_t)watch->mask;
     if (ioctl(fd, INOTIFY_IOC_SETNEXTWD, (long)watch->wd) < 0)
         return err_errno(e, "number %lu of an inotify watch", watch->wd);
+    if (space_enter(r, watch->mount_space, e) < 0)
+        return -1;
     owner_rights_begin(r);
     AUTO_CLOSE int place = inside_open(watch->path, O_PATH | (mask & IN_DONT_FOLLOW ? O_NOFOLLOW : 0), 0);
+    owner_rights_end(r);
+    space_leave(r, watch->mount_space);
+    owner_rights_begin(r);
     snprintf(self, sizeof self, "/proc/self/fd/%d", place);
     int wd = place < 0 ? -1 : inotify_add_watch(fd, self, mask & ~(uint32_t)IN_DONT_FOLLOW);
     owner_rights_end(r);

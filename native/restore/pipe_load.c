@@ -9,6 +9,7 @@
 
 #include "../kernel/inside.h"
 #include "nameless.h"
+#include "spaces.h"
 
 #define CAPACITY_MAX (1ul << 30)
 #define PIPE_BYTES 65536ul /* of a new pipe */
@@ -74,10 +75,13 @@ static int fifo_open(const struct restore *r, const struct pipe *p, struct ends 
 {
     struct stat st;
     if (p->unlinked)
-        return (out->writer = nameless_make(r, 0, p->path, 0, fifo_make, NULL, e)) < 0 ? -1 : 0;
+        return (out->writer = nameless_make(r, p->mount_space, p->path, 0, fifo_make, NULL, e)) < 0 ? -1 : 0;
+    if (space_enter(r, p->mount_space, e) < 0)
+        return -1;
     owner_rights_begin(r);
     out->writer = inside_open(p->path, O_RDWR | O_NONBLOCK | O_NOFOLLOW, 0);
     owner_rights_end(r);
+    space_leave(r, p->mount_space);
     if (out->writer < 0 || fstat(out->writer, &st) < 0)
         return err_errno(e, "FIFO %s", p->path);
     return S_ISFIFO(st.st_mode) ? 0 : err_set(e, E_UNSUPPORTED, "%s is no FIFO any more", p->path);

@@ -161,6 +161,13 @@ static int references_validate(const struct image *image, struct err *e)
     for (size_t k = 0; k < image->memobjs_count; k++)
         if (image->memobjs[k].mount_space > image->mount_spaces_count)
             return bad(e, "an unlinked file in one that is not there", image->memobjs[k].id);
+    for (size_t k = 0; k < image->pipes_count; k++)
+        if (image->pipes[k].mount_space > image->mount_spaces_count)
+            return bad(e, "a FIFO in one that is not there", image->pipes[k].id);
+    for (size_t k = 0; k < image->inotifies_count; k++)
+        for (size_t n = 0; n < image->inotifies[k].watches_count; n++)
+            if (image->inotifies[k].watches[n].mount_space > image->mount_spaces_count)
+                return bad(e, "a watch in one that is not there", image->inotifies[k].id);
     return 0;
 }
 

@@ -334,9 +334,7 @@ uint64_t facts_kind(const struct view *v, const struct facts *f, char words[256]
     case S_IFDIR:
         return named_kind(v, f, FILE_DIRECTORY, words);
     case S_IFIFO:
-        if (f->own)
-            return refuse_words(words, "FIFO on a file system that it mounted: ", f->link);
-        return is_removed(v, f) ? FILE_FIFO : named_kind(v, f, FILE_FIFO, words);
+        return is_removed(v, f) || (f->own && f->st.st_nlink == 0) ? FILE_FIFO : named_kind(v, f, FILE_FIFO, words);
     case S_IFCHR:
         return device_kind(v, f, words);
     default:

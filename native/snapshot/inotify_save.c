@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "files_save.h"
+#include "spaces.h"
 
 #define HANDLE_BYTES_MAX 128u
 
@@ -166,6 +167,29 @@ static char *path_find(const struct saving *v, const struct watch_line *w)
     return view_find_inode(&v->view, w->dev, w->ino);
 }
 
+/* On a file system that the job has mounted. */
+static char *own_path_find(const struct saving *v, const struct watch_line *w, uint64_t *space)
+{
+    uint64_t id = spaces_of_device(v->s->spaces, w->dev);
+    const struct seen_mounts *m = id ? spaces_mounts(v->s->spaces, id) : NULL;
+    *space = id;
+    for (size_t k = 0; m && k < m->image.mounts_count; k++) {
+        const char *place = m->table.items[m->order[k]].place;
+        if (!m->image.mounts[k].fs || m->image.mounts[k].hidden || m->table.items[m->order[k]].dev != w->dev)
+            continue;
+        AUTO_CLOSE int mount = openat(m->visitor.root, place[1] ? place + 1 : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        char *path = mount < 0 ? NULL : path_by_handle(mount, w);
+        if (path)
+            return path;
+    }
+    for (size_t k = 0; m && k < v->sources_count; k++) { /* an ordinary user may decode no handle */
+        const struct facts *f = &v->sources[k].facts;
+        if (f->space == id && f->st.st_ino == w->ino && f->st.st_dev == w->dev && f->st.st_nlink)
+            return xstrdup(f->place);
+    }
+    return NULL;
+}
+
 int inotify_save(struct saving *v, struct source *src, struct err *e)
 {
     int waiting = 0;
@@ -179,13 +203,16 @@ int inotify_save(struct saving *v, struct source *src, struct err *e)
         struct watch_line line = {0};
         if (!watch_parse(at, &line))
             return source_refuse(v, src, e, "an inotify instance whose state this kernel shows in an unknown way");
-        char *path = path_find(v, &line);
+        uint64_t space = 0;
+        char *path = own_path_find(v, &line, &space);
+        path = path || space ? path : path_find(v, &line);
         if (!path)
             return source_refuse(v, src, e, "an inotify watch (%u) on a file whose path cannot be found", line.wd);
         struct inotify_watch *watch = LIST_ADD(inotify, watches);
         watch->wd = line.wd;
         watch->mask = line.mask;
         watch->path = path;
+        watch->mount_space = space;
     }
     return 0;
 }

@@ -97,6 +97,7 @@ int pipe_save(struct saving *v, struct source *src, struct err *e)
     p->id = src->file->ref = v->s->image.pipes_count;
     p->path = src->kind == FILE_FIFO ? facts_path(&src->facts) : xstrdup("");
     p->unlinked = src->kind == FILE_FIFO && src->facts.st.st_nlink == 0;
+    p->mount_space = src->kind == FILE_FIFO && src->facts.own ? src->facts.space : 0;
     p->packet = is_packet(v, src);
     return content_save(src, p, e);
 }

@@ -1,12 +1,13 @@
 /* What is open on a tmpfs that the job has mounted in a namespace of its own: Unix sockets by name (a listener with a connection, a datagram socket),
- * an unlinked file that is shared with a child, locks, a directory half read, a file opened only for its path, one on its way in a message.
- * COVERAGE: files, unlinked files, locks, Unix sockets and half-read directories on a tmpfs that the job mounted | captured |
- * COVERAGE: FIFOs and inotify watches on a tmpfs that the job mounted | refused | FIFO on a file system that it mounted: */
+ * an unlinked file that is shared with a child, locks, a directory half read, a file opened only for its path, one on its way in a message, FIFOs
+ * with and without a name, an inotify watch.
+ * COVERAGE: files, unlinked files, FIFOs, locks, Unix sockets, inotify watches and half-read directories on a tmpfs that the job mounted | captured | rootless: watches only of what is open too */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
 #include <sys/file.h>
+#include <sys/inotify.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
@@ -101,6 +102,10 @@ int main(void)
     int sent = open("/tmp/own/sent", O_RDONLY);
     file_send(pair[0], sent);
     close(sent);
+    MUST(mkfifo("/tmp/own/fifo", 0600) == 0 && mkfifo("/tmp/own/nameless", 0600) == 0);
+    int fifo = open("/tmp/own/fifo", O_RDWR), nameless = open("/tmp/own/nameless", O_RDWR), notes = inotify_init1(IN_NONBLOCK);
+    MUST(fifo >= 0 && write(fifo, "fifo", 4) == 4 && nameless >= 0 && write(nameless, "less", 4) == 4 && unlink("/tmp/own/nameless") == 0);
+    MUST(inotify_add_watch(notes, "/tmp/own/many", IN_CREATE) == 1);
     DIR *half = opendir("/tmp/own/many");
     for (int k = 0; k < FILES / 2; k++)
         seen[atoi(readdir(half)->d_name)]++;
@@ -119,6 +124,11 @@ int main(void)
     MUST(fstat(gone, &st) == 0 && st.st_nlink == 0 && st.st_dev == own.st_dev && strcmp(shared, "shared") == 0);
     shared[4096] = 'p';
     MUST(waitpid(child, &status, 0) == child && WEXITSTATUS(status) == 50 && shared[4097] == 'c');
+    MUST(read(fifo, data, 4) == 4 && memcmp(data, "fifo", 4) == 0 && read(nameless, data, 4) == 4 && memcmp(data, "less", 4) == 0);
+    MUST(fstat(nameless, &st) == 0 && st.st_nlink == 0 && st.st_dev == own.st_dev);
+    char events[512];
+    put("/tmp/own/many/99", "");
+    MUST(read(notes, events, sizeof events) > 0 && ((struct inotify_event *)(void *)events)->wd == 1 && unlink("/tmp/own/many/99") == 0);
     int other = open("/tmp/own/lock", O_RDWR), file = file_receive(pair[1]);
     MUST(other >= 0 && flock(other, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK && openat(path_only, "3", O_RDONLY) >= 0);
     MUST(file >= 0 && fstat(file, &st) == 0 && st.st_dev == own.st_dev && read(file, data, sizeof data) == 9 && memcmp(data, "in flight", 9) == 0);
