@@ -76,7 +76,7 @@ static bool is_bound(const char *path, const char *dir, uint64_t mode, struct er
     struct unix_socket u = socket_of(&a, path, dir);
     u.mode = mode;
     AUTO_CLOSE int fd = socket(AF_UNIX, SOCK_STREAM, 0), client = socket(AF_UNIX, SOCK_STREAM, 0);
-    bool good = name_bind(&names, fd, &u, e) == 0 && listen(fd, 1) == 0 && name_connect(client, &u, NULL, e) == 0 && names_finish(&names, e) == 0;
+    bool good = name_bind(&names, fd, &u, e) == 0 && listen(fd, 1) == 0 && name_connect(NULL, client, &u, NULL, e) == 0 && names_finish(&names, e) == 0;
     names_free(&names);
     return good;
 }
@@ -98,7 +98,7 @@ static void unix_names(void)
     AUTO_CLOSE int server = socket(AF_UNIX, SOCK_STREAM, 0), client = socket(AF_UNIX, SOCK_STREAM, 0);
     MUST(bind(server, (void *)&a, sizeof a) == 0 && listen(server, 1) == 0);
     struct unix_socket u = socket_of(&a, linked, "");
-    ok(name_connect(client, &u, NULL, &e) < 0 && connect(client, (void *)&a, sizeof a) == 0, "nor is a socket reached through such a link, which connect(2) would do");
+    ok(name_connect(NULL, client, &u, NULL, &e) < 0 && connect(client, (void *)&a, sizeof a) == 0, "nor is a socket reached through such a link, which connect(2) would do");
     unlink(outer);
 }
 
