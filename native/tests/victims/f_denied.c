@@ -1,5 +1,5 @@
-/* What a job cannot get in its pod, before a restore and after it: so an image need not hold it. (In namespaces of its own it can; these are refused
- * by name: t_files_refused.py.)
+/* What a job cannot get in its pod, before a restore and after it: so an image need not hold it. (In namespaces of its own it can: n_*.c and
+ * t_files_refused.py.)
  * COVERAGE: raw, packet and ICMP sockets, tun devices, own network devices, mounts, host name, chroot, clocks in the pod itself | refused | it holds capabilities */
 #include <errno.h>
 #include <fcntl.h>
