@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -84,6 +85,15 @@ static void echo(int from, int to)
     _exit(0);
 }
 
+/* It ends with us, however that is. */
+static void partner(int in, int out)
+{
+    if (fork() == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        echo(in, out);
+    }
+}
+
 static void partners_begin(void)
 {
     struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
@@ -94,10 +104,8 @@ static void partners_begin(void)
         getsockname(listener, (struct sockaddr *)&at, &len) < 0 || connect(near_end, (struct sockaddr *)&at, len) < 0)
         exit(1);
     far_end = accept(listener, NULL, NULL);
-    if (fork() == 0)
-        echo(there[0], back[1]);
-    if (fork() == 0)
-        echo(far_end, far_end);
+    partner(there[0], back[1]);
+    partner(far_end, far_end);
 }
 
 static void round_do(int kind)

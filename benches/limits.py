@@ -168,12 +168,12 @@ def cost(base: Path, program: Path, sizes: Sizes) -> list[Row]:
 
 
 def restores(base: Path, program: Path, sizes: Sizes) -> list[Row]:
-    """All at once, and the program before its memory: of one size, and of four times as much."""
+    """All at once, and the program before its memory: of this size, and of 1 GiB."""
     with running(base, program, "pages", sizes.mebibytes) as pod:
         pod.snapshot("--then", "kill")
         value = median([pod.restore() for _ in range(sizes.repeats)])
     rows = [Row(f"restore of {sizes.mebibytes} MiB, all in", value, sizes.mebibytes / 2048 * 600, "ms", "CRIU 810, DMTCP 990 (1 GiB)")]
-    for mebibytes in (sizes.mebibytes, 4 * sizes.mebibytes):
+    for mebibytes in sorted({sizes.mebibytes, 1024}):
         with running(base, program, "ticks", mebibytes) as pod:
             pod.snapshot("--then", "kill")
             pairs = [pod.restore_lazily() for _ in range(sizes.repeats)]
