@@ -20,7 +20,7 @@ import pytest
 
 from clusteros.envelope import make_ticket
 from native.engine import Engine, EngineError
-from nodes.agent import certificates, closures, prefetching, traffic
+from nodes.agent import closures, prefetching, traffic
 from nodes.agent.agent import Agent
 from nodes.agent.config import NodeConfig
 from nodes.agent.service import make_agent
@@ -258,7 +258,7 @@ def test_removal_and_sweep_free_the_store(peers: dict[str, Peer], image: tuple[P
 
 def test_certificates_are_kept_and_listed(peers: dict[str, Peer]) -> None:
     first, generation = peers["first"], str(uuid.uuid4())
-    certificates.keep(first.agent, {"generation": generation, "digests": [], "certificate": {"mac": "x"}})
+    first.agent.certificates.keep(generation, {"generation": generation, "digests": [], "certificate": {"mac": "x"}})
     ticket = first.source_for(peers["asker"])["ticket"]
     listed = httpx.get(first.url + "/certificates", headers={"X-ClusterOS-Ticket": ticket}).json()
     assert [entry["generation"] for entry in listed] == [generation]
