@@ -45,17 +45,17 @@ def test_lines_are_whole_wherever_pieces_end_behind_a_label(cuts: list[int]) -> 
 def test_one_rank_is_shown_at_every_door(demo: User, nodes: Nodes) -> None:
     story = Story(nodes, demo, ranks_per_pod=2)
     story.start()
-    story.print("[1,0]<stdout>:a0\n[1,1]<stdout>:a1\n[1,0]<stdout>:half a ")
+    story.print("[1,0]<stdout>:zero\n[1,1]<stdout>:solo\n[1,0]<stdout>:half a ")
     story.print("line\n[1,1]<stdout>:b1\n")
     client, number = signed_in(demo), story.job.number
     first = client.get(f"/api/v1/jobs/{number}/log?rank=0").json()
-    assert "".join(item["text"] for item in first["items"]) == "a0\nhalf a line\n"
+    assert "".join(item["text"] for item in first["items"]) == "zero\nhalf a line\n"
     assert {item["rank"] for item in first["items"]} == {0}
     second = client.get(f"/api/v1/jobs/{number}/log?rank=0&after={first['items'][0]['id']}").json()
     assert [item["text"] for item in second["items"]] == ["line\n"], "the line's head lies in a piece that was read before"
     assert client.get(f"/api/v1/jobs/{number}/log?rank=6").status_code == 422
     shown = client.get(f"/jobs/{number}/log/?rank=1").content.decode()
-    assert "a1" in shown
-    assert "a0" not in shown
+    assert "solo" in shown
+    assert "zero" not in shown
     assert "rank=1" in shown, "what comes later is asked for by the same rank"
     assert "mpirun --tag-output" in client.get(f"/jobs/{number}/log/?rank=5").content.decode()
