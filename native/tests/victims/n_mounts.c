@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
-#include <sched.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -13,36 +12,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-#include "victim.h"
-
-static uid_t uid;
-static gid_t gid;
-
-static void put(const char *path, const char *text)
-{
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0640);
-    MUST(fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text) && close(fd) == 0);
-}
-
-static int has(const char *path, const char *text)
-{
-    char data[256] = {0};
-    int fd = open(path, O_RDONLY);
-    ssize_t n = fd < 0 ? -1 : read(fd, data, sizeof data - 1);
-    close(fd);
-    return n >= 0 && strcmp(data, text) == 0;
-}
-
-static void become(int spaces, const char *uid_line, const char *gid_line)
-{
-    char line[64];
-    MUST(unshare(spaces) == 0);
-    put("/proc/self/setgroups", "deny");
-    snprintf(line, sizeof line, uid_line, uid);
-    put("/proc/self/uid_map", line);
-    snprintf(line, sizeof line, gid_line, gid);
-    put("/proc/self/gid_map", line);
-}
+#include "spaces.h"
 
 /* The lines of mountinfo without numbers; their order is the kernel's. */
 static unsigned long mounts_sum(int show)
@@ -129,7 +99,7 @@ static pid_t child_make(int second, int go, int told)
     if (child)
         return child;
     if (second) {
-        become(CLONE_NEWUSER, "7 0 1", "8 0 1"); /* a namespace in the namespace */
+        become(CLONE_NEWUSER, 7, 8); /* a namespace in the namespace */
         MUST(chdir("/mnt") == 0);
     } else {
         rights_make();
@@ -148,7 +118,6 @@ int main(void)
 {
     int go[2], told[2], status;
     char byte, cwd[256];
-    uid = getuid(), gid = getgid();
     MUST(pipe(go) == 0 && pipe(told) == 0);
     pid_t parent = fork(); /* a process that stays in the pod's own is the parent of all */
     if (parent) {
@@ -162,7 +131,7 @@ int main(void)
         return victim_ok();
     }
     int inner[2];
-    become(CLONE_NEWUSER | CLONE_NEWNS, "0 %u 1", "0 %u 1");
+    become(CLONE_NEWUSER | CLONE_NEWNS, 0, 0);
     mounts_make();
     MUST(pipe(inner) == 0 && chdir("/tmp/own/bound") == 0);
     int on_own = open("/tmp/own/file", O_RDWR | O_APPEND), dir = open("/tmp/own", O_RDONLY | O_DIRECTORY), on_bind = open("/mnt/file", O_RDONLY);

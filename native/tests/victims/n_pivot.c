@@ -4,44 +4,15 @@
  * COVERAGE: pivot_root, chroot in a user namespace, threads in a namespace | captured | */
 #include <fcntl.h>
 #include <pthread.h>
-#include <sched.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-#include "victim.h"
+#include "spaces.h"
 
 #define THREADS 5
-
-static void put(const char *path, const char *text)
-{
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0640);
-    MUST(fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text) && close(fd) == 0);
-}
-
-static int has(const char *path, const char *text)
-{
-    char data[256] = {0};
-    int fd = open(path, O_RDONLY);
-    ssize_t n = fd < 0 ? -1 : read(fd, data, sizeof data - 1);
-    close(fd);
-    return n >= 0 && strcmp(data, text) == 0;
-}
-
-static void become(int spaces)
-{
-    char line[64];
-    uid_t uid = getuid();
-    gid_t gid = getgid();
-    MUST(unshare(spaces) == 0);
-    put("/proc/self/setgroups", "deny");
-    snprintf(line, sizeof line, "0 %u 1", uid);
-    put("/proc/self/uid_map", line);
-    snprintf(line, sizeof line, "0 %u 1", gid);
-    put("/proc/self/gid_map", line);
-}
 
 static void bind_in(const char *from, const char *to, int readonly)
 {
@@ -92,7 +63,7 @@ static pid_t chrooted_start(int whole, int told, int go)
         return child;
     char byte, data[16] = {0};
     if (!whole)
-        become(CLONE_NEWUSER);
+        become(CLONE_NEWUSER, 0, 0);
     MUST(chroot(whole ? "/work" : "/tmp/jail") == 0 && chdir("/") == 0);
     int fd = open("/file", O_RDONLY);
     MUST(fd >= 0 && write(told, "r", 1) == 1 && read(go, &byte, 1) == 1);
@@ -109,7 +80,7 @@ int main(int argc, char **argv)
         put("/tmp/jail/file", "jailed");
         pid_t jailed = chrooted_start(0, told[1], go[0]);
         MUST(read(told[0], &byte, 1) == 1);
-        become(CLONE_NEWUSER | CLONE_NEWNS);
+        become(CLONE_NEWUSER | CLONE_NEWNS, 0, 0);
         sandbox_make();
         char numbers[64];
         snprintf(numbers, sizeof numbers, "%d %d %d %d %d", jailed, go[0], go[1], told[0], told[1]);

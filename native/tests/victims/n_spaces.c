@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <net/if.h>
-#include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/ipc.h>
 #include <sys/shm.h>
@@ -16,26 +15,7 @@
 #include <sys/un.h>
 #include <sys/wait.h>
 
-#include "victim.h"
-
-static void put(const char *path, const char *text)
-{
-    int fd = open(path, O_WRONLY);
-    MUST(fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text) && close(fd) == 0);
-}
-
-static void become(int spaces)
-{
-    char line[64];
-    uid_t uid = getuid();
-    gid_t gid = getgid();
-    MUST(unshare(spaces) == 0);
-    put("/proc/self/setgroups", "deny");
-    snprintf(line, sizeof line, "0 %u 1", gid);
-    put("/proc/self/gid_map", line);
-    snprintf(line, sizeof line, "0 %u 1", uid);
-    put("/proc/self/uid_map", line);
-}
+#include "spaces.h"
 
 static ino_t space(const char *pid, const char *name)
 {
@@ -79,7 +59,7 @@ static pid_t child_start(int inner, int told, int go)
         return child;
     char byte;
     if (inner) {
-        become(CLONE_NEWUSER | CLONE_NEWUTS);
+        become(CLONE_NEWUSER | CLONE_NEWUTS, 0, 0);
         MUST(sethostname("inner", 5) == 0);
     }
     MUST(write(told, "r", 1) == 1 && read(go, &byte, 1) == 1);
@@ -101,7 +81,7 @@ int main(void)
     MUST(pipe(go) == 0 && pipe(told) == 0 && gethostname(outer, sizeof outer) == 0 && shmget(77, 4096, IPC_CREAT | 0600) >= 0);
     pid_t boxed = fork();
     if (boxed == 0) {
-        become(CLONE_NEWUSER | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET | CLONE_NEWCGROUP);
+        become(CLONE_NEWUSER | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET | CLONE_NEWCGROUP, 0, 0);
         MUST(sethostname("box", 3) == 0 && setdomainname("realm", 5) == 0 && !lo_is_up(0) && lo_is_up(1));
         int inner[2], pair[2], listener = abstract(1), client = abstract(0), server = accept(listener, NULL, NULL);
         MUST(pipe(inner) == 0 && listener >= 0 && client >= 0 && server >= 0 && socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair) == 0);
