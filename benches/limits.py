@@ -17,7 +17,7 @@ from rich.table import Table
 
 from benches import store
 from benches.cost import measure_cost
-from benches.engine import PEAK_BYTES, Pod, compile_program, median, running
+from benches.engine import PEAK_BYTES, Pod, compile_program, median, memory_ready, running
 
 FEW, MORE, ALL, HOT, REST = (signal.SIGRTMIN + k for k in range(5))
 
@@ -91,12 +91,14 @@ def lost_s(pod: Pod, number: int, *options: object) -> float:
     """Seconds of work that a full-speed writer loses by one snapshot: what it would have written meanwhile and did not."""
     pod.signal(number)
     pod.wait_for("at", 100)
+    memory_ready()
+    time.sleep(0.1)
     begin = time.time()
-    pod.snapshot(*options)
+    pod.snapshot_now(*options)
     end = time.time()
     time.sleep(0.3)
     pod.signal(REST)
-    points = [(float(a), int(b)) for _, a, b in (line.split() for line in pod.lines("at")) if float(a) > begin - 1]
+    points = [(float(a), int(b)) for _, a, b in (line.split() for line in pod.lines("at")) if float(a) > begin - 0.1]
     before = [p for p in points if p[0] < begin]
     during = [p for p in points if begin <= p[0] <= end]
     after = next(p for p in points if p[0] > end)

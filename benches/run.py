@@ -24,7 +24,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
 from benches import limits, plot  # noqa: E402
-from benches.engine import NATIVE, Pod, compile_program, native, running  # noqa: E402
+from benches.engine import NATIVE, READY_MEBIBYTES, Pod, compile_program, memory_ready, native, running  # noqa: E402
 
 screen = Console(highlight=False)
 
@@ -44,12 +44,14 @@ def measure_process(directory: Path, hog: Path, mebibytes: int) -> dict[str, flo
     native("run", "--pod", str(pod), "--stdout", str(out), "--stderr", str(out), "--", str(hog), str(mebibytes))
     try:
         wait_for_line(out, "ready")
+        memory_ready()
         clock = time.monotonic()
         taken = native("snapshot", "--pod", str(pod), "--image", str(image), "--store", str(store), "--then", "kill")[-1]
         snapshot_s = time.monotonic() - clock
     finally:
         subprocess.run([str(NATIVE), "kill", "--pod", str(pod)], capture_output=True, check=False)
     back = directory / "pod2"
+    memory_ready()
     clock = time.monotonic()
     native("restore", "--image", str(image), "--store", str(store), "--pod", str(back))
     restore_s = time.monotonic() - clock
@@ -142,6 +144,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if not arguments.job:
         sizes = limits.Sizes(4096 if arguments.full else arguments.mebibytes, arguments.repeats)
+        READY_MEBIBYTES[0] = max(READY_MEBIBYTES[0], 2 * sizes.mebibytes + 512)
         bench_limits(sizes, arguments.only)
         if not arguments.only:
             bench_process(sizes.mebibytes, sizes.repeats)

@@ -52,6 +52,7 @@ struct take {
     struct map_flags map_flags;
     double step_ms[6];            /* stop, ask, cut, descriptors, memory, trees */
     uint64_t step_ns[6], go_ns;   /* when each was done; when the word to run on came */
+    uint64_t prepared_ns, put_ns, durable_ns; /* ready to stop; all content handed to the store; and on the disk */
 };
 static int injection_note(const struct victim *v, const char *what, uint64_t address, uint64_t len, struct err *e)
 {
@@ -269,8 +270,10 @@ static int write_image(struct take *t, struct digest *digest, struct err *e)
         return -1;
     image->pause_ns = t->released_ns - t->stopped_ns;
     image->stored_bytes = image->new_bytes;
+    t->put_ns = clock_ns(CLOCK_MONOTONIC);
     if (store_commit(t->s.store, e) < 0)
         return err_wrap(e, "store");
+    t->durable_ns = clock_ns(CLOCK_MONOTONIC);
     if (image_write(t->options->image, image, digest, e) < 0)
         return -1;
     tracks_name(&t->tracks, digest);
@@ -285,11 +288,11 @@ static void report(const struct take *t, const struct digest *digest)
     const uint64_t *at = t->step_ns;
     output_event("done",
                  "\"digest\":\"%s\",\"bytes\":%lu,\"bytes_new\":%lu,\"bytes_kept\":%lu,\"pause_ms\":%.3f,\"took_ms\":%.3f,\"processes\":%zu,"
-                 "\"log_marks\":{\"stdout\":%lu,\"stderr\":%lu},\"timeline_ns\":{\"stop\":%lu,\"stopped\":%lu,\"asked\":%lu,\"cut\":%lu,"
-                 "\"descriptors\":%lu,\"memory\":%lu,\"captured\":%lu,\"go\":%lu,\"released\":%lu}",
+                 "\"log_marks\":{\"stdout\":%lu,\"stderr\":%lu},\"timeline_ns\":{\"began\":%lu,\"prepared\":%lu,\"stop\":%lu,\"stopped\":%lu,\"asked\":%lu,\"cut\":%lu,"
+                 "\"descriptors\":%lu,\"memory\":%lu,\"captured\":%lu,\"go\":%lu,\"released\":%lu,\"put\":%lu,\"durable\":%lu}",
                  hex, image->raw_bytes, image->new_bytes, t->s.kept_bytes, (double)image->pause_ns / 1e6,
                  (double)(clock_ns(CLOCK_MONOTONIC) - t->started_ns) / 1e6, image->tasks_count, image->pod.stdout_bytes,
-                 image->pod.stderr_bytes, t->stopped_ns, at[0], at[1], at[2], at[3], at[4], at[5], t->go_ns, t->released_ns);
+                 image->pod.stderr_bytes, t->started_ns, t->prepared_ns, t->stopped_ns, at[0], at[1], at[2], at[3], at[4], at[5], t->go_ns, t->released_ns, t->put_ns, t->durable_ns);
 }
 
 /* What was seen of the pod is forgotten; what its image follows is not. */
@@ -353,6 +356,7 @@ static int take(struct take *t, struct err *e)
     struct digest digest;
     if (prepare(t, e) < 0)
         return -1;
+    t->prepared_ns = clock_ns(CLOCK_MONOTONIC);
     output_event("prepared", NULL);
     if (t->options->barrier) { /* whoever else hears the word would keep the processors from us */
         go_first(t);
