@@ -3,7 +3,7 @@
 #pragma once
 #include "../base/base.h"
 
-#define IMAGE_FORMAT 6ul
+#define IMAGE_FORMAT 7ul
 #define IMAGE_ITEMS_MAX (1ul << 24)
 #define DIGEST_BYTES 32
 #define RIGHTS_MAX 253 /* descriptors in a message of a Unix socket (SCM_MAX_FD) */

@@ -70,6 +70,7 @@ static void number_line(const char *line, size_t key_len, const char *value, str
         LINE("SigCgt", caught, 16),          LINE("Umask", umask, 8),           LINE("NoNewPrivs", no_new_privs, 10),
         LINE("Seccomp", seccomp, 10),        LINE("Seccomp_filters", seccomp_filters, 10), LINE("Threads", threads, 10),
         LINE("THP_enabled", thp_enabled, 10), LINE("RssAnon", rss_anon_kib, 10),  LINE("RssShmem", rss_shmem_kib, 10),
+        LINE("HugetlbPages", hugetlb_kib, 10),
         LINE("voluntary_ctxt_switches", voluntary_switches, 10),
 #undef LINE
     };
@@ -254,6 +255,10 @@ int proc_maps_read(pid_t pid, bool with_flags, struct proc_maps *out, struct err
         }
         if (strncmp(line, "ProtectionKey:", 14) == 0 && out->count) {
             out->items[out->count - 1].protection_key = strtoul(line + 14, NULL, 10);
+            continue;
+        }
+        if (strncmp(line, "KernelPageSize:", 15) == 0 && out->count) {
+            out->items[out->count - 1].page_bytes = strtoul(line + 15, NULL, 10) * 1024;
             continue;
         }
         struct proc_map m = {0};

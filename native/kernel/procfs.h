@@ -13,7 +13,7 @@ struct proc_status {
     struct buf groups;          /* uint32_t */
     uint64_t cap_inheritable, cap_permitted, cap_effective, cap_bounding, cap_ambient;
     uint64_t pending, shared_pending, blocked, ignored, caught;
-    uint64_t umask, no_new_privs, seccomp, seccomp_filters, threads, thp_enabled, rss_anon_kib, rss_shmem_kib, voluntary_switches;
+    uint64_t umask, no_new_privs, seccomp, seccomp_filters, threads, thp_enabled, rss_anon_kib, rss_shmem_kib, hugetlb_kib, voluntary_switches;
 };
 MUST_CHECK int proc_status_read(pid_t pid, pid_t tid, struct proc_status *out, struct err *e);
 void proc_status_free(struct proc_status *s);
@@ -35,6 +35,7 @@ struct proc_map {
     char *path;                 /* "" when anonymous; without " (deleted)" */
     bool deleted;
     uint64_t protection_key;    /* of smaps, 0 when not asked for */
+    uint64_t page_bytes;        /* the same: what the kernel maps at once */
     char vmflags[256];          /* of smaps: " rd wr mr …  ", "" when not asked for */
 };
 struct proc_maps {

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "huge.h"
 #include "nameless.h"
 
 #ifndef F_ADD_SEALS
@@ -27,7 +28,8 @@ static int memfd_make(const struct memobj *m, struct err *e)
 {
     char name[250];
     snprintf(name, sizeof name, "%s", m->kind == MEMOBJ_SHARED_ANON ? "shared" : m->name);
-    int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    unsigned huge = m->page_bytes ? MFD_HUGETLB | (unsigned)huge_size_flags(m->page_bytes) : 0;
+    int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING | huge);
     return fd < 0 ? err_errno(e, "memfd %s", name) : fd;
 }
 
@@ -64,7 +66,7 @@ static int memobj_load(struct restore *r, size_t index, struct err *e)
     if (fd < 0 || (fd = high_place(r, fd, e)) < 0)
         return -1;
     r->memobj_fds[index] = fd;
-    if (store_get_file(r->store, fd, m->size, m->extents, m->extents_count, e) < 0)
+    if ((m->page_bytes ? huge_memobj_fill(r, fd, m, e) : store_get_file(r->store, fd, m->size, m->extents, m->extents_count, e)) < 0)
         return err_wrap(e, "content of %s", m->name);
     return attributes_set(r, fd, m, e);
 }

@@ -13,6 +13,7 @@
 #include "../pod/root.h"
 #include "../snapshot/barrier.h"
 #include "../snapshot/stop.h"
+#include "huge.h"
 #include "lazy.h"
 #include "leftovers.h"
 #include "load.h"
@@ -214,7 +215,7 @@ static int open_all(const struct restore_options *o, struct image *image, struct
     r->barrier = o->barrier;
     r->file_fds = descriptors_make(image->files_count);
     r->memobj_fds = descriptors_make(image->memobjs_count);
-    if (shares_plan(r, e) < 0 || (o->lazy && lazy_plan(r, e) < 0))
+    if (shares_plan(r, e) < 0 || huge_check(r, HUGE_FREE, e) < 0 || (o->lazy && lazy_plan(r, e) < 0))
         return -1;
     return tree_board_make(r, e);
 }

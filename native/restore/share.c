@@ -7,7 +7,7 @@
 #include <sys/mman.h>
 
 #include "../store/store.h"
-#include "load.h"
+#include "huge.h"
 
 #define SMALL_BYTES (2ul << 20)
 #define SHARES_MAX 65536ul
@@ -55,6 +55,12 @@ static bool is_plain(const struct vma *v)
            !(v->advice & (ADV_DONTFORK | ADV_WIPEONFORK));
 }
 
+/* Huge pages are set aside for whoever has mapped them, and for none of its children: they come from the process that they had them from, or not at all. */
+static bool is_huge(const struct vma *v)
+{
+    return v->kind == VMA_ANON && v->flags & VMAF_HUGETLB && !(v->flags & (VMAF_SHARED | VMAF_NORESERVE)) && !(v->advice & ADV_DONTFORK);
+}
+
 static const struct vma *vma_at(const struct mm *mm, uint64_t start)
 {
     size_t low = 0, high = mm->vmas_count;
@@ -72,6 +78,8 @@ static const struct vma *vma_at(const struct mm *mm, uint64_t start)
 
 static bool is_alike(const struct vma *a, const struct vma *b)
 {
+    if (is_huge(a) || is_huge(b))
+        return is_huge(a) && is_huge(b) && a->start == b->start && a->end == b->end && a->page_bytes == b->page_bytes;
     return a->start == b->start && is_plain(a) && is_plain(b) && (a->flags & FLAGS_ALIKE) == (b->flags & FLAGS_ALIKE);
 }
 
@@ -100,12 +108,17 @@ static bool has_extent(const struct mm *mm, const struct extent *x)
     return k < mm->extents_count && is_same_extent(&mm->extents[k], x);
 }
 
+bool share_is_in(const struct mm *model, const struct extent *x)
+{
+    return has_extent(model, x);
+}
+
 static bool is_worth_it(const struct mm *model, const struct mm *other, const struct vma *v)
 {
     size_t k = extent_from(model, v->start);
     if (k == model->extents_count || model->extents[k].at >= v->end)
         return false;
-    if (v->end - v->start <= SMALL_BYTES)
+    if (v->end - v->start <= SMALL_BYTES && !is_huge(v))
         return true;
     for (; k < model->extents_count && model->extents[k].at < v->end; k++)
         if (!digest_is_zero(&model->extents[k].digest) && has_extent(other, &model->extents[k]))
@@ -135,7 +148,8 @@ static void model_plan(struct restore *r, size_t model)
     size_t builder = builder_of(r, model);
     for (size_t k = 0; k < mm->vmas_count && r->shares_count < SHARES_MAX; k++) {
         uint64_t end;
-        if (is_plain(&mm->vmas[k]) && share_find(r, model, &mm->vmas[k], &end))
+        bool fit = is_plain(&mm->vmas[k]) || (is_huge(&mm->vmas[k]) && builder != BIRTH_INIT);
+        if (fit && share_find(r, model, &mm->vmas[k], &end))
             r->shares[r->shares_count++] = (struct shared_vma){.model = model, .builder = builder, .vma = &mm->vmas[k], .end = end};
     }
 }
@@ -152,6 +166,15 @@ int shares_plan(struct restore *r, struct err *e)
             model_plan(r, k);
     }
     return 0;
+}
+
+void shares_plan_free(struct restore *r)
+{
+    if (r->shares && r->shares != MAP_FAILED)
+        munmap(r->shares, SHARES_MAX * sizeof *r->shares);
+    r->shares = NULL;
+    free(r->share_models);
+    r->share_models = NULL;
 }
 
 /* ---- in the builder */
@@ -181,6 +204,7 @@ static int share_build(struct restore *r, struct shared_vma *s, struct err *e)
     size_t first, count, len = s->end - s->vma->start;
     void *wanted = (void *)(uintptr_t)s->vma->start;
     int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | (s->vma->flags & VMAF_NORESERVE ? MAP_NORESERVE : 0);
+    flags |= is_huge(s->vma) ? MAP_HUGETLB | (int)huge_size_flags(s->vma->page_bytes) : 0;
     void *at = mmap(wanted, len, PROT_READ | PROT_WRITE, flags, -1, 0);
     if (at != wanted) {
         if (at != MAP_FAILED)
@@ -224,20 +248,26 @@ uint64_t shares_patience_ns(const struct restore *r)
 
 /* ---- in those that have it */
 
-const struct shared_vma *share_of(const struct restore *r, size_t task, const struct vma *vma)
+const struct shared_vma *share_planned(const struct restore *r, size_t task, const struct vma *vma)
 {
     size_t low = 0, high = r->shares_count, model = r->share_models[task];
     while (low < high) {
         size_t middle = (low + high) / 2;
         const struct shared_vma *s = &r->shares[middle];
         if (s->model == model && s->vma->start == vma->start)
-            return s->there && is_alike(s->vma, vma) ? s : NULL;
+            return is_alike(s->vma, vma) ? s : NULL;
         if (s->model < model || (s->model == model && s->vma->start < vma->start))
             low = middle + 1;
         else
             high = middle;
     }
     return NULL;
+}
+
+const struct shared_vma *share_of(const struct restore *r, size_t task, const struct vma *vma)
+{
+    const struct shared_vma *s = share_planned(r, task, vma);
+    return s && s->there ? s : NULL;
 }
 
 bool share_has(const struct restore *r, const struct shared_vma *s, uint64_t at, uint64_t len)

@@ -23,6 +23,10 @@ uint64_t shares_patience_ns(const struct restore *r);
 
 /* For the tracer: the mapping that a task keeps, or NULL. */
 const struct shared_vma *share_of(const struct restore *r, size_t task, const struct vma *vma);
+/* The same before anything is built. */
+const struct shared_vma *share_planned(const struct restore *r, size_t task, const struct vma *vma);
+bool share_is_in(const struct mm *model, const struct extent *x); /* with the same content */
+void shares_plan_free(struct restore *r);
 /* Has the process something there from its relatives? */
 bool share_has(const struct restore *r, const struct shared_vma *s, uint64_t at, uint64_t len);
 /* Those of its extents that are not in place already; and ranges of kept mappings in which the task has nothing and the model had something. */

@@ -7,6 +7,7 @@
 #include <sys/shm.h>
 #include <unistd.h>
 
+#include "huge.h"
 #include "sysv_load.h"
 
 #define SEGMENT_MAX (1ul << 46)
@@ -47,7 +48,8 @@ static int segment_load(struct restore *r, const struct sysv_segment *s, struct 
         return err_set(e, E_BAD_IMAGE, "it has no content");
     if (io_putf(e, "/proc/sys/kernel/shm_next_id", "%lu", s->shmid) < 0)
         return -1;
-    int shmid = shmget((key_t)s->key, s->size, IPC_CREAT | IPC_EXCL | 0600);
+    int huge = m->page_bytes ? SHM_HUGETLB | (int)huge_size_flags(m->page_bytes) : 0;
+    int shmid = shmget((key_t)s->key, s->size, IPC_CREAT | IPC_EXCL | huge | 0600);
     if (shmid < 0)
         return err_errno(e, "make it");
     if ((uint64_t)shmid != s->shmid)

@@ -8,7 +8,7 @@
 #include <sys/resource.h>
 #include <sys/user.h>
 
-#include "load.h"
+#include "huge.h"
 #include "spaces.h"
 
 #define USER_END 0x7ffffffff000ul
@@ -43,18 +43,42 @@ static int id_claim(struct ids *ids, uint64_t id, struct err *e)
     return 0;
 }
 
+static bool is_huge_rightly(const struct vma *v)
+{
+    if (!(v->flags & VMAF_HUGETLB) || !v->page_bytes)
+        return !(v->flags & VMAF_HUGETLB) && !v->page_bytes;
+    bool fits = huge_size_is_known(v->page_bytes) && (v->start | v->end) % v->page_bytes == 0;
+    return fits && !(v->flags & VMAF_GROWSDOWN) && (v->kind == VMA_ANON || (v->kind == VMA_MEMOBJ && v->offset % v->page_bytes == 0));
+}
+
+static int memobjs_validate(const struct image *image, struct err *e)
+{
+    for (size_t k = 0; k < image->memobjs_count; k++) {
+        const struct memobj *m = &image->memobjs[k];
+        bool whole = m->page_bytes && (m->kind == MEMOBJ_SYSV || m->size % m->page_bytes == 0) && m->size <= INT64_MAX - m->page_bytes;
+        if (m->page_bytes && (!huge_size_is_known(m->page_bytes) || !whole || m->kind == MEMOBJ_UNLINKED))
+            return err_set(e, E_BAD_IMAGE, "memory object %lu: huge pages that cannot be", m->id);
+    }
+    return 0;
+}
+
 static int vma_validate(const struct image *image, uint64_t pid, const struct vma *v, uint64_t after, struct err *e)
 {
     if ((v->start | v->end | v->offset) % PAGE_BYTES || v->start >= v->end || v->end > USER_END || v->start < LOWEST_ADDRESS ||
         v->start < after)
         return bad(e, "mappings overlap or lie outside of user space", pid, v->start);
-    if (v->nodes.len > 4096 || v->prot > 7 || v->kind < VMA_ANON || v->kind > VMA_VVAR_CLOCK || (v->flags & ~7ul))
+    if (v->nodes.len > 4096 || v->prot > 7 || v->kind < VMA_ANON || v->kind > VMA_VVAR_CLOCK || (v->flags & ~15ul))
         return bad(e, "a mapping of an unknown kind", pid, v->start);
     if (v->kind == VMA_FILE && v->path[0] != '/')
         return bad(e, "a mapping without its file", pid, v->start);
     bool there = v->kind != VMA_MEMOBJ;
-    for (size_t k = 0; !there && k < image->memobjs_count; k++)
+    uint64_t page_bytes = v->page_bytes;
+    for (size_t k = 0; !there && k < image->memobjs_count; k++) {
         there = image->memobjs[k].id == v->memobj;
+        page_bytes = image->memobjs[k].page_bytes;
+    }
+    if (!is_huge_rightly(v) || page_bytes != v->page_bytes)
+        return bad(e, "a mapping of huge pages that cannot be", pid, v->start);
     return there ? 0 : bad(e, "a mapping of shared memory that is not there", pid, v->memobj);
 }
 
@@ -185,7 +209,7 @@ int image_validate(const struct image *image, struct err *e)
     struct ids ids = {.max = pid_max()};
     if (!image->tasks_count || image->tasks_count > TASKS_MAX)
         return err_set(e, E_BAD_IMAGE, "the image holds %zu processes", image->tasks_count);
-    if (spaces_validate(image, e) < 0)
+    if (memobjs_validate(image, e) < 0 || spaces_validate(image, e) < 0)
         return -1;
     AUTO_FREE uint8_t *seen = ids.seen = xcalloc(ids.max + 1, 1);
     bool command = false;

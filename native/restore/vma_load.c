@@ -10,7 +10,7 @@
 
 #include "../kernel/procfs.h"
 #include "../kernel/trace.h"
-#include "load.h"
+#include "huge.h"
 #include "share.h"
 #include "sysv_load.h"
 
@@ -177,6 +177,8 @@ static uint64_t mmap_flags(const struct vma *v)
         flags |= MAP_GROWSDOWN;
     if (v->flags & VMAF_NORESERVE)
         flags |= MAP_NORESERVE;
+    if (v->flags & VMAF_HUGETLB && v->kind == VMA_ANON)
+        flags |= MAP_HUGETLB | huge_size_flags(v->page_bytes);
     return flags;
 }
 
@@ -206,7 +208,8 @@ static int map_file(struct call_list *l, const struct mm *mm, const struct vma *
 /* A segment is attached as a whole by its first mapping; what was protected differently follows. */
 static int map_segment(struct call_list *l, const struct sysv_segment *segment, const struct vma *v, struct err *e)
 {
-    uint64_t base = v->start - v->offset, whole = (segment->size + PAGE_BYTES - 1) & ~(PAGE_BYTES - 1);
+    uint64_t page_bytes = v->page_bytes ? v->page_bytes : PAGE_BYTES, base = v->start - v->offset;
+    uint64_t whole = (segment->size + page_bytes - 1) & ~(page_bytes - 1);
     if (v->offset > whole || v->end - v->start > whole - v->offset || v->start < v->offset)
         return err_set(e, E_BAD_IMAGE, "a mapping beyond the end of shared memory at 0x%lx", v->start);
     if (v->offset == 0 && (CALL(l, e, SYS_shmat, segment->shmid, base, v->prot & PROT_EXEC ? SHM_EXEC : 0, 0, 0, 0) < 0 || expect(l, base) < 0))
@@ -223,14 +226,14 @@ static int map_memobj(struct restore *r, struct call_list *l, const struct vma *
     while (k < r->image->memobjs_count && r->image->memobjs[k].id != v->memobj)
         k++;
     CHECK(k < r->image->memobjs_count);
-    if (CALL(l, e, SYS_mmap, v->start, v->end - v->start, v->prot, mmap_flags(v), (uint64_t)r->memobj_fds[k], v->offset) < 0)
+    if (CALL(l, e, SYS_mmap, v->start, v->end - v->start, huge_first_prot(v), mmap_flags(v), (uint64_t)r->memobj_fds[k], v->offset) < 0)
         return -1;
     return expect(l, v->start);
 }
 
 static int map_anonymous(struct call_list *l, const struct vma *v, struct err *e)
 {
-    if (CALL(l, e, SYS_mmap, v->start, v->end - v->start, v->prot, mmap_flags(v) | MAP_ANONYMOUS, (uint64_t)-1, 0) < 0)
+    if (CALL(l, e, SYS_mmap, v->start, v->end - v->start, huge_first_prot(v), mmap_flags(v) | MAP_ANONYMOUS, (uint64_t)-1, 0) < 0)
         return -1;
     return expect(l, v->start);
 }
@@ -238,7 +241,7 @@ static int map_anonymous(struct call_list *l, const struct vma *v, struct err *e
 static int vma_load(struct restore *r, struct call_list *l, const struct task *t, const struct vma *v, uint64_t free_fd, struct err *e)
 {
     if (share_of(r, (size_t)(t - r->image->tasks), v))
-        return CALL(l, e, SYS_mprotect, v->start, v->end - v->start, v->prot, 0, 0, 0);
+        return CALL(l, e, SYS_mprotect, v->start, v->end - v->start, huge_first_prot(v), 0, 0, 0);
     switch (v->kind) {
     case VMA_VDSO:
     case VMA_VVAR:
@@ -297,6 +300,8 @@ int vmas_seal(struct call_list *l, const struct task *task, struct err *e)
 {
     for (size_t k = 0; k < task->mm.vmas_count; k++) {
         const struct vma *vma = &task->mm.vmas[k];
+        if (huge_first_prot(vma) != vma->prot && CALL(l, e, SYS_mprotect, vma->start, vma->end - vma->start, vma->prot, 0, 0, 0) < 0)
+            return -1;
         if (vma->advice & ADV_SEALED && CALL(l, e, SYS_mseal, vma->start, vma->end - vma->start, 0, 0, 0, 0) < 0)
             return -1;
     }

@@ -118,7 +118,7 @@ static void threads_check(pid_t leader, pid_t pid, uint64_t inner, struct refusa
 static void maps_check(pid_t pid, uint64_t inner, struct refusals *out)
 {
     static const char *const words[][2] = {
-        {"anon_inode:", "memory of an unusual kind"}, {"/anon_hugepage", "huge pages of hugetlbfs"}, {"/[aio]", "asynchronous I/O (AIO)"},
+        {"anon_inode:", "memory of an unusual kind"}, {"/[aio]", "asynchronous I/O (AIO)"},
         {"[uprobes]", "probes"}, {"/secretmem", "secret memory"},
     };
     PROC_MAPS struct proc_maps maps = {0};

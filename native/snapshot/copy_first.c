@@ -46,8 +46,8 @@ static uint64_t mapped_bytes(const struct pod *pod, struct err *e)
     for (size_t k = 0; k < count; k++) {
         PROC_STATUS struct proc_status s = {0};
         struct err gone;
-        if (proc_status_read(pids[k], pids[k], &s, &gone) == 0 && s.rss_shmem_kib * 1024 > most)
-            most = s.rss_shmem_kib * 1024;
+        if (proc_status_read(pids[k], pids[k], &s, &gone) == 0 && (s.rss_shmem_kib + s.hugetlb_kib) * 1024 > most)
+            most = (s.rss_shmem_kib + s.hugetlb_kib) * 1024;
     }
     return most;
 }

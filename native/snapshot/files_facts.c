@@ -277,7 +277,7 @@ static uint64_t regular_kind(const struct view *v, const struct facts *f, char w
             return i ? FILE_STDERR : FILE_STDOUT;
     if (f->fs_type == MQUEUE_MAGIC)
         return FILE_MQUEUE;
-    if (f->fs_type == HUGETLBFS_MAGIC)
+    if (f->fs_type == HUGETLBFS_MAGIC && strncmp(f->link, "/memfd:", 7) != 0)
         return refuse_words(words, "file of huge pages ", f->link);
     if (f->fs_type == SECRETMEM_MAGIC)
         return refuse_words(words, "secret memory (memfd_secret)", "");

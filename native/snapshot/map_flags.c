@@ -58,6 +58,7 @@ static bool flags_copy(const struct proc_maps *from, struct proc_maps *to)
         if (!known || !is_same(known, m))
             return false;
         memcpy(m->vmflags, known->vmflags, sizeof m->vmflags);
+        m->page_bytes = known->page_bytes;
     }
     return true;
 }

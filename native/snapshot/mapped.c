@@ -131,7 +131,10 @@ static int copy_save(struct snapshot *s, const struct proc_map *m, uint64_t kind
         return err_errno(e, "copy of shared memory");
     st.st_dev = makedev(m->dev_major, m->dev_minor);
     st.st_ino = m->ino;
-    return memobj_save_as(s, fd, &st, kind, name, id, e);
+    if (memobj_save_as(s, fd, &st, kind, name, id, e) < 0)
+        return -1;
+    s->image.memobjs[s->image.memobjs_count - 1].page_bytes = proc_map_has(m, "ht") ? m->page_bytes : 0; /* the copy is none of huge pages */
+    return 0;
 }
 
 int mapped_save(struct snapshot *s, const struct proc_map *m, uint64_t kind, const char *name, uint64_t *id, struct err *e)

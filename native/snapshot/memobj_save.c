@@ -2,7 +2,9 @@
  * memobj per inode, its content saved once, holes kept. Mappings and descriptors refer to it by its id. */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <string.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "files_save.h"
@@ -44,7 +46,9 @@ static bool is_tmpfile(const char *path)
 
 static void memobj_describe(struct memobj *m, int fd, const struct stat *st)
 {
+    struct statfs fs;
     int seals = fcntl(fd, F_GET_SEALS);
+    m->page_bytes = fstatfs(fd, &fs) == 0 && fs.f_type == HUGETLBFS_MAGIC ? (uint64_t)fs.f_bsize : 0;
     m->dev = st->st_dev;
     m->ino = st->st_ino;
     m->size = (uint64_t)st->st_size;

@@ -70,10 +70,20 @@ static bool copies_allowed(const struct memories *m, const struct snapshot *s)
     return has_room_for_copies(m, s);
 }
 
+/* A copy would have its huge pages in common with it: where no further ones are free, the next write to one is the end of the process that may not
+ * have its own (or of the copy's content). */
+static bool has_huge_pages(const struct mm *mm)
+{
+    for (size_t k = 0; k < mm->vmas_count; k++)
+        if (mm->vmas[k].flags & VMAF_HUGETLB && memory_is_private(&mm->vmas[k]) && memory_is_forked(&mm->vmas[k]))
+            return true;
+    return false;
+}
+
 static int copy_make(void *ctx, size_t k, struct err *e)
 {
     struct cutting *c = ctx;
-    if (!is_alive(c->s, k) || is_filtered(c->s, k) || memory_plan_is_quick(&c->m->plans[k]))
+    if (!is_alive(c->s, k) || is_filtered(c->s, k) || has_huge_pages(&c->s->image.tasks[k].mm) || memory_plan_is_quick(&c->m->plans[k]))
         return 0;
     return cow_make(&c->s->victims[k], &c->m->copies[k], e) < 0 ? -1 : 0;
 }

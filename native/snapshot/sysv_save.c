@@ -5,6 +5,7 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <sys/ipc.h>
+#include <sys/mman.h>
 #include <sys/shm.h>
 #include <unistd.h>
 
@@ -14,16 +15,42 @@
 #define SHM_DEST 01000
 #endif
 
+/* Nothing else tells it of a segment: its pages cannot be taken apart. */
+static bool is_huge(void *at)
+{
+    return mprotect(at, PAGE_BYTES, PROT_NONE) < 0 && errno == EINVAL;
+}
+
+static uint64_t page_size_of(void *at, struct err *e)
+{
+    PROC_MAPS struct proc_maps maps = {0};
+    if (proc_maps_read(getpid(), true, &maps, e) < 0)
+        return 0;
+    for (size_t k = 0; k < maps.count; k++)
+        if (maps.items[k].start == (uintptr_t)at)
+            return maps.items[k].page_bytes;
+    err_set(e, E_OS, "the size of its pages is not told");
+    return 0;
+}
+
+static int content_put(struct snapshot *s, const void *at, uint64_t size, struct memobj *m, struct err *e)
+{
+    uint64_t stored = 0;
+    int result = store_put_extents(s->store, 0, at, size, &m->extents, &m->extents_count, &stored, e);
+    s->image.raw_bytes += size;
+    s->image.new_bytes += stored;
+    return result;
+}
+
 static int content_save(struct snapshot *s, int shmid, uint64_t size, struct memobj *m, struct err *e)
 {
     void *at = shmat(shmid, NULL, SHM_RDONLY);
     if (at == (void *)-1)
         return err_errno(e, "attach it");
-    uint64_t stored = 0;
-    int result = store_put_extents(s->store, 0, at, size, &m->extents, &m->extents_count, &stored, e);
+    int result = content_put(s, at, size, m, e);
+    if (result == 0 && is_huge(at) && !(m->page_bytes = page_size_of(at, e)))
+        result = -1;
     shmdt(at);
-    s->image.raw_bytes += size;
-    s->image.new_bytes += stored;
     return result;
 }
 

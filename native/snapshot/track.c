@@ -291,7 +291,7 @@ void tracks_begin(struct tracks *t)
 bool tracks_can_watch(const struct vma *m)
 {
     bool anonymous = m->kind == VMA_ANON || m->kind == VMA_HEAP || m->kind == VMA_STACK;
-    return anonymous && !(m->flags & VMAF_SHARED);
+    return anonymous && !(m->flags & (VMAF_SHARED | VMAF_HUGETLB));
 }
 
 /* New mappings. Armed at once when that is quick; else by the look before the next stop, and until then all their pages count as written. */

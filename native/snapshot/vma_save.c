@@ -37,6 +37,16 @@ static uint64_t advice_of(const struct proc_map *m)
     return advice;
 }
 
+static bool is_anon_huge(const struct proc_map *m)
+{
+    return proc_map_has(m, "ht") && strcmp(m->path, "/anon_hugepage") == 0;
+}
+
+static bool is_nameless_huge(const struct proc_map *m)
+{
+    return m->deleted && (is_anon_huge(m) || strncmp(m->path, "/memfd:", 7) == 0 || strncmp(m->path, "/SYSV", 5) == 0);
+}
+
 static int refuse_map(const struct proc_map *m, struct err *e)
 {
     static const struct {
@@ -44,15 +54,16 @@ static int refuse_map(const struct proc_map *m, struct err *e)
         const char *words;
     } table[] = {
         {"um", "memory watched by userfaultfd"}, {"ui", "memory watched by userfaultfd"}, /* "uw" may be our own (track.h); a job's has a descriptor */
-        {"ht", "huge pages of hugetlbfs"},       {"pf", "memory of a device"},            {"io", "memory of a device"},
-        {"ss", "a shadow stack"},
+        {"pf", "memory of a device"},            {"io", "memory of a device"},            {"ss", "a shadow stack"},
     };
     for (size_t k = 0; k < ARRAY_LENGTH(table); k++)
         if (proc_map_has(m, table[k].flag))
             return err_set(e, E_UNSUPPORTED, "mapping at 0x%lx: %s", m->start, table[k].words);
+    if (proc_map_has(m, "ht") && !is_nameless_huge(m))
+        return err_set(e, E_UNSUPPORTED, "mapping at 0x%lx of %s: a file of huge pages", m->start, m->path);
     if (m->protection_key)
         return err_set(e, E_UNSUPPORTED, "mapping at 0x%lx: memory with a protection key", m->start);
-    if (strncmp(m->path, "anon_inode:", 11) == 0 || strncmp(m->path, "/anon_hugepage", 14) == 0 || strcmp(m->path, "/[aio]") == 0)
+    if (strncmp(m->path, "anon_inode:", 11) == 0 || strcmp(m->path, "/[aio]") == 0)
         return err_set(e, E_UNSUPPORTED, "mapping at 0x%lx of %s", m->start, m->path);
     return 0;
 }
@@ -65,7 +76,7 @@ static int memobj_of(struct snapshot *s, const struct victim *v, const struct pr
         fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0 && errno != EPERM)
         return err_errno(e, "open mapping at 0x%lx (%s)", m->start, m->path);
-    uint64_t kind = strcmp(m->path, "/dev/zero") == 0 || m->path[0] == '[' ? MEMOBJ_SHARED_ANON
+    uint64_t kind = strcmp(m->path, "/dev/zero") == 0 || m->path[0] == '[' || is_anon_huge(m) ? MEMOBJ_SHARED_ANON
                     : strncmp(m->path, "/memfd:", 7) == 0 ? MEMOBJ_MEMFD
                                                                 : MEMOBJ_UNLINKED;
     out->kind = VMA_MEMOBJ;
@@ -148,8 +159,11 @@ static int vma_save(struct snapshot *s, const struct victim *v, const struct pro
     if (refuse_map(m, e) < 0)
         return -1;
     out->flags = (m->shared ? VMAF_SHARED : 0u) | (proc_map_has(m, "gd") ? VMAF_GROWSDOWN : 0u) |
-                 (proc_map_has(m, "nr") ? VMAF_NORESERVE : 0u);
+                 (proc_map_has(m, "nr") ? VMAF_NORESERVE : 0u) | (proc_map_has(m, "ht") ? VMAF_HUGETLB : 0u);
+    out->page_bytes = proc_map_has(m, "ht") ? m->page_bytes : 0;
     out->advice = advice_of(m);
+    if (is_anon_huge(m) && !m->shared)
+        return 0;
     if (strcmp(m->path, "[heap]") == 0)
         out->kind = VMA_HEAP;
     else if (strcmp(m->path, "[stack]") == 0)

@@ -27,8 +27,10 @@ from pathlib import Path
 
 import matrix_elsewhere
 import matrix_killed
+from huge_pages import USERS_GROUP, huge_pages, pages_of
 from matrix_user import rootless
 from pod_lab import HERE, NATIVE, Lab, finish, last, native, ok, scratch
+from t_pod_user import NOBODY
 from t_victims import BUILD, Trial, whole_life
 
 GENERATIONS = 5
@@ -113,7 +115,8 @@ def run_cell(cell: Cell, place: Path, seed: int, end: float) -> Cell | None:
         return None
     begun, why = time.monotonic(), "it has no end"
     try:
-        with Lab() as lab:
+        pages, group = pages_of(HERE / "victims" / f"{cell.victim}.c"), NOBODY if cell.mode == "rootless" else USERS_GROUP
+        with huge_pages(pages, group), Lab() as lab:
             trial = Trial(lab, place / cell.victim)
             why = MODES[cell.mode][1](trial, random.Random(f"{seed} {cell.victim} {cell.mode}"))
     except (OSError, subprocess.SubprocessError, ValueError) as error:

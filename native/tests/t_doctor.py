@@ -50,6 +50,10 @@ def told(binary: Path) -> None:
     probes = answer.get("probes", [])
     good = answer.get("kernel") == release and len(probes) > 15 and all(p["words"] and p["without"] and (p["ok"] or p["reason"]) for p in probes)
     ok(good, "every feature has words, what its absence costs, and a reason when it is absent", answer)
+    pools = {p["page_bytes"]: p for p in answer.get("huge_pages", [])}
+    known = [int(p.name.split("-")[1].removesuffix("kB")) * 1024 for p in Path("/sys/kernel/mm/hugepages").glob("hugepages-*")]
+    ok(sorted(pools) == sorted(known) and all(f"Huge pages of {size // 1024} KiB: {p['total']}, free {p['free']}" in words for size, p in pools.items()),
+       "the pools of huge pages are told", (pools, known))
     missing = [p for p in probes if not p["ok"] and p["needed"]]
     ok(answer.get("missing") == len(missing) and not missing, "nothing that pods need is missing for root here", missing)
     ok(all(f"  NO   {p['words']}: {p['reason']}\n       so: {p['without']}" in words for p in probes if not p["ok"]), "the words say the same", words)

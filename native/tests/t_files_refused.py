@@ -6,7 +6,6 @@ COVERAGE: AIO contexts, io_setup (only in pods that allow it) | refused | asynch
 COVERAGE: fanotify | refused | kernel object that cannot be captured: [fanotify]
 COVERAGE: io_uring (only in pods that allow it) | refused | kernel object that cannot be captured: [io_uring]
 COVERAGE: secret memory (memfd_secret) | refused | secret memory (memfd_secret)
-COVERAGE: files of huge pages | refused | file of huge pages
 COVERAGE: vsock | refused | a socket to the virtual machine's host (vsock)
 COVERAGE: packet sockets (got from another namespace) | refused | a packet socket
 COVERAGE: sockets of another network namespace | refused | a socket of another network namespace
@@ -94,7 +93,6 @@ CASES = [
     Case("fanotify", "[fanotify]", "f = syscall(300, 0x200, 0)\ndef verify(): os.close(f)"),
     Case("uring", "[io_uring]", "f = syscall(425, 4, ctypes.create_string_buffer(120))\ndef verify(): os.close(f)", options=("--io-uring", "allow")),
     Case("secret", "secret memory (memfd_secret)", "f = syscall(447, 0)\ndef verify(): os.close(f)"),
-    Case("huge", "file of huge pages", "f = os.memfd_create('x', 4)\ndef verify(): os.close(f)"),
     Case("vsock", "a socket to the virtual machine's host (vsock)", "s = socket.socket(40, 1)\ndef verify(): s.close()"),
     Case("packet", "a packet socket", "KIND = (17, 3, 0)" + FROM_ANOTHER),
     Case("elsewhere", "a socket of another network namespace", "KIND = (2, 2, 0)" + FROM_ANOTHER),

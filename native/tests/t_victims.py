@@ -8,6 +8,7 @@ import shutil
 import sys
 from pathlib import Path
 
+from huge_pages import huge_pages, pages_of
 from pod_lab import HERE, NATIVE, Lab, finish, last, native, ok, scratch, until
 
 BUILD = NATIVE.parent / "victims"
@@ -88,7 +89,11 @@ def main() -> int:
     with scratch("victims") as place, Lab() as lab:
         for program in programs:
             shutil.copy(program, place)
-            why = whole_life(Trial(lab, place / program.name))
+            try:
+                with huge_pages(pages_of(HERE / "victims" / f"{program.name}.c")):
+                    why = whole_life(Trial(lab, place / program.name))
+            except OSError as error:
+                why = str(error)
             ok(not why, f"{program.name} runs on after a snapshot and comes back twice", why)
     return finish()
 

@@ -24,7 +24,7 @@ def copies(top: Path, names: list[str]) -> Path:
         (top / folder).mkdir(parents=True)
     for file in (engine, engine.parent / "clusteros-rsh"):
         shutil.copy(file, top / "build")
-    for file in ("pod_lab.py", "t_victims.py"):
+    for file in ("pod_lab.py", "huge_pages.py", "t_victims.py"):
         shutil.copy(HERE / file, top / "native" / "tests")
     for name in names:
         shutil.copy(engine.parent / "victims" / name, top / "build" / "victims")

@@ -69,6 +69,32 @@ static void beyond(struct image *i) { t3(i)->mm.extents[0].len = 0x20000; }
 static void wrapping(struct image *i) { t3(i)->mm.extents[0].at = ~0xffful; }
 static void into_shared(struct image *i) { t3(i)->mm.vmas[1].flags = VMAF_SHARED; }
 static void no_memobj(struct image *i) { t3(i)->mm.vmas[1].kind = VMA_MEMOBJ, t3(i)->mm.vmas[1].memobj = 5; }
+static struct vma *huge_one(struct image *i)
+{
+    struct vma *v = &t3(i)->mm.vmas[1];
+    v->flags = VMAF_HUGETLB, v->page_bytes = 2ul << 20;
+    v->start = 0x600000, v->end = 0xa00000, t3(i)->mm.extents[0].at = 0x600000;
+    return v;
+}
+static struct memobj *huge_object(struct image *i)
+{
+    struct memobj *m = LIST_ADD(i, memobjs);
+    *m = (struct memobj){.id = 5, .kind = MEMOBJ_MEMFD, .size = 4ul << 20, .page_bytes = 2ul << 20};
+    m->name = xstrdup("x");
+    struct vma *v = huge_one(i);
+    v->kind = VMA_MEMOBJ, v->memobj = 5;
+    return m;
+}
+static void huge_no_size(struct image *i) { huge_one(i)->page_bytes = 0; }
+static void huge_odd_size(struct image *i) { huge_one(i)->page_bytes = 3ul << 20; }
+static void huge_enormous(struct image *i) { huge_one(i)->page_bytes = 1ul << 63; }
+static void huge_unaligned(struct image *i) { huge_one(i)->end = 0x9ff000; }
+static void huge_no_flag(struct image *i) { huge_one(i)->flags = 0; }
+static void huge_file(struct image *i) { struct vma *v = huge_one(i); free(v->path), v->path = xstrdup("/bin/x"), v->kind = VMA_FILE; }
+static void huge_of_small(struct image *i) { huge_object(i)->page_bytes = 0; }
+static void huge_half(struct image *i) { huge_object(i)->size = 3ul << 20; }
+static void huge_wrapping(struct image *i) { huge_object(i)->size = 0ul - (2ul << 20); }
+static void huge_unlinked(struct image *i) { huge_object(i)->kind = MEMOBJ_UNLINKED; }
 static void short_regs(struct image *i) { t3(i)->threads[0].regs.len = 8; }
 static void short_xstate(struct image *i) { t3(i)->threads[0].xstate.len = 16; }
 static void odd_pending(struct image *i) { bytes_set(&t3(i)->pending, "abc", 3); }
@@ -90,7 +116,10 @@ static const struct {
     {"a capability", capability}, {"a full bounding set", bounding}, {"overlapping mappings", overlap}, {"a mapping in the kernel's half", kernel_side},
     {"a mapping that ends before it begins", backwards}, {"a mapping off the page", unaligned}, {"page zero", page_zero},
     {"contents outside of any mapping", outside}, {"contents beyond a mapping", beyond}, {"contents that wrap around", wrapping},
-    {"contents for shared memory", into_shared}, {"a shared object that is not there", no_memobj}, {"too few registers", short_regs},
+    {"contents for shared memory", into_shared}, {"a shared object that is not there", no_memobj}, {"huge pages without a size", huge_no_size}, {"huge pages of an odd size", huge_odd_size},
+    {"huge pages of an absurd size", huge_enormous}, {"half a huge page", huge_unaligned}, {"a size of huge pages alone", huge_no_flag},
+    {"huge pages of a file", huge_file}, {"huge pages of an object of small ones", huge_of_small}, {"an object of half a huge page", huge_half},
+    {"an object of huge pages that wraps around", huge_wrapping}, {"huge pages of an unlinked file", huge_unlinked}, {"too few registers", short_regs},
     {"too little extended state", short_xstate}, {"half a pending signal", odd_pending}, {"signal 65", odd_signal}, {"an unknown limit", odd_limit},
     {"an absurd timer", odd_timer}, {"a relative directory", relative}, {"a thread's relative directory", relative_thread}, {"a thread's directory without its root", rootless_thread}, {"a command that is not podinit's child", no_command},
 };
@@ -101,6 +130,10 @@ int main(void)
     struct err e = {0};
     image_fill(&image);
     ok(image_validate(&image, &e) == 0, "a plain image is accepted %s", e.message);
+    image_free(&image);
+    image_fill(&image);
+    huge_object(&image);
+    ok(image_validate(&image, &e) == 0, "one with huge pages too %s", e.message);
     image_free(&image);
     for (size_t k = 0; k < ARRAY_LENGTH(hostile); k++) {
         image_fill(&image);

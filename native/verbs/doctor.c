@@ -5,11 +5,12 @@
 #include <unistd.h>
 
 #include "../kernel/doctor.h"
+#include "../kernel/hugepool.h"
 #include "simple.h"
 #include "verbs.h"
 
 struct tally {
-    struct buf json;
+    struct buf json, pools;
     size_t missing, reduced;
     bool as_json;
 };
@@ -48,6 +49,20 @@ static void probes_tell(struct tally *t, const struct doctor_probe *probes, size
         probe_tell(t, &probes[k]);
 }
 
+/* No feature: a job that uses them comes back where as many are free. */
+static void pools_tell(struct tally *t)
+{
+    struct hugepool pool;
+    for (uint64_t size = HUGEPOOL_SMALLEST; size <= HUGEPOOL_LARGEST; size *= 2) {
+        if (!hugepool_read(size, &pool))
+            continue;
+        buf_addf(&t->pools, "%s{\"page_bytes\":%lu,\"total\":%lu,\"free\":%lu}", t->pools.len ? "," : "", size, pool.total, pool.free);
+        if (!t->as_json)
+            printf("Huge pages of %lu KiB: %lu, free %lu%s\n", size / 1024, pool.total, pool.free, pool.further ? ", more on demand" : "");
+    }
+    buf_add(&t->pools, "", 1);
+}
+
 static int run(int argc, char **argv, struct err *e)
 {
     struct tally t = {0};
@@ -70,12 +85,14 @@ static int run(int argc, char **argv, struct err *e)
     fflush(stdout);
     probes_tell(&t, doctor_rights_probes, doctor_rights_probe_count);
     buf_add(&t.json, "", 1);
+    pools_tell(&t);
     if (t.as_json)
-        output_event("done", "\"kernel\":\"%s\",\"machine\":\"%s\",\"uid\":%u,\"as\":\"%s\",\"missing\":%zu,\"reduced\":%zu,\"probes\":[%s]", system.release, system.machine,
-                     geteuid(), who(), t.missing, t.reduced, (char *)t.json.data);
+        output_event("done", "\"kernel\":\"%s\",\"machine\":\"%s\",\"uid\":%u,\"as\":\"%s\",\"missing\":%zu,\"reduced\":%zu,\"huge_pages\":[%s],\"probes\":[%s]", system.release, system.machine,
+                     geteuid(), who(), t.missing, t.reduced, (char *)t.pools.data, (char *)t.json.data);
     else
         printf("%zu things that pods and snapshots need are missing here, %zu more would be good to have.\n", t.missing, t.reduced);
     buf_free(&t.json);
+    buf_free(&t.pools);
     return 0;
 }
 

@@ -1,6 +1,6 @@
 /* native image-fit: could this machine bring an image back? Reads the manifest alone, changes nothing: what a restore would refuse
- * (processor features, the kernel's vDSO) and what has changed since in open files that no image carries. */
-#include "../restore/load.h"
+ * (processor features, the kernel's vDSO, too few huge pages) and what has changed since in open files that no image carries. */
+#include "../restore/huge.h"
 #include "store-common.h"
 #include "verbs.h"
 
@@ -19,7 +19,7 @@ static int fit_run(int argc, char **argv, struct err *e)
     if (image_read(dir, &image, NULL, e))
         return -1;
     enum files_policy policy = strcmp(files, "refuse") == 0 ? FILES_REFUSE : strcmp(files, "restore") == 0 ? FILES_RESTORE : FILES_KEEP;
-    int result = image_validate(&image, e) || image_host_check(&image, e) || image_outside_check(&image, policy, e) ? -1 : 0;
+    int result = image_validate(&image, e) || image_host_check(&image, e) || huge_fit(&image, HUGE_IN_ALL, e) || image_outside_check(&image, policy, e) ? -1 : 0;
     image_free(&image);
     if (!result)
         output_event("done", "\"fits\":true");
