@@ -1,5 +1,6 @@
-/* See sockdiag.h. One dump per family and protocol over NETLINK_SOCK_DIAG. A family that this kernel cannot list
- * (ENOENT) yields nothing: its sockets are then unknown and get refused by name. */
+/* See sockdiag.h. One dump per family and protocol over NETLINK_SOCK_DIAG, but one for both families of TCP: each is a walk through the whole table of
+ * connections, which all network namespaces share, and takes longer than anything else that is asked of a pod without many sockets. What this kernel cannot list
+ * (ENOENT, EOPNOTSUPP) yields nothing: its sockets are then unknown and get refused by name. */
 #include "sockdiag.h"
 
 #include <errno.h>
@@ -142,21 +143,20 @@ static int diag_messages(struct diag *d, char *data, size_t len, answer_fn answe
             if (m->nlmsg_len < NLMSG_LENGTH(sizeof *answered) || answered->error > 0 || answered->error < -ERRNO_MAX)
                 return err_set(e, E_OS, "list sockets: the kernel's answer is not as expected");
             errno = -answered->error;
-            return errno == ENOENT || errno == 0 ? 0 : err_errno(e, "list sockets");
+            return errno == ENOENT || errno == EOPNOTSUPP || errno == 0 ? 0 : err_errno(e, "list sockets");
         }
-        if (m->nlmsg_type == SOCK_DIAG_BY_FAMILY)
+        if (m->nlmsg_type == SOCK_DIAG_BY_FAMILY || m->nlmsg_type == TCPDIAG_GETSOCK)
             answer(d, m);
     }
     return 1;
 }
 
-static int diag_dump(int fd, const void *request, size_t len, answer_fn answer, struct diag *d, struct err *e)
+static int diag_dump(int fd, uint16_t type, const void *request, size_t len, answer_fn answer, struct diag *d, struct err *e)
 {
     struct {
         struct nlmsghdr header;
         char body[128];
-    } out = {.header = {.nlmsg_len = (uint32_t)NLMSG_LENGTH(len), .nlmsg_type = SOCK_DIAG_BY_FAMILY,
-                        .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP}};
+    } out = {.header = {.nlmsg_len = (uint32_t)NLMSG_LENGTH(len), .nlmsg_type = type, .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP}};
     CHECK(len <= sizeof out.body);
     memcpy(out.body, request, len);
     if (send(fd, &out, out.header.nlmsg_len, 0) < 0)
@@ -180,7 +180,13 @@ static int diag_dump_unix(int fd, struct diag *d, struct err *e)
     struct unix_diag_req request = {.sdiag_family = AF_UNIX, .udiag_states = ~0u,
                                     .udiag_show = UDIAG_SHOW_NAME | UDIAG_SHOW_VFS | UDIAG_SHOW_PEER |
                                                   UDIAG_SHOW_ICONS | UDIAG_SHOW_RQLEN};
-    return diag_dump(fd, &request, sizeof request, unix_answer, d, e);
+    return diag_dump(fd, SOCK_DIAG_BY_FAMILY, &request, sizeof request, unix_answer, d, e);
+}
+
+static void protocol_set(struct diag *d, size_t from, uint16_t protocol)
+{
+    for (size_t i = from; i < d->inets_count; i++)
+        d->inets[i].protocol = protocol;
 }
 
 /* Numbers above 255 (MPTCP) go into an attribute. */
@@ -194,17 +200,27 @@ static int diag_dump_inet(int fd, uint8_t family, uint16_t protocol, struct diag
                           .idiag_ext = 1 << (INET_DIAG_INFO - 1)}, /* keys of TCP_MD5SIG come only with it */
                  .head = {RTA_LENGTH(sizeof request.protocol), INET_DIAG_REQ_PROTOCOL}, .protocol = protocol};
     size_t before = d->inets_count;
-    if (diag_dump(fd, &request, protocol > UINT8_MAX ? sizeof request : sizeof request.body, inet_answer, d, e) < 0)
+    if (diag_dump(fd, SOCK_DIAG_BY_FAMILY, &request, protocol > UINT8_MAX ? sizeof request : sizeof request.body, inet_answer, d, e) < 0)
         return -1;
-    for (size_t i = before; i < d->inets_count; i++)
-        d->inets[i].protocol = protocol;
+    protocol_set(d, before, protocol);
+    return 0;
+}
+
+/* The older question (TCPDIAG_GETSOCK) names no family and is answered for both. */
+static int diag_dump_tcp(int fd, struct diag *d, struct err *e)
+{
+    struct inet_diag_req request = {.idiag_states = ~0u, .idiag_ext = 1 << (INET_DIAG_INFO - 1)}; /* as above */
+    size_t before = d->inets_count;
+    if (diag_dump(fd, TCPDIAG_GETSOCK, &request, sizeof request, inet_answer, d, e) < 0)
+        return -1;
+    protocol_set(d, before, IPPROTO_TCP);
     return 0;
 }
 
 static int diag_dump_netlink(int fd, struct diag *d, struct err *e)
 {
     struct netlink_diag_req request = {.sdiag_family = AF_NETLINK, .sdiag_protocol = NDIAG_PROTO_ALL};
-    return diag_dump(fd, &request, sizeof request, netlink_answer, d, e);
+    return diag_dump(fd, SOCK_DIAG_BY_FAMILY, &request, sizeof request, netlink_answer, d, e);
 }
 
 /* ---- all of them, sorted */
@@ -231,7 +247,9 @@ static void sort(void *items, size_t count, size_t size, int (*compare)(const vo
         qsort(items, count, size, compare);
 }
 
-/* Is there any socket of that protocol? Of rare ones nothing is asked: a kernel without them would look for a module each time. */
+/* Is there any socket of that protocol in the namespace? Where not, nothing is asked: of TCP that is long, and of rare ones a kernel without them would look for
+ * a module each time. (Of TCP two kinds are not counted: connections that only wait for their time to be over, of which nothing is kept, and sockets that only
+ * have an address: diag_add_tcp.) */
 static bool is_in_use(const char *protocols, const char *name, const char *name6)
 {
     size_t len = strlen(name), len6 = strlen(name6);
@@ -244,20 +262,27 @@ static bool is_in_use(const char *protocols, const char *name, const char *name6
     return false;
 }
 
+static int diag_dump_both(int fd, uint16_t protocol, struct diag *d, struct err *e)
+{
+    if (protocol == IPPROTO_TCP)
+        return diag_dump_tcp(fd, d, e);
+    return diag_dump_inet(fd, AF_INET, protocol, d, e) < 0 ? -1 : diag_dump_inet(fd, AF_INET6, protocol, d, e);
+}
+
 static int diag_dump_inets(int fd, pid_t pid, struct diag *d, struct err *e)
 {
     static const struct {
         uint16_t number;
-        const char *rare, *rare6; /* in /proc/PID/net/protocols */
-    } protocols[] = {{IPPROTO_TCP, NULL, NULL}, {IPPROTO_UDP, NULL, NULL}, {IPPROTO_UDPLITE, "UDP-Lite", "UDPLITEv6"}, {IPPROTO_MPTCP, "MPTCP", "MPTCPv6"}};
+        const char *name, *name6; /* in /proc/PID/net/protocols */
+    } protocols[] = {{IPPROTO_TCP, "TCP", "TCPv6"}, {IPPROTO_UDP, "UDP", "UDPv6"}, {IPPROTO_UDPLITE, "UDP-Lite", "UDPLITEv6"}, {IPPROTO_MPTCP, "MPTCP", "MPTCPv6"}};
     AUTO_BUF struct buf text = {0};
     if (io_slurpf(&text, 1ul << 20, e, "/proc/%d/net/protocols", pid) < 0)
         return -1;
     for (size_t k = 0; k < ARRAY_LENGTH(protocols); k++) {
-        if (protocols[k].rare && !is_in_use((const char *)text.data, protocols[k].rare, protocols[k].rare6))
-            continue;
-        if (diag_dump_inet(fd, AF_INET, protocols[k].number, d, e) < 0 || diag_dump_inet(fd, AF_INET6, protocols[k].number, d, e) < 0)
+        bool used = is_in_use((const char *)text.data, protocols[k].name, protocols[k].name6);
+        if (used && diag_dump_both(fd, protocols[k].number, d, e) < 0)
             return -1;
+        d->tcp_left = d->tcp_left || (!used && protocols[k].number == IPPROTO_TCP);
     }
     return 0;
 }
@@ -275,6 +300,18 @@ int diag_read(pid_t pid, struct diag *out, struct err *e)
     sort(out->unixes, out->unixes_count, sizeof *out->unixes, compare_unix);
     sort(out->inets, out->inets_count, sizeof *out->inets, compare_inet);
     sort(out->others, out->others_count, sizeof *out->others, compare_ino);
+    return 0;
+}
+
+int diag_add_tcp(pid_t pid, struct diag *d, struct err *e)
+{
+    if (!d->tcp_left)
+        return 0;
+    AUTO_CLOSE int fd = netns_socket(pid, AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG, e);
+    if (fd < 0 || diag_dump_tcp(fd, d, e) < 0)
+        return err_wrap(e, "sockets of the pod");
+    sort(d->inets, d->inets_count, sizeof *d->inets, compare_inet);
+    d->tcp_left = false;
     return 0;
 }
 

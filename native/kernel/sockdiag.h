@@ -32,6 +32,7 @@ struct diag {
     size_t unixes_count;
     struct diag_inet *inets;     /* TCP and UDP of both families, by inode, ascending */
     size_t inets_count;
+    bool tcp_left;               /* no connection and no listener in the namespace: sockets with an address only were not asked for */
     uint32_t *others;            /* inode numbers of netlink sockets, ascending */
     size_t others_count;
 };
@@ -39,6 +40,8 @@ struct diag {
 /* A socket in the network namespace of process `pid`; the calling thread's own namespace is as before afterwards. */
 MUST_CHECK int netns_socket(pid_t pid, int family, int type, int protocol, struct err *e);
 MUST_CHECK int diag_read(pid_t pid, struct diag *out, struct err *e);
+/* What diag_read left. */
+MUST_CHECK int diag_add_tcp(pid_t pid, struct diag *d, struct err *e);
 /* And the Unix sockets of the network namespace of that process. */
 MUST_CHECK int diag_add_unix(pid_t pid, struct diag *d, struct err *e);
 /* End a TCP connection of our own network namespace as if it had failed. */

@@ -104,7 +104,7 @@ int files_check(const struct pod *pod, const struct spaces *spaces, const pid_t 
     struct view v;
     if (view_open(pod, spaces, &v, e) < 0)
         return -1;
-    int result = 0;
+    int result = diag_add_tcp(pod->init_pid, &v.diag, e);
     for (size_t i = 0; i < count && result == 0; i++)
         result = process_check(&v, proc_living(pids[i]), out, e);
     view_close(&v);

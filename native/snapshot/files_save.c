@@ -143,6 +143,14 @@ static int entries_make(struct saving *v, struct err *e)
     return 0;
 }
 
+static int tcp_look(struct saving *v, struct err *e)
+{
+    for (size_t i = 0; i < v->sources_count; i++)
+        if (v->sources[i].kind == FILE_TCP)
+            return diag_add_tcp(v->s->pod->init_pid, &v->view.diag, e);
+    return 0;
+}
+
 static void numbers_save(struct saving *v)
 {
     for (size_t i = 0; i < v->slots_count; i++) {
@@ -206,7 +214,7 @@ static int sources_save(struct saving *v, struct err *e)
 int files_save(struct snapshot *s, struct err *e)
 {
     static int (*const steps[])(struct saving *v, struct err *e) = {
-        scan_slots, scan_sources, leases_look, queues_look, groups_read, entries_make, tcp_check_orphans, tcps_save, mqueues_messages_save, sources_save,
+        scan_slots, scan_sources, leases_look, queues_look, groups_read, entries_make, tcp_look, tcp_check_orphans, tcps_save, mqueues_messages_save, sources_save,
         directories_save, pipes_finish, ptys_finish, locks_save,
     };
     struct saving v = {.s = s};
