@@ -94,6 +94,10 @@ class Pod:
         self.signal(number)
         return self.wait_for(word, before + 1)
 
+    def pid(self) -> int:
+        """Of its program, as this machine counts."""
+        return int(native("pid", "--pod", self.pod, 2, "--inside")[-1]["pid"])
+
     def image(self) -> Path:
         return self.directory / f"image-{self.images}"
 

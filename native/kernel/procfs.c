@@ -261,6 +261,10 @@ int proc_maps_read(pid_t pid, bool with_flags, struct proc_maps *out, struct err
             out->items[out->count - 1].page_bytes = strtoul(line + 15, NULL, 10) * 1024;
             continue;
         }
+        if (strncmp(line, "AnonHugePages:", 14) == 0 && out->count) {
+            out->items[out->count - 1].huge_kib = strtoul(line + 14, NULL, 10);
+            continue;
+        }
         struct proc_map m = {0};
         bool is_head = (*line >= '0' && *line <= '9') || (*line >= 'a' && *line <= 'f');
         if (is_head && map_parse(line, &m))

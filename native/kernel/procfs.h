@@ -36,6 +36,7 @@ struct proc_map {
     bool deleted;
     uint64_t protection_key;    /* of smaps, 0 when not asked for */
     uint64_t page_bytes;        /* the same: what the kernel maps at once */
+    uint64_t huge_kib;          /* the same: anonymous memory that is mapped by huge pages */
     char vmflags[256];          /* of smaps: " rd wr mr …  ", "" when not asked for */
 };
 struct proc_maps {

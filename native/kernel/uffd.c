@@ -33,6 +33,7 @@
 #define PAGE_IS_PRESENT (1 << 3)
 #define PAGE_IS_SWAPPED (1 << 4)
 #define PAGE_IS_PFNZERO (1 << 5)
+#define PAGE_IS_HUGE (1 << 6)
 #define PM_SCAN_WP_MATCHING (1 << 0)
 #define PM_SCAN_CHECK_WPASYNC (1 << 1)
 struct page_region {
@@ -245,6 +246,13 @@ int pagemap_present(int pagemap, uint64_t start, uint64_t end, struct page_range
 int pagemap_not_armed(int pagemap, uint64_t start, uint64_t end, struct page_ranges *out, struct err *e)
 {
     struct pm_scan_arg arg = {.start = start, .end = end, .category_mask = PAGE_IS_WRITTEN, .return_mask = PAGE_IS_WRITTEN};
+    return scan(pagemap, arg, out, e);
+}
+
+int pagemap_huge(int pagemap, uint64_t start, uint64_t end, struct page_ranges *out, struct err *e)
+{
+    struct pm_scan_arg arg = {.start = start, .end = end, .category_inverted = PAGE_IS_FILE | PAGE_IS_PFNZERO,
+                              .category_mask = PAGE_IS_FILE | PAGE_IS_PFNZERO | PAGE_IS_HUGE | PAGE_IS_PRESENT, .return_mask = PAGE_IS_HUGE};
     return scan(pagemap, arg, out, e);
 }
 

@@ -35,6 +35,8 @@ MUST_CHECK int pagemap_present(int pagemap, uint64_t start, uint64_t end, struct
  * Quick: what pages are is not asked. Whether this kernel tells those without a page table too is tried once. */
 MUST_CHECK int pagemap_not_armed(int pagemap, uint64_t start, uint64_t end, struct page_ranges *out, struct err *e);
 bool pagemap_tells_holes(void);
+/* What of [start, end) is mapped by whole huge pages of anonymous memory. */
+MUST_CHECK int pagemap_huge(int pagemap, uint64_t start, uint64_t end, struct page_ranges *out, struct err *e);
 /* Bytes of watched mappings that were written since they were armed; nothing is armed. */
 MUST_CHECK int pagemap_written_bytes(int pagemap, uint64_t *bytes, struct err *e);
 /* Pages of watched mappings in [start, end) that are there and were written since they were armed; armed again in the same instant. The shared

@@ -103,7 +103,8 @@ int memories_cut(struct memories *m, struct snapshot *s, bool live, struct err *
         tracks_cut_end(s->tracks);
     if (result < 0 || !live) /* nobody runs on anyway */
         return result;
-    return copies_allowed(m, s) ? fibers_run(m->count, copy_make, &c, e) : 0;
+    m->copied = copies_allowed(m, s);
+    return m->copied ? fibers_run(m->count, copy_make, &c, e) : 0;
 }
 
 int memories_save(struct memories *m, struct snapshot *s, struct err *e)

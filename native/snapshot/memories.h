@@ -6,6 +6,7 @@ struct memories { /* zeroed: empty; parallel to the snapshot's victims */
     struct victim *copies;        /* copy-on-write views, pid 0 where there is none */
     struct memory_plan *plans;
     size_t count;
+    bool copied;                  /* some process was */
 };
 /* All stopped, calls may be injected: what was written, what is read, and a copy of each process of which much is to be read
  * (`live`: somebody waits for the end of the pause). */

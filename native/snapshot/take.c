@@ -15,6 +15,7 @@
 #include "barrier.h"
 #include "check.h"
 #include "copy_first.h"
+#include "huge.h"
 #include "lease_save.h"
 #include "map_flags.h"
 #include "memories.h"
@@ -50,6 +51,7 @@ struct take {
     struct memories memories;
     struct tracks tracks;
     struct map_flags map_flags;
+    struct huge huge;
     double step_ms[6];            /* stop, ask, cut, descriptors, memory, trees */
     uint64_t step_ns[6], go_ns;   /* when each was done; when the word to run on came */
     uint64_t prepared_ns, put_ns, durable_ns; /* ready to stop; all content handed to the store; and on the disk */
@@ -130,7 +132,10 @@ static int prepare(struct take *t, struct err *e)
     if (!t->options->live || t->options->then != THEN_RUN) /* nobody waits */
         return 0;
     t->s.map_flags = &t->map_flags;
-    return map_flags_look(&t->pod, &t->map_flags, e) < 0 ? -1 : copy_first_prepare(&t->s, e);
+    if (map_flags_look(&t->pod, &t->map_flags, e) < 0)
+        return -1;
+    huge_look(&t->map_flags, &t->tracks, &t->huge);
+    return copy_first_prepare(&t->s, e);
 }
 
 /* The job runs on while its memory is written. */
@@ -372,6 +377,7 @@ static int take(struct take *t, struct err *e)
         return -1;
     if (kill_it)
         t->released_ns = clock_ns(CLOCK_MONOTONIC);
+    tracks_sample(&t->tracks);
     if (write_image(t, &digest, e) < 0)
         return -1;
     if (kill_it && leave_to_end(t, e) < 0)
@@ -405,8 +411,12 @@ int snapshot_take(const struct snapshot_options *options, struct err *e)
         output_event("warn", "\"message\":\"%s\"", "waits that go on begin anew after a restore");
     if (result < 0)
         ended_say(&t, e);
+    bool copied = t.memories.copied;
     memories_end(&t.memories);
     tracks_end(&t.tracks);
+    if (t.s.pod && copied)
+        huge_give_back(&t.pod, &t.huge);
+    huge_free(&t.huge);
     map_flags_free(&t.map_flags);
     sleepers_free(&t.sleepers);
     buf_free(&t.waits);

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "../pod/state.h"
+#include "sample.h"
 
 #define EPOCHS_MAX 16
 #define TRACKS_MAX 4096
@@ -17,7 +18,7 @@
 #define ARM_IN_PAUSE_BYTES (64ul << 20)
 #define WATCH_MIN_KIB 1024u /* smaller ones are copied as a whole */
 #define IDLE_GENERATIONS 8
-#define REST_FORMAT 2ul /* an engine of another version forgets */
+#define REST_FORMAT 3ul /* an engine of another version forgets */
 #define UNKNOWN_COUNT (RANGES_MAX + 1)
 
 /* ---- lists */
@@ -26,6 +27,7 @@ static void track_free(struct track *t)
     for (size_t k = 0; k < t->epoch_count; k++)
         page_ranges_free(&t->epochs[k].written);
     free(t->epochs);
+    page_ranges_free(&t->sample);
     if (t->uffd >= 0)
         close(t->uffd);
 }
@@ -36,6 +38,11 @@ static struct track *track_of(const struct tracks *t, pid_t pid)
         if (t->items[k].pid == pid)
             return &t->items[k];
     return NULL;
+}
+
+const struct track *tracks_of(const struct tracks *t, pid_t pid)
+{
+    return track_of(t, pid);
 }
 
 static struct epoch *epoch_begin(struct track *t)
@@ -81,10 +88,21 @@ static uint64_t rest_number(struct rest *r, uint64_t max)
     return r->broken ? 0 : n;
 }
 
+static void rest_ranges(struct rest *r, uint64_t count, struct page_ranges *out)
+{
+    for (uint64_t n = 0; n < count && !r->broken; n++) {
+        struct page_range range;
+        rest_get(r, &range, sizeof range);
+        page_ranges_add(out, range.start, range.end);
+    }
+}
+
 static void track_write(const struct track *t, struct rest *r)
 {
-    uint64_t head[5] = {(uint64_t)t->pid, t->start_time, t->armed, t->idle, t->epoch_count};
+    uint64_t head[6] = {(uint64_t)t->pid, t->start_time, t->armed, t->idle, t->epoch_count, t->sample.count};
     rest_put(r, head, sizeof head);
+    if (t->sample.count)
+        rest_put(r, t->sample.items, t->sample.count * sizeof *t->sample.items);
     for (size_t k = 0; k < t->epoch_count; k++) {
         const struct epoch *p = &t->epochs[k];
         uint64_t count = p->unknown ? UNKNOWN_COUNT : p->written.count;
@@ -103,17 +121,14 @@ static void track_read(struct track *t, struct rest *r)
     t->armed = rest_number(r, 1);
     t->idle = (unsigned)rest_number(r, IDLE_GENERATIONS);
     uint64_t epochs = rest_number(r, EPOCHS_MAX);
+    rest_ranges(r, rest_number(r, RANGES_MAX), &t->sample);
     for (uint64_t k = 0; k < epochs && !r->broken; k++) {
         struct epoch *p = epoch_begin(t);
         rest_get(r, &p->image, sizeof p->image);
         uint64_t count = rest_number(r, UNKNOWN_COUNT);
         p->unknown = count == UNKNOWN_COUNT;
         count = p->unknown ? 0 : count;
-        for (uint64_t n = 0; n < count && !r->broken; n++) {
-            struct page_range range;
-            rest_get(r, &range, sizeof range);
-            page_ranges_add(&p->written, range.start, range.end);
-        }
+        rest_ranges(r, count, &p->written);
     }
 }
 
@@ -232,17 +247,32 @@ static bool writes_most(const struct track *t)
            written / 512 > s.rss_anon_kib;
 }
 
+static void sample_again(struct track *t, struct epoch *now)
+{
+    page_ranges_free(&t->sample);
+    sample_arm(t->pid, &t->sample, &now->written);
+}
+
+/* Before all of it is armed, a sample tells. */
+static bool is_worthless(const struct track *t)
+{
+    return t->armed ? !t->idle && writes_most(t) : t->idle <= 1 && sample_tells_most(t->pid, &t->sample);
+}
+
 /* Before the stop. The pages of whoever is not looked at stay as they are, so that the next look tells them all. */
 static bool look_before(struct track *t)
 {
-    if (!t->idle && writes_most(t))
+    struct epoch *now = &t->epochs[t->epoch_count - 1];
+    if (is_worthless(t))
         t->idle = IDLE_GENERATIONS + 1;
     if (t->idle && --t->idle) {
         t->armed = false;
+        if (t->idle == 1)
+            sample_again(t, now);
         return true;
     }
     t->armed = true;
-    return look(t, &t->epochs[t->epoch_count - 1]);
+    return look(t, now);
 }
 
 static uint64_t track_expected_bytes(const struct track *t, const struct digest *image)
@@ -314,6 +344,7 @@ static int watch_new(struct track *t, struct epoch *ending, const struct mm *mm,
         }
         *watched += known;
     }
+    t->fresh = fresh > ARM_IN_PAUSE_BYTES && !t->armed;
     return fresh && fresh <= ARM_IN_PAUSE_BYTES ? pagemap_written(pagemap, 0, PAGEMAP_END, &ending->written, e) : 0;
 }
 
@@ -372,6 +403,15 @@ void tracks_cut_end(struct tracks *t)
     for (size_t k = t->count; k-- > 0;)
         if (t->items[k].lost)
             track_drop(t, &t->items[k]);
+}
+
+void tracks_sample(struct tracks *t)
+{
+    for (size_t k = 0; k < t->count; k++) {
+        if (t->items[k].fresh && t->items[k].epoch_count)
+            sample_again(&t->items[k], &t->items[k].epochs[t->items[k].epoch_count - 1]);
+        t->items[k].fresh = false;
+    }
 }
 
 bool tracks_written_since(const struct tracks *t, const struct victim *v, const struct digest *image, struct page_ranges *out)

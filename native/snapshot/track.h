@@ -20,10 +20,12 @@ struct track {                    /* of one process */
     uint64_t start_time;
     int uffd;
     bool armed;                   /* what is written since then is known */
+    struct page_ranges sample;    /* watched while the rest is not: to learn whether it writes most (sample.h) */
     unsigned idle;                /* generations for which nobody looks: it writes most of its memory from one to the next */
     struct epoch *epochs;
     size_t epoch_count;
     bool seen, lost;              /* at this cut */
+    bool fresh;                   /* since this cut; nothing of it is armed */
 };
 struct tracks {
     bool on;
@@ -44,6 +46,10 @@ MUST_CHECK int tracks_join(struct tracks *t, struct victim *v, struct err *e);
 /* Then what it wrote goes to the ending epoch, a new one begins, new memory is watched. Several threads may do this for several victims. */
 MUST_CHECK int tracks_cut(const struct tracks *t, const struct victim *v, const struct mm *mm, struct err *e);
 void tracks_cut_end(struct tracks *t);
+/* The job runs on: of those that are watched since this cut a sample is armed; all of it before the next stop, if the sample says that this is worth it. */
+void tracks_sample(struct tracks *t);
+/* NULL: it is not watched. */
+const struct track *tracks_of(const struct tracks *t, pid_t pid);
 bool tracks_can_watch(const struct vma *m);
 /* Pages written since that image, sorted. False when that cannot be told. */
 bool tracks_written_since(const struct tracks *t, const struct victim *v, const struct digest *image, struct page_ranges *out);

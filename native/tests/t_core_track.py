@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Incremental snapshots of a process that works on its memory at random: each generation, restored, holds every page as it was at its cut,
 whatever became of the generations between: aborted, engine killed, taken without tracks, the process replaced by execve(2). Then the same on
-from a restored pod, and with one that writes all of its memory. Seeded, the seed is printed. `t_core_track.py [SEED [ROUNDS]]`."""
+from a restored pod, and with one that writes all of its memory, in small pages and in huge ones, which must be whole again after each. Seeded, the seed is printed. `t_core_track.py [SEED [ROUNDS]]`."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ class Chain:
     def image(self) -> Path:
         return self.lab.dir / f"{self.program.name}-image-{self.images}"
 
-    def start(self) -> bool:
+    def start(self, *arguments: str) -> bool:
         files = ("--stdout", self.out, "--stderr", self.out)
-        answer = last(native("run", "--pod", self.pod, *USER, *files, "--", self.program, self.chance.randrange(1 << 60)))
+        answer = last(native("run", "--pod", self.pod, *USER, *files, "--", self.program, *(arguments or (self.chance.randrange(1 << 60),))))
         return answer["event"] == "done" and until(lambda: "ready" in self.out.read_text(), 30)
 
     def command(self, *options: object) -> list[str]:
@@ -133,12 +133,37 @@ def settles(c: Chain) -> str:
     return "it is never watched again"
 
 
+def huge_kib(c: Chain) -> int:
+    """Of the program's memory, in huge pages."""
+    pid = last(native("pid", "--pod", c.pod, 2, "--inside"))["pid"]
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("AnonHugePages:"))
+
+
+def stays_huge(c: Chain) -> str:
+    """Copies make huge pages small; the next pause finds them whole, although all of them were written meanwhile."""
+    before = huge_kib(c)
+    if before < 90 << 10:
+        return f"no huge pages to begin with: {before} KiB"
+    for number in range(3):
+        if why := c.take():
+            return why
+        if not until(lambda: huge_kib(c) >= before, 20):
+            return f"after generation {number}: {huge_kib(c)} KiB of {before}"
+    return c.check()
+
+
 def writer(lab: Lab, place: Path) -> None:
     c = Chain(lab, random.Random(0), place / "c_writer")
     shutil.copy(NATIVE.parent / "victims" / "c_writer", place)
     ok(c.start(), "a process that writes everything starts")
     why = settles(c) or c.verify(c.pod, c.out)
     ok(not why, "it is left alone until it has calmed down, and its pages are right", why)
+    shutil.copy(NATIVE.parent / "victims" / "c_writer", place / "c_huge")
+    big = Chain(lab, random.Random(1), place / "c_huge")
+    ok(big.start("huge"), "one with huge pages starts")
+    why = stays_huge(big) or big.verify(big.pod, big.out)
+    ok(not why, "its huge pages are whole again after each generation, and right", why)
 
 
 def main() -> int:
