@@ -106,13 +106,23 @@ static bool is_left_alone(const struct mender *m)
     return io_slurp(m->pod->dirfd, "act", &act, 1ul << 20, &none) < 0 || !act.len || strtol((const char *)act.data, NULL, 10) == m->engine;
 }
 
+/* What is armed becomes small when it is written. */
+static bool is_armed(const struct mender *m, uint64_t at)
+{
+    PAGE_RANGES struct page_ranges written = {0};
+    struct err gone;
+    return pagemap_not_armed(m->pagemap, at, at + HUGE_BYTES, &written, &gone) == 0 && page_ranges_bytes(&written) < HUGE_BYTES;
+}
+
 /* All of it is there, and it is not whole yet. */
-static bool is_broken(const struct mender *m, uint64_t at)
+static bool is_broken(struct mender *m, uint64_t at)
 {
     PAGE_RANGES struct page_ranges there = {0}, whole = {0};
     struct err gone;
-    return pagemap_huge(m->pagemap, at, at + HUGE_BYTES, &whole, &gone) == 0 && !whole.count &&
-           pagemap_present(m->pagemap, at, at + HUGE_BYTES, &there, &gone) == 0 && page_ranges_bytes(&there) == HUGE_BYTES;
+    if (pagemap_huge(m->pagemap, at, at + HUGE_BYTES, &whole, &gone) < 0)
+        return false;
+    m->left |= whole.count && is_armed(m, at);
+    return !whole.count && pagemap_present(m->pagemap, at, at + HUGE_BYTES, &there, &gone) == 0 && page_ranges_bytes(&there) == HUGE_BYTES;
 }
 
 /* False: there is no more to be done in this process. */
