@@ -1,11 +1,10 @@
-/* Can this machine run what the image holds? The processor must have every feature that programs may have found at their start, and
- * the kernel's vDSO must be the same, byte for byte, where programs remember its functions. */
+/* Can this machine run what the image holds? The processor must have every feature that programs may have found at their start, and the functions of
+ * another kernel's vDSO must have their like in this one's (vdso.h). */
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-#include "../kernel/procfs.h"
 #include "load.h"
+#include "vdso.h"
 
 /* Flags of /proc/cpuinfo that only describe (power, errata, virtual machines) and no instruction that a program can use. */
 static bool is_instruction_set(const char *flag)
@@ -49,39 +48,6 @@ static int features_check(const char *wanted, struct err *e)
     return 0;
 }
 
-static int own_map(const char *path, uint64_t *start, uint64_t *len, struct err *e)
-{
-    PROC_MAPS struct proc_maps maps = {0};
-    if (proc_maps_read(getpid(), false, &maps, e) < 0)
-        return -1;
-    *start = *len = 0;
-    for (size_t k = 0; k < maps.count; k++)
-        if (strcmp(maps.items[k].path, path) == 0) {
-            *start = maps.items[k].start;
-            *len = maps.items[k].end - maps.items[k].start;
-        }
-    return 0;
-}
-
-static int vdso_check(const struct task *t, struct err *e)
-{
-    static const char *const names[] = {[VMA_VDSO] = "[vdso]", [VMA_VVAR] = "[vvar]", [VMA_VVAR_CLOCK] = "[vvar_vclock]"};
-    for (size_t k = 0; k < t->mm.vmas_count; k++) {
-        const struct vma *v = &t->mm.vmas[k];
-        uint64_t start, len;
-        if (v->kind != VMA_VDSO && v->kind != VMA_VVAR && v->kind != VMA_VVAR_CLOCK)
-            continue;
-        if (own_map(names[v->kind], &start, &len, e) < 0)
-            return -1;
-        bool same = len == v->end - v->start;
-        if (same && v->kind == VMA_VDSO)
-            same = t->mm.vdso.len == len && memcmp(t->mm.vdso.data, (const void *)(uintptr_t)start, len) == 0;
-        if (!same)
-            return err_set(e, E_UNSUPPORTED, "the image was made under another kernel (%s differs)", names[v->kind]);
-    }
-    return 0;
-}
-
 int image_host_check(const struct image *image, struct err *e)
 {
     if (strcmp(image->machine, "x86_64") != 0)
@@ -89,7 +55,7 @@ int image_host_check(const struct image *image, struct err *e)
     if (features_check(image->cpu_features, e) < 0)
         return -1;
     for (size_t k = 0; k < image->tasks_count; k++)
-        if (image->tasks[k].state != TASK_ZOMBIE && vdso_check(&image->tasks[k], e) < 0)
+        if (image->tasks[k].state != TASK_ZOMBIE && vdso_check(&image->tasks[k].mm, e) < 0)
             return -1;
     return 0;
 }

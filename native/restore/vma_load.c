@@ -13,6 +13,7 @@
 #include "huge.h"
 #include "share.h"
 #include "sysv_load.h"
+#include "vdso.h"
 
 #ifndef SYS_mseal
 #define SYS_mseal 462
@@ -46,22 +47,6 @@ static int gap_find(const struct proc_maps *now, const struct mm *mm, uint64_t *
     return err_set(e, E_UNSUPPORTED, "no free address range for the work of the restore");
 }
 
-static uint64_t special_kind(const char *path)
-{
-    return strcmp(path, "[vdso]") == 0          ? VMA_VDSO
-           : strcmp(path, "[vvar]") == 0        ? VMA_VVAR
-           : strcmp(path, "[vvar_vclock]") == 0 ? VMA_VVAR_CLOCK
-                                                 : 0;
-}
-
-static const struct vma *special_find(const struct mm *mm, uint64_t kind)
-{
-    for (size_t k = 0; k < mm->vmas_count; k++)
-        if (mm->vmas[k].kind == kind)
-            return &mm->vmas[k];
-    return NULL;
-}
-
 /* The kernel writes to a registered rseq area whenever the process runs: forget the engine's before it is unmapped. */
 static int rseq_forget(struct call_list *l, struct err *e)
 {
@@ -87,7 +72,7 @@ static int unmap(struct call_list *l, const struct restore *r, const struct task
 
 static bool is_own(const struct proc_map *m)
 {
-    return !special_kind(m->path) && strcmp(m->path, "[vsyscall]") != 0;
+    return !vdso_kind(m->path) && strcmp(m->path, "[vsyscall]") != 0;
 }
 
 /* The first behind `k` that does not go with it in one call: the work area may lie between. */
@@ -108,7 +93,7 @@ static int own_away(struct call_list *l, const struct restore *r, const struct t
         next = is_own(m) ? own_end(now, k, work) : k + 1;
         if (is_own(m) && unmap(l, r, t, m->start, now->items[next - 1].end, e) < 0)
             return -1;
-        if (!special_kind(m->path))
+        if (!vdso_kind(m->path))
             continue;
         if (CALL(l, e, SYS_mremap, m->start, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, temporary, 0) < 0)
             return -1;
@@ -117,37 +102,19 @@ static int own_away(struct call_list *l, const struct restore *r, const struct t
     return 0;
 }
 
-static int specials_back(struct call_list *l, const struct proc_maps *now, const struct mm *mm, uint64_t temporary, struct err *e)
-{
-    for (size_t k = 0; k < now->count; k++) {
-        const struct proc_map *m = &now->items[k];
-        uint64_t len = m->end - m->start, kind = special_kind(m->path);
-        if (!kind)
-            continue;
-        const struct vma *to = special_find(mm, kind);
-        if (to && CALL(l, e, SYS_mremap, temporary, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, to->start, 0) < 0)
-            return -1;
-        if (!to && CALL(l, e, SYS_munmap, temporary, len, 0, 0, 0, 0) < 0)
-            return -1;
-        if (to && kind == VMA_VDSO && l->v->tail - m->start < len)
-            l->v->tail += to->start - m->start;
-        temporary += len;
-    }
-    return 0;
-}
-
 static int own_replace(struct call_list *l, const struct restore *r, const struct task *task, struct err *e)
 {
     PROC_MAPS struct proc_maps now = {0};
-    uint64_t gap, gap_data;
-    if (proc_maps_read(l->v->pid, false, &now, e) < 0 || gap_find(&now, &task->mm, &gap, e) < 0)
+    uint64_t gap, gap_data, aside;
+    if (proc_maps_read(l->v->pid, false, &now, e) < 0 || gap_find(&now, &task->mm, &gap, e) < 0 ||
+        vdso_aside(&task->mm, &now, gap, gap + GAP_BYTES, &aside, e) < 0)
         return -1;
     l->v->scratch_wish = gap;
     if (remote_put(l->v, 0, &(char){0}, 1, &gap_data, e) < 0) /* the work area, while the vDSO is where it was */
         return -1;
     if (rseq_forget(l, e) < 0 || own_away(l, r, task, &now, gap, e) < 0)
         return -1;
-    return specials_back(l, &now, &task->mm, gap + TEMPORARY_AT, e);
+    return vdso_back(l, &now, &task->mm, gap + TEMPORARY_AT, aside, e);
 }
 
 /* ---- the image's mappings */
@@ -238,7 +205,7 @@ static int map_anonymous(struct call_list *l, const struct vma *v, struct err *e
     return expect(l, v->start);
 }
 
-static int vma_load(struct restore *r, struct call_list *l, const struct task *t, const struct vma *v, uint64_t free_fd, struct err *e)
+static int vma_load(struct restore *r, struct call_list *l, const struct task *t, const struct vma *v, uint64_t free_fd, bool foreign, struct err *e)
 {
     if (share_of(r, (size_t)(t - r->image->tasks), v))
         return CALL(l, e, SYS_mprotect, v->start, v->end - v->start, huge_first_prot(v), 0, 0, 0);
@@ -246,7 +213,7 @@ static int vma_load(struct restore *r, struct call_list *l, const struct task *t
     case VMA_VDSO:
     case VMA_VVAR:
     case VMA_VVAR_CLOCK:
-        return 0;
+        return foreign ? map_anonymous(l, v, e) : 0;
     case VMA_FILE:
         return map_file(l, &t->mm, v, free_fd, e);
     case VMA_MEMOBJ:
@@ -324,18 +291,19 @@ int vmas_load(struct restore *r, struct victim *v, const struct task *task, stru
 {
     AUTO_FREE struct call_list *l = xcalloc(1, sizeof *l);
     uint64_t free_fd = lowest_free_fd(r, task);
+    bool own;
     *l = (struct call_list){.v = v, .what = "map its memory"};
-    if (own_replace(l, r, task, e) < 0)
+    if (vdso_is_own(&task->mm, &own, e) < 0 || own_replace(l, r, task, e) < 0)
         return -1;
     if (rights(l, r, task, r->image->pod.uid, r->image->pod.gid, e) < 0)
         return -1;
     for (size_t k = 0; k < task->mm.vmas_count; k++)
-        if (vma_load(r, l, task, &task->mm.vmas[k], free_fd, e) < 0)
+        if (vma_load(r, l, task, &task->mm.vmas[k], free_fd, !own, e) < 0)
             return -1;
     for (size_t k = 0; k < task->mm.vmas_count; k++)
         if (advice_load(l, &task->mm.vmas[k], e) < 0)
             return -1;
-    if (rights(l, r, task, 0, 0, e) < 0)
+    if (rights(l, r, task, 0, 0, e) < 0 || call_flush(l, e) < 0)
         return -1;
-    return call_flush(l, e);
+    return own ? 0 : vdso_fill(v, &task->mm, e);
 }

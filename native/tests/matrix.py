@@ -74,7 +74,7 @@ MODES: dict[str, tuple[str, Mode]] = {
     "five": ("five generations in a row, each ended and brought back", five_times),
     "runs-on": ("captured five times while it runs on", runs_on),
     "twice": ("two pods from one image at once", twice),
-    "elsewhere": ("another host name, root, network, control group, process and IPC namespace", matrix_elsewhere.elsewhere),
+    "elsewhere": ("another host name, root, network, control group, process and IPC namespace, build of the kernel", matrix_elsewhere.elsewhere),
     "rootless": ("all of it as an ordinary user", rootless),
     "killed-steps": ("the engine is killed at every line of its journal", matrix_killed.at_steps),
     "killed-random": ("the engine is killed at random instants of a snapshot", matrix_killed.at_instants),

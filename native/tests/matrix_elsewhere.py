@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """The column of the matrix in which a victim comes back on what might be another machine: other process, mount, network, UTS and IPC namespaces, another
-host name, an overlay of the root with other /etc and without the victim's program, another hub and control group. The image and its
+host name, an overlay of the root with other /etc and without the victim's program, another hub, control group and build of the kernel. The image and its
 chunks are all that both places share. As a program: `matrix_elsewhere.py DIRECTORY PROGRAM`, in its new namespaces."""
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from t_victims import Trial
 SPACES = ("unshare", "--mount", "--net", "--uts", "--ipc", "--pid", "--fork", "--kill-child", "--mount-proc")
 ADDRESS = "ip=10.77.0.1/16,gw=10.77.255.254"
 TIMEOUT_S = 180
+ANOTHER = {"CLUSTEROS_OTHER_KERNEL": "1"}  # the engine takes this kernel for another build
 
 
 class Traveller(Trial):
@@ -52,7 +53,7 @@ def travel(t: Traveller) -> str:
     command = [*SPACES, sys.executable, str(Path(__file__).resolve()), str(t.lab.dir), str(t.program)]
     group = f"clusteros-elsewhere-{os.getpid()}"
     try:
-        result = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, env={**os.environ, "CLUSTEROS_CGROUP": group})
+        result = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, env={**os.environ, **ANOTHER, "CLUSTEROS_CGROUP": group})
     finally:
         for top in Path("/sys/fs/cgroup").glob(f"*/{group}"):
             top.rmdir()

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""Restores on a node whose C library is another build: programs come back with the one that they had, by content, and so does what they start
-afterwards; a pod that is made there has the node's. Run as root; works in a mount namespace of its own."""
+"""Restores on a node whose C library or kernel is another build: programs come back with the library that they had, by content, and so does what they start
+afterwards; a pod that is made there has the node's; the kernel's functions for programs (vDSO) lead on to the node's. Run as root; works in a mount
+namespace of its own. The engine is told to take this kernel for another one; unit_vdso.c shows that nothing of the old functions is used."""
 
 from __future__ import annotations
 
@@ -13,8 +14,10 @@ from pathlib import Path
 
 from pod_lab import NATIVE, Lab, finish, last, native, ok, scratch
 from t_core_more import Script
+from t_victims import Trial
 
 # COVERAGE: executables and libraries of which the new machine has another build | captured | kept by content: the pod gets its own at their paths
+# COVERAGE: vDSO under another kernel | captured | its functions lead on to the new kernel's; one without its like becomes a system call
 BANNER = b"GNU C Library"
 LIBRARY = Path(os.path.realpath("/lib/x86_64-linux-gnu/libc.so.6"))
 LOADER = Path(os.path.realpath("/lib64/ld-linux-x86-64.so.2"))
@@ -75,6 +78,26 @@ def comes_back(lab: Lab, place: Path, root: Path) -> None:
             )
 
 
+def maps_of(pod: Path) -> str:
+    """Of the process that podinit has started or brought back first."""
+    init = int(last(native("stat", "--pod", pod))["init_pid"])
+    first = Path(f"/proc/{init}/task/{init}/children").read_text().split()[0]
+    return max((task / "maps").read_text() for task in Path(f"/proc/{first}/task").iterdir())  # its first thread may have ended
+
+
+def another_kernel(lab: Lab) -> None:
+    """Programs that read clocks all the time, wait, take signals, make threads and have lost their first thread: from one kernel to the next, and the next."""
+    os.environ["CLUSTEROS_OTHER_KERNEL"] = "1"
+    for name in ("c_single", "c_busy", "c_waits", "c_signals", "c_threads", "c_leaderless"):
+        t = Trial(lab, NATIVE.parent / "victims" / name)
+        why = t.start() or t.snapshot(0, 1, "--then", "kill") or t.ended(0) or t.restore(1, 1)
+        maps = "" if why else maps_of(lab.pod(f"{name}-1"))
+        why = why or t.snapshot(1, 2, "--parent", t.image(1), "--then", "kill") or t.ended(1) or t.restore(2, 2) or t.verify(2)
+        moved = [line for line in maps.splitlines() if line.endswith("[vdso]") and line.startswith("7fff")]
+        ok(not why and len(moved) == 1, f"{name} goes on under another kernel, twice", why or maps)
+    del os.environ["CLUSTEROS_OTHER_KERNEL"]
+
+
 def new_pods(lab: Lab, root: Path) -> None:
     there = root / str(LIBRARY)[1:]
     ok(digest(there) != digest(LIBRARY), "the other node's C library is another one")
@@ -93,6 +116,7 @@ def main() -> int:
         try:
             new_pods(lab, root)
             comes_back(lab, place, root)
+            another_kernel(lab)
         finally:
             subprocess.run(["umount", "-l", root], check=False)
     return finish()

@@ -1,6 +1,5 @@
 /* Notices whatever a half-done snapshot leaves behind: a stream over TCP that must not lose a byte or see an error, datagrams that must never be
- * refused, waits that must not be interrupted, registers, masks, mappings, a child that shares memory.
- * COVERAGE: vDSO under another kernel | refused | the image was made under another kernel (vdso differs) */
+ * refused, waits that must not be interrupted, registers, masks, mappings, a child that shares memory. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
