@@ -35,7 +35,7 @@ static _Noreturn void filler_exec(const struct keeper *k, pid_t keeper)
 
 void fill_start(struct keeper *k)
 {
-    if (k->filler_pid || k->init_dead || faccessat(k->pod.dirfd, "filling", F_OK, 0) < 0)
+    if (k->filler_pid || k->filled || k->init_dead || faccessat(k->pod.dirfd, "filling", F_OK, 0) < 0)
         return;
     pid_t own = getpid();
     k->filler_pid = fork();
@@ -48,12 +48,16 @@ void fill_start(struct keeper *k)
         k->fill_again_ms = clock_ns(CLOCK_MONOTONIC) / 1000000 + PAUSE_MOST_MS;
 }
 
-static void filled(struct keeper *k)
+/* podinit goes back to the others, but not among the frozen: until it stands, too, the kernel calls none of them frozen. */
+static void filled_settle(struct keeper *k)
 {
     struct err why;
-    unlinkat(k->pod.dirfd, "filling", 0);
+    if (!k->filled || (!k->init_dead && pod_is_frozen(&k->pod)))
+        return;
+    k->filled = false;
     if (cgroups_attach(k->pod.cgroups, k->pod.init_pid, &why) < 0 && !k->init_dead)
         keeper_log("%s", why.message);
+    unlinkat(k->pod.dirfd, "filling", 0);
 }
 
 void fill_reaped(struct keeper *k, int status)
@@ -62,7 +66,8 @@ void fill_reaped(struct keeper *k, int status)
     if (k->over || k->init_dead)
         return;
     if (WIFEXITED(status) && WEXITSTATUS(status) == E_OK) {
-        filled(k);
+        k->filled = true;
+        filled_settle(k);
         return;
     }
     keeper_log("the filler ended with %s %d", WIFSIGNALED(status) ? "signal" : "status", WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
@@ -74,6 +79,7 @@ void fill_reaped(struct keeper *k, int status)
 int fill_timeout_ms(struct keeper *k, int timeout_ms)
 {
     uint64_t now_ms = clock_ns(CLOCK_MONOTONIC) / 1000000;
+    filled_settle(k);
     if (!k->fill_again_ms)
         return timeout_ms;
     if (now_ms >= k->fill_again_ms)

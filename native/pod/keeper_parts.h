@@ -32,6 +32,7 @@ struct keeper {
     pid_t filler_pid;          /* 0: none */
     unsigned fill_pause_ms;
     uint64_t fill_again_ms;    /* when another one is begun; 0: not */
+    bool filled;               /* nothing is missing; podinit goes back into its groups as soon as they are not frozen */
 };
 
 /* ---- keeper.c */
@@ -56,7 +57,7 @@ MUST_CHECK int act_pod_end(struct keeper *k, struct err *e);
 /* ---- keeper_fill.c */
 void fill_start(struct keeper *k);             /* when there is something to fill */
 void fill_reaped(struct keeper *k, int status);
-int fill_timeout_ms(struct keeper *k, int timeout_ms); /* how long the loop may wait, which else would so long; -1: for ever */
+int fill_timeout_ms(struct keeper *k, int timeout_ms); /* each turn: how long the loop may wait, which else would so long; -1: for ever */
 void fill_end(struct keeper *k);
 
 /* ---- keeper_ask.c */

@@ -103,13 +103,21 @@ def snapshot_at_once(s: Script) -> None:
     ok(not why, "and holds every page", why)
 
 
+def is_in_its_group(init: int) -> bool:
+    """Does podinit share all of its control groups with a process of the job?"""
+    children = subprocess.run(["pgrep", "-P", str(init)], capture_output=True, text=True, check=False).stdout.split()
+    return bool(children) and Path(f"/proc/{init}/cgroup").read_text() == Path(f"/proc/{children[0]}/cgroup").read_text()
+
+
 def stands_and_goes(s: Script) -> None:
     """Frozen meanwhile; aborted before it ran; podinit killed."""
-    pod, out, _ = s.back("--lazy")
+    pod, out, answer = s.back("--lazy")
     frozen = last(native("freeze", "--pod", pod))
-    filled = until(lambda: not stat(pod)["filling"], 30)
-    state = stat(pod)["state"]
+    filled = until(lambda: not stat(pod)["filling"] and not filler_of(stat(pod)["keeper_pid"]), 30)
+    state, apart = stat(pod)["state"], not is_in_its_group(answer["init_pid"])
     native("thaw", "--pod", pod)
+    together = until(lambda: is_in_its_group(answer["init_pid"]), 10)
+    ok(apart and together, "podinit is not put among the frozen, whom it would make count as running, but back when they go on", (apart, together))
     why = s.verify(pod, out)
     ok(frozen["event"] == "done" and state == "frozen" and filled and not why, "a frozen pod is filled, too", (frozen, state, filled, why))
     pod, out = s.place()
