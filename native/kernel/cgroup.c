@@ -3,11 +3,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sched.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define FREEZE_TIMEOUT_MS 5000
@@ -163,14 +166,46 @@ void cgroups_make(struct pod_cgroups *groups, uint64_t mem_bytes, struct buf *mi
         buf_addf(missing, "the number of processes is not limited; ");
 }
 
-int cgroups_attach(const struct pod_cgroups *groups, pid_t pid, struct err *e)
+int cgroups_attach_rest(const struct pod_cgroups *groups, unsigned done, pid_t pid, struct err *e)
 {
     char text[32];
     snprintf(text, sizeof text, "%d", pid);
     for (int k = 0; k < CGROUP_KINDS; k++)
-        if (groups->dir[k] && group_write(groups->dir[k], "cgroup.procs", text, e) < 0)
+        if (groups->dir[k] && !(done & 1u << k) && group_write(groups->dir[k], "cgroup.procs", text, e) < 0)
             return err_wrap(e, "put process %d into its control group", pid);
     return 0;
+}
+
+int cgroups_attach(const struct pod_cgroups *groups, pid_t pid, struct err *e)
+{
+    return cgroups_attach_rest(groups, 0, pid, e);
+}
+
+/* A thread that moves itself holds nobody up (cgroup_procs_write_start); version 2 lets no thread out of its process's group. */
+unsigned cgroups_enter(const struct pod_cgroups *groups)
+{
+    unsigned entered = 0;
+    struct err ignored;
+    for (int k = 0; k < CGROUP_KINDS; k++)
+        if (!groups->dir[k] || (k != CGROUP_UNIFIED && group_write(groups->dir[k], "tasks", "0", &ignored) == 0))
+            entered |= 1u << k;
+    return entered;
+}
+
+pid_t cgroups_fork(const struct pod_cgroups *groups, unsigned *entered)
+{
+    const char *dir = groups->dir[CGROUP_UNIFIED];
+    uint64_t own_tid = 0; /* where libc keeps the number of this thread: the child's is to be right */
+    AUTO_CLOSE int group = dir ? open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
+    if (group < 0 || prctl(PR_GET_TID_ADDRESS, &own_tid) < 0 || !own_tid)
+        return fork();
+    struct clone_args args = {.flags = CLONE_INTO_CGROUP | CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID, .exit_signal = SIGCHLD,
+                              .child_tid = own_tid, .cgroup = (unsigned)group};
+    pid_t pid = (pid_t)syscall(SYS_clone3, &args, sizeof args);
+    if (pid < 0)
+        return fork();
+    *entered |= 1u << CGROUP_UNIFIED;
+    return pid;
 }
 
 void cgroups_freezer_leave(const struct pod_cgroups *groups, pid_t pid)

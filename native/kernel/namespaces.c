@@ -15,6 +15,7 @@ static enum { UNKNOWN, NO, YES } overflow_named; /* in the user namespace that t
 
 struct spawn_report {
     pid_t pid;
+    unsigned groups;
     struct err error;
 };
 
@@ -61,13 +62,14 @@ static int helper_run(const struct namespaces_new *spec, int (*child)(void *ctx)
 {
     uid_t uid = geteuid();
     gid_t gid = getegid();
+    report->groups = cgroups_enter(spec->groups);
     if (unshare(spec->flags) < 0)
         return err_errno(&report->error, "make new namespaces");
     if ((spec->flags & CLONE_NEWUSER) && maps_write(spec, uid, gid, &report->error) < 0)
         return err_wrap(&report->error, "name the pod's user");
     if ((spec->flags & CLONE_NEWTIME) && offsets_write(spec, &report->error) < 0)
         return err_wrap(&report->error, "set the pod's clocks");
-    report->pid = fork();
+    report->pid = cgroups_fork(spec->groups, &report->groups);
     if (report->pid == 0) {
         close(report_fd);
         _exit(child(ctx));
@@ -75,7 +77,7 @@ static int helper_run(const struct namespaces_new *spec, int (*child)(void *ctx)
     return report->pid < 0 ? err_errno(&report->error, "start the first process of the pod") : 0;
 }
 
-int namespaces_spawn(const struct namespaces_new *spec, int (*child)(void *ctx), void *ctx, pid_t *pid, struct err *e)
+int namespaces_spawn(const struct namespaces_new *spec, int (*child)(void *ctx), void *ctx, pid_t *pid, unsigned *groups, struct err *e)
 {
     int ends[2];
     struct spawn_report report = {0};
@@ -102,6 +104,7 @@ int namespaces_spawn(const struct namespaces_new *spec, int (*child)(void *ctx),
         return -1;
     }
     *pid = report.pid;
+    *groups = report.groups;
     return 0;
 }
 

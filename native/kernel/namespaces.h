@@ -1,17 +1,19 @@
 /* Namespaces: starting a process as pid 1 of a new set of them, and joining those of a running process. */
 #pragma once
-#include "../base/base.h"
+#include "cgroup.h"
 
 struct namespaces_new {
     int flags;                                /* CLONE_NEW*; CLONE_NEWPID and CLONE_NEWTIME hold for the child */
     int64_t monotonic_offset_ns, boottime_offset_ns; /* with CLONE_NEWTIME */
     uint64_t uid, gid;                        /* with CLONE_NEWUSER: what our own user and group are called inside */
+    const struct pod_cgroups *groups;         /* for the new process */
 };
 /* Whether this user namespace knows a user and a group by these numbers. */
 bool ids_are_mapped(uint64_t uid, uint64_t gid);
 /* Run child(ctx) in new namespaces; its return value is the exit status. The caller must be a child subreaper: a helper between makes
- * the namespaces and ends, so that the caller's own children do not land in them; the child becomes the caller's. */
-MUST_CHECK int namespaces_spawn(const struct namespaces_new *spec, int (*child)(void *ctx), void *ctx, pid_t *pid, struct err *e);
+ * the namespaces and ends, so that the caller's own children do not land in them; the child becomes the caller's.
+ * *groups: which of its control groups it is in already (cgroups_attach_rest). */
+MUST_CHECK int namespaces_spawn(const struct namespaces_new *spec, int (*child)(void *ctx), void *ctx, pid_t *pid, unsigned *groups, struct err *e);
 /* Enter every namespace of `pid` (the pid namespace: for children of the caller). */
 MUST_CHECK int namespaces_join(pid_t pid, struct err *e);
 /* Whether `pid` lives in another user namespace than we do (an ordinary user's pod: its user has a name only in there). */

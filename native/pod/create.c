@@ -1,6 +1,7 @@
 /* pod_create: the caller forks the keeper, the keeper makes everything in a fixed order and tells the caller how it went.
  *   keeper: control groups, tmpfs, podinit in new namespaces, its network, fill; podinit: the root; then in_pod and act side by side.
- * To put podinit into its groups takes the kernel some 10 ms (it waits for all processors), so it is done beside the rest, until anything else runs.
+ * podinit is born in its control groups; where that cannot be it is put there, for which the kernel takes some 10 ms (it waits for all processors), beside
+ * the rest, until anything else runs.
  * What is about to be made stands in POD/state before it is made, so that whoever comes later can take it away. On success the
  * keeper executes itself anew as `adopt --keeper`: the long-lived keeper is always a fresh program, whoever started it. */
 #include <errno.h>
@@ -37,6 +38,7 @@ struct making {
     int report, act_report;      /* keeper's and act's ends */
     struct attaching {
         pthread_t thread;
+        unsigned done; /* groups that it is in already */
         bool begun;
         int result;
         struct err error;
@@ -85,12 +87,14 @@ static int groups_make(struct making *m, struct err *e)
 static void *attach(void *opaque)
 {
     struct making *m = opaque;
-    m->attaching.result = cgroups_attach(m->pod->cgroups, m->pod->init_pid, &m->attaching.error);
+    m->attaching.result = cgroups_attach_rest(m->pod->cgroups, m->attaching.done, m->pod->init_pid, &m->attaching.error);
     return NULL;
 }
 
 static int attach_begin(struct making *m, struct err *e)
 {
+    if (m->attaching.done == CGROUPS_ALL)
+        return 0;
     errno = pthread_create(&m->attaching.thread, NULL, attach, m);
     m->attaching.begun = errno == 0;
     return m->attaching.begun ? 0 : err_errno(e, "begin a thread");
@@ -115,6 +119,7 @@ static int init_start(struct making *m, struct err *e)
         .boottime_offset_ns = m->spec->boottime_offset_ns,
         .uid = m->pod->facts.uid,
         .gid = m->pod->facts.gid,
+        .groups = m->pod->cgroups,
     };
     const int keepers[] = {m->lock, m->status_fd, m->channel, m->report, m->act_report, m->act_ends[0], -1, -1};
     int close_fds[ARRAY_LENGTH(keepers)], count = 0;
@@ -123,7 +128,7 @@ static int init_start(struct making *m, struct err *e)
             close_fds[count++] = keepers[k];
     close_fds[count] = -1;
     struct pod_init init = {m->pod, &m->root, m->program, m->ctx, m->init_channel, m->act_ends[1], close_fds};
-    if (namespaces_spawn(&spaces, init_main, &init, &m->pod->init_pid, e) < 0)
+    if (namespaces_spawn(&spaces, init_main, &init, &m->pod->init_pid, &m->attaching.done, e) < 0)
         return -1;
     close(m->init_channel);
     if (m->act_ends[1] >= 0)

@@ -240,8 +240,8 @@ static int keeper_start(struct keeper *k, struct err *e)
         keeper_log("%s", e->message);
     if (socket_make(k, e) < 0 || lease_timer(k, e) < 0)
         return -1;
+    fill_begin(k);
     lease_check(k);
-    fill_start(k);
     return keeper_settle(k, e);
 }
 

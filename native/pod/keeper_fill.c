@@ -33,9 +33,22 @@ static _Noreturn void filler_exec(const struct keeper *k, pid_t keeper)
     _exit(E_OS);
 }
 
+static bool is_to_fill(const struct keeper *k)
+{
+    return !k->filled && !k->init_dead && faccessat(k->pod.dirfd, "filling", F_OK, 0) == 0;
+}
+
+void fill_begin(struct keeper *k)
+{
+    if (!is_to_fill(k))
+        return;
+    fill_start(k);
+    cgroups_freezer_leave(k->pod.cgroups, k->pod.init_pid);
+}
+
 void fill_start(struct keeper *k)
 {
-    if (k->filler_pid || k->filled || k->init_dead || faccessat(k->pod.dirfd, "filling", F_OK, 0) < 0)
+    if (k->filler_pid || !is_to_fill(k))
         return;
     pid_t own = getpid();
     k->filler_pid = fork();

@@ -55,6 +55,9 @@ bool act_recover(struct keeper *k);
 MUST_CHECK int act_pod_end(struct keeper *k, struct err *e);
 
 /* ---- keeper_fill.c */
+/* Before anybody can be frozen: podinit, which puts the pages, is not to be frozen with the others. It takes the kernel some 10 ms, so it is done
+ * when the job runs already: nobody but the keeper freezes. */
+void fill_begin(struct keeper *k);
 void fill_start(struct keeper *k);             /* when there is something to fill */
 void fill_reaped(struct keeper *k, int status);
 int fill_timeout_ms(struct keeper *k, int timeout_ms); /* each turn: how long the loop may wait, which else would so long; -1: for ever */

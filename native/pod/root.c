@@ -79,20 +79,21 @@ static int text_write(const char *path, const char *text, struct err *e)
     return file_write(path, text, strlen(text), 0644, e);
 }
 
-static bool is_in_upper_etc(const struct pod *pod, const char *name)
+/* Of the pod's own changes. */
+static bool is_in_upper_etc(const struct pod *pod, const char *name, struct stat *out)
 {
-    struct stat st;
     AUTO_CLOSE int upper = openat(pod->dirfd, "upper", O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     AUTO_CLOSE int above = upper < 0 ? -1 : openat(upper, "etc", O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    return above >= 0 && fstatat(above, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
+    return above >= 0 && fstatat(above, name, out, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
 static int hosts_write(const struct pod *pod, const char *hosts, struct err *e)
 {
     char ip[64];
+    struct stat there;
     if (hosts)
         return text_write("/etc/hosts", hosts, e);
-    if (is_in_upper_etc(pod, "hosts"))
+    if (is_in_upper_etc(pod, "hosts", &there))
         return 0; /* it came back with the image */
     snprintf(ip, sizeof ip, "%s", pod->net.present ? pod->net.ip : "127.0.0.1");
     ip[strcspn(ip, "/")] = 0;
@@ -140,15 +141,29 @@ static int id_add(const char *path, uint64_t id, const char *line, struct err *e
     return file_write(path, text.data, text.len, 0644, e);
 }
 
-static int identity_write(const struct pod_facts *f, struct err *e)
+/* What came back with the image as it is to be stays: to take a file away may have to wait for the disk. */
+static int name_write(const struct pod *pod, const char *name, const char *text, struct err *e)
 {
+    struct stat there;
+    struct err ignored;
+    AUTO_BUF struct buf now = {0};
+    AUTO_FREE char *path = xasprintf("/etc/%s", name);
+    bool own = is_in_upper_etc(pod, name, &there) && there.st_uid == geteuid() && (there.st_mode & 07777) == 0644;
+    if (own && plain_read(path, &now, &ignored) == 0 && now.len == strlen(text) && memcmp(now.data, text, now.len) == 0)
+        return 0;
+    return text_write(path, text, e);
+}
+
+static int identity_write(const struct pod *pod, struct err *e)
+{
+    const struct pod_facts *f = &pod->facts;
     AUTO_FREE char *user = xasprintf("u%lu:x:%lu:%lu:job:/tmp:/bin/sh", f->uid, f->uid, f->gid);
     AUTO_FREE char *group = xasprintf("g%lu:x:%lu:", f->gid, f->gid);
     AUTO_FREE char *hostname = xasprintf("%s\n", f->hostname);
     AUTO_FREE char *machine = xasprintf("%s\n", f->machine_id);
     if (id_add("/etc/passwd", f->uid, user, e) < 0 || id_add("/etc/group", f->gid, group, e) < 0)
         return -1;
-    return text_write("/etc/hostname", hostname, e) < 0 ? -1 : text_write("/etc/machine-id", machine, e);
+    return name_write(pod, "hostname", hostname, e) < 0 ? -1 : name_write(pod, "machine-id", machine, e);
 }
 
 static int resolver_write(const char *resolver, struct err *e)
@@ -201,7 +216,7 @@ int root_build(const struct pod *pod, const struct pod_root *plan, struct err *e
     umask(022);
     if (mounts_make(pod, plan->lower, e) < 0 || mount_pivot("root", e) < 0)
         return -1;
-    if (directory_make("/etc", e) < 0 || hosts_write(pod, plan->hosts, e) < 0 || identity_write(&pod->facts, e) < 0)
+    if (directory_make("/etc", e) < 0 || hosts_write(pod, plan->hosts, e) < 0 || identity_write(pod, e) < 0)
         return -1;
     if (resolver_write(plan->resolver, e) < 0 || rsh_install(plan->rsh_fd, e) < 0)
         return -1;

@@ -46,6 +46,15 @@ static int room_find(const uint64_t *used, size_t count, uint64_t from, uint64_t
     return from + needed <= limit ? (int)from : -1;
 }
 
+/* Behind what tasks use: the kernel's table of a process ends with its highest number, and is copied by each fork. */
+static uint64_t number_behind(const uint64_t *used, size_t count)
+{
+    uint64_t behind = LOWEST_BASE;
+    for (size_t i = 0; i < count && used[i] < RESTORE_FD_BASE; i++)
+        behind = used[i] < behind ? behind : used[i] + 1;
+    return behind;
+}
+
 static int base_number(const struct restore *r)
 {
     struct rlimit limit = {.rlim_cur = RESTORE_FD_BASE};
@@ -54,7 +63,7 @@ static int base_number(const struct restore *r)
     uint64_t needed = r->image->files_count + r->image->memobjs_count + 2 * r->image->unix_sockets_count + r->image->user_spaces_count +
                       r->image->mount_spaces_count + r->image->other_spaces_count + NUMBERS_SPARE;
     (void)getrlimit(RLIMIT_NOFILE, &limit);
-    int base = room_find(used, count, RESTORE_FD_BASE, needed, limit.rlim_cur);
+    int base = room_find(used, count, number_behind(used, count), needed, limit.rlim_cur);
     return base >= 0 ? base : room_find(used, count, LOWEST_BASE, needed, limit.rlim_cur);
 }
 

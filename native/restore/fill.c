@@ -37,7 +37,7 @@ static bool is_plain(const struct restore *r, const struct task *t, const struct
            !gives_huge_pages(&t->mm, v, is_lazy) && !share_of(r, (size_t)(t - r->image->tasks), v);
 }
 
-/* Mappings with much content, none of which reaches over their ends. */
+/* Mappings with much content. */
 void fill_ranges(const struct restore *r, const struct task *t, bool is_lazy, struct fill *f)
 {
     const struct mm *mm = &t->mm;
@@ -47,11 +47,9 @@ void fill_ranges(const struct restore *r, const struct task *t, bool is_lazy, st
         uint64_t bytes = 0;
         while (x < mm->extents_count && mm->extents[x].at + mm->extents[x].len <= v->start)
             x++;
-        bool within = x == mm->extents_count || mm->extents[x].at >= v->start;
         for (; x < mm->extents_count && mm->extents[x].at + mm->extents[x].len <= v->end; x++)
             bytes += mm->extents[x].len;
-        within = within && (x == mm->extents_count || mm->extents[x].at >= v->end);
-        if (within && bytes >= WORTH_BYTES && is_plain(r, t, v, is_lazy))
+        if (bytes >= WORTH_BYTES && is_plain(r, t, v, is_lazy))
             *LIST_ADD(f, ranges) = (struct fill_range){v->start, v->end};
     }
 }
@@ -133,7 +131,8 @@ int fill_open(const struct restore *r, struct victim *v, const struct task *task
     return 0;
 }
 
-bool fill_takes(const struct fill *f, uint64_t at)
+/* The first range that ends behind the address. */
+static size_t range_from(const struct fill *f, uint64_t at)
 {
     size_t low = 0, high = f->ranges_count;
     while (low < high) {
@@ -143,7 +142,22 @@ bool fill_takes(const struct fill *f, uint64_t at)
         else
             high = middle;
     }
-    return low < f->ranges_count && f->ranges[low].start <= at;
+    return low;
+}
+
+bool fill_takes(const struct fill *f, uint64_t at)
+{
+    size_t k = range_from(f, at);
+    return k < f->ranges_count && f->ranges[k].start <= at;
+}
+
+uint64_t fill_same(const struct fill *f, uint64_t at, uint64_t len)
+{
+    size_t k = range_from(f, at);
+    if (k == f->ranges_count)
+        return len;
+    uint64_t border = f->ranges[k].start <= at ? f->ranges[k].end : f->ranges[k].start;
+    return border - at < len ? border - at : len;
 }
 
 int fill_put(const struct fill *f, uint64_t at, const void *data, size_t len, size_t *done, struct err *e)

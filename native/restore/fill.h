@@ -19,8 +19,10 @@ struct fill {
 void fill_ranges(const struct restore *r, const struct task *t, bool is_lazy, struct fill *f);
 
 MUST_CHECK int fill_open(const struct restore *r, struct victim *v, const struct task *task, struct fill *out, struct err *e);
-/* Is this content to go that way? It lies wholly in such a mapping, or wholly outside. */
+/* Is the content of this address to go that way? */
 bool fill_takes(const struct fill *f, uint64_t at);
+/* How much of this content goes the same way as its first byte: neighbours in the image may be strangers in memory. */
+uint64_t fill_same(const struct fill *f, uint64_t at, uint64_t len);
 /* *done: how much was put; less than all when a page is there already. */
 MUST_CHECK int fill_put(const struct fill *f, uint64_t at, const void *data, size_t len, size_t *done, struct err *e);
 void fill_close(struct fill *f);

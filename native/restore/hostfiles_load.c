@@ -27,7 +27,8 @@ int trees_load(struct restore *r, struct pod *pod, struct err *e)
     return 0;
 }
 
-/* The very file that was captured, or one that is equal. */
+/* The very file that was captured, or one that is equal. The number of its device says nothing: the pod saw it through its overlay. That another
+ * file has the same number, size and times to the nanosecond happens where the whole disk was copied, and then it is equal. */
 static bool is_here(int lower, const struct hostfile *h)
 {
     struct stat s;
@@ -35,7 +36,8 @@ static bool is_here(int lower, const struct hostfile *h)
     AUTO_CLOSE int fd = (int)syscall(SYS_openat2, lower, h->path, &how, sizeof how);
     if (fd < 0 || fstat(fd, &s) < 0 || !S_ISREG(s.st_mode) || (uint64_t)s.st_size != h->size)
         return false;
-    bool untouched = s.st_dev == h->dev && s.st_ino == h->ino && s.st_ctim.tv_sec == h->ctime_s && (uint64_t)s.st_ctim.tv_nsec == h->ctime_ns;
+    bool untouched = s.st_ino == h->ino && s.st_ctim.tv_sec == h->ctime_s && (uint64_t)s.st_ctim.tv_nsec == h->ctime_ns &&
+                     s.st_mtim.tv_sec == h->mtime_s && (uint64_t)s.st_mtim.tv_nsec == h->mtime_ns;
     return untouched || hostfile_matches(fd, h);
 }
 

@@ -11,7 +11,6 @@
 #include <sys/user.h>
 #include <unistd.h>
 
-#include "../kernel/cgroup.h"
 #include "fill.h"
 #include "load.h"
 
@@ -202,7 +201,5 @@ int lazy_give(struct restore *r, struct err *e)
         return -1;
     for (size_t k = 0; k < count; k++)
         fill_close(&r->fills[models[k]]);
-    if (count)
-        cgroups_freezer_leave(r->pod->cgroups, r->pod->init_pid);
     return 0;
 }

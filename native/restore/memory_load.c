@@ -111,19 +111,29 @@ static int pages_put(const struct target *t, uint64_t at, const uint8_t *data, s
     return 0;
 }
 
+/* All of it goes one way. */
+static int content_put(const struct target *t, uint64_t at, const uint8_t *data, size_t len, struct err *e)
+{
+    static const uint8_t zeros[CHUNK_MAX];
+    bool kept = is_kept(t, at, len);
+    if (!data && !kept && is_fresh_zero(t->mm, at, len))
+        return 0;
+    return kept ? pages_differing_write(t, at, data ? data : zeros, len, e) : pages_put(t, at, data ? data : zeros, len, e);
+}
+
 /* Called from several threads at once. */
 static int memory_sink(void *ctx, uint64_t number, const void *data, size_t len, struct err *e)
 {
-    static const uint8_t zeros[CHUNK_MAX];
     const struct whole *w = ctx;
     const struct place *place = &w->places[number];
     const struct task *task = &w->r->image->tasks[place->task];
     const struct target t = {w->r, &w->r->victims[place->task], &task->mm, place->task};
-    bool kept = is_kept(&t, place->at, len);
-    if (!data && !kept && is_fresh_zero(t.mm, place->at, len))
-        return 0;
-    int result = kept ? pages_differing_write(&t, place->at, data ? data : zeros, len, e) : pages_put(&t, place->at, data ? data : zeros, len, e);
-    return result < 0 ? err_wrap(e, "process %lu", task->pid) : 0;
+    for (size_t from = 0, part; from < len; from += part) {
+        part = fill_same(&w->r->fills[place->task], place->at + from, len - from);
+        if (content_put(&t, place->at + from, data ? (const uint8_t *)data + from : NULL, part, e) < 0)
+            return err_wrap(e, "process %lu", task->pid);
+    }
+    return 0;
 }
 
 /* Pages that a relative had and this process has not. */

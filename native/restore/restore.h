@@ -6,13 +6,13 @@
  * Outside (restore/inject.c): seize each process; remote batches drop the engine's mappings, move vDSO/vvar, map the image's vmas,
  *   fill pages, PR_SET_MM_MAP, threads by clone3(set_tid), signals, timers; registers last; `ready`, barrier, `go`: files_load_late,
  *   network unlocked, all detached at once.
- * Descriptors are handed down by fork: podinit makes every open file description once, at numbers >= RESTORE_FD_BASE, all tasks inherit
+ * Descriptors are handed down by fork: podinit makes every open file description once, at numbers behind those that tasks use, all tasks inherit
  * them, each dup3()s what it needs to its place and closes the rest. What remembers its maker is made in its owner. */
 #pragma once
 #include "../kernel/remote.h"
 #include "../pod/pager.h"
 
-#define RESTORE_FD_BASE 5000
+#define RESTORE_FD_BASE 5000 /* numbers that tasks use from here on need not lie before those */
 
 /* Open files that no image carries and that have changed since: told, cause to refuse, or taken back where that can be done. */
 enum files_policy { FILES_KEEP, FILES_REFUSE, FILES_RESTORE };

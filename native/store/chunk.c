@@ -111,7 +111,7 @@ void chunk_pack(struct packed *out, const void *data, size_t len)
     out->crc = crc32c(out->data, out->stored);
 }
 
-static int content_unpack(const struct place *p, const void *stored, void *data, struct err *e)
+int chunk_unpack_unnamed(const struct place *p, const void *stored, void *data, struct err *e)
 {
     static _Thread_local uint8_t planes[CHUNK_MAX];
     if (!(p->flags & PLACE_LZ4)) {
@@ -127,13 +127,6 @@ static int content_unpack(const struct place *p, const void *stored, void *data,
     return 0;
 }
 
-int chunk_unpack_unnamed(const struct place *p, const void *stored, void *data, struct err *e)
-{
-    if (crc32c(stored, p->stored) != p->crc)
-        return err_set(e, E_BAD_IMAGE, "its stored bytes are damaged");
-    return content_unpack(p, stored, data, e);
-}
-
 int chunk_name_check(const struct digest *name, const struct digest *content, struct err *e)
 {
     return memcmp(content, name, sizeof *name) ? err_set(e, E_BAD_IMAGE, "its content is not what its name says") : 0;
@@ -142,6 +135,8 @@ int chunk_name_check(const struct digest *name, const struct digest *content, st
 int chunk_unpack(const struct place *p, const void *stored, void *data, struct err *e)
 {
     struct digest digest;
+    if (crc32c(stored, p->stored) != p->crc)
+        return err_set(e, E_BAD_IMAGE, "its stored bytes are damaged");
     if (chunk_unpack_unnamed(p, stored, data, e))
         return -1;
     sha256_of(data, p->raw, &digest);

@@ -130,7 +130,7 @@ MUST_CHECK int get_two_chunks(struct store *s, struct scratch *const rooms[2], c
 void chunk_pack(struct packed *out, const void *data, size_t len);
 /* Stored bytes to raw: E_BAD_IMAGE unless every checksum agrees. */
 MUST_CHECK int chunk_unpack(const struct place *p, const void *stored, void *data, struct err *e);
-/* The same in two steps. */
+/* Without its checksums: whoever compares its content with its name next, before anything else, needs no other. */
 MUST_CHECK int chunk_unpack_unnamed(const struct place *p, const void *stored, void *data, struct err *e);
 MUST_CHECK int chunk_name_check(const struct digest *name, const struct digest *content, struct err *e);
 bool all_zero(const void *data, size_t len);
