@@ -7,7 +7,7 @@ target=${1:?"a target of fuzz/targets.h, such as codec or fdinfo"} seconds=${2:-
 mkdir -p "build/fuzz/$target"
 flags=(-g -O1 -std=gnu17 -D_GNU_SOURCE -I. -fno-strict-aliasing -Wno-format-zero-length -fsanitize=fuzzer-no-link,address,undefined)
 objects=()
-for source in base/*.c image/*.c store/*.c kernel/*.c pod/*.c snapshot/*.c restore/*.c vendor/*/*.c; do
+for source in base/*.c image/*.c store/*.c kernel/*.c pod/*.c snapshot/*.c restore/*.c vendor/*/*.c rsh/frame.c; do
     object=build/fuzz/${source//\//_}.o
     objects+=("$object")
     [ "$object" -nt "$source" ] || clang "${flags[@]}" -c -o "$object" "$source"

@@ -3,6 +3,7 @@
  * Checksums are set right first where they would stop nearly all inputs at the door: behind them nothing may trust either. */
 #pragma once
 #include <fcntl.h>
+#include <ftw.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -32,6 +33,7 @@ static inline int fuzz_file(const uint8_t *data, size_t len)
 }
 
 #include "targets_proc.h"
+#include "targets_facts.h"
 
 /* ---- codec: what decodes must survive all uses, and encode to the same bytes from then on */
 static inline void fuzz_image_use(const struct image *image)
@@ -197,11 +199,33 @@ static inline void fuzz_stream(const uint8_t *data, size_t len)
     free(copy);
 }
 
+static inline int fuzz_entry_open(const char *path, const struct stat *st, int kind, struct FTW *where)
+{
+    (void)where;
+    return (kind == FTW_D || kind == FTW_DNR) && (st->st_mode & 0700) != 0700 ? chmod(path, 0700) : 0;
+}
+
+static inline int fuzz_entry_remove(const char *path, const struct stat *st, int kind, struct FTW *where)
+{
+    (void)st, (void)kind, (void)where;
+    return remove(path);
+}
+
+static inline void fuzz_remove(const char *what)
+{
+    AUTO_FREE char *dir = xasprintf("/dev/shm/fuzz-%s.%d", what, (int)getpid());
+    struct stat st;
+    while (lstat(dir, &st) == 0) { /* more than once where a directory could not be looked into */
+        CHECK(nftw(dir, fuzz_entry_open, 16, FTW_PHYS) == 0);
+        (void)!nftw(dir, fuzz_entry_remove, 16, FTW_PHYS | FTW_DEPTH);
+    }
+}
+
 static inline void fuzz_stream_end(void)
 {
-    char command[128];
-    snprintf(command, sizeof command, "rm -rf /dev/shm/fuzz-stream.%1$d /dev/shm/fuzz-tree.%1$d /dev/shm/fuzz-store.%1$d", (int)getpid());
-    CHECK(system(command) == 0);
+    fuzz_remove("stream");
+    fuzz_remove("tree");
+    fuzz_remove("store");
 }
 
 /* ---- tree: made in a directory of its own; beside it lies a file that nothing may touch */
@@ -225,7 +249,7 @@ static inline bool fuzz_only_two(int top)
 static inline void fuzz_tree(const uint8_t *data, size_t len)
 {
     static struct store *store;
-    char dir[64], command[256];
+    char dir[64];
     struct tree tree = {0};
     struct err e = {0};
     struct cursor c = {data, data + len};
@@ -234,7 +258,6 @@ static inline void fuzz_tree(const uint8_t *data, size_t len)
     for (size_t i = 0; i < tree.entries_count; i++) /* a sparse file may be large: that is not what is looked for */
         tree.entries[i].size %= 1 << 20;
     snprintf(dir, sizeof dir, "/dev/shm/fuzz-tree.%d", (int)getpid());
-    snprintf(command, sizeof command, "chmod -R u+rwx %s; rm -rf %s", dir, dir);
     CHECK(mkdir(dir, 0700) == 0);
     int top = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC), beside = openat(top, "beside", O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
     if (!store) { /* without content: extents are refused by the file's length, or not there */
@@ -252,7 +275,7 @@ static inline void fuzz_tree(const uint8_t *data, size_t len)
     CHECK(fuzz_only_two(top));
     close(beside);
     close(top);
-    CHECK(system(command) == 0);
+    fuzz_remove("tree");
     tree_free(&tree);
 }
 
@@ -262,4 +285,6 @@ static const struct target fuzz_targets[] = {
     {"maps", fuzz_maps, 20000},         {"children", fuzz_children, 2000},  {"mounts", fuzz_mounts, 5000},  {"diag", fuzz_diag, 5000},
     {"fdinfo", fuzz_fdinfo, 5000},      {"igmp", fuzz_igmp, 20000},         {"view", fuzz_view, 5000},        {"spaces", fuzz_spaces, 5000},
     {"timers", fuzz_timers, 20000},     {"sleepers", fuzz_sleepers, 20000},     {"state", fuzz_state, 5000},    {"environment", fuzz_environment, 20000},
+    {"frame", fuzz_frame, 20000},       {"idmap", fuzz_idmap, 10000},       {"facts", fuzz_facts, 5000},    {"inside", fuzz_inside, 5000},
+    {"netlink", fuzz_netlink, 10000},
 };

@@ -2,6 +2,7 @@
  * The engine is linked with --wrap for its ways to read (LDFLAGS of the Makefile and of run.sh): while a target runs, every text that it
  * asks for, and every answer of a netlink socket, is the input. Nothing is mounted or made meanwhile. */
 #pragma once
+#include <errno.h>
 #include <linux/netlink.h>
 #include <stdarg.h>
 #include <string.h>
@@ -24,6 +25,7 @@
 
 static const uint8_t *fuzz_text;
 static size_t fuzz_text_len, fuzz_answers;
+static bool fuzz_ends; /* there is no second answer */
 
 int __real_io_slurp(int dirfd, const char *path, struct buf *out, size_t max, struct err *e);
 int __wrap_io_slurp(int dirfd, const char *path, struct buf *out, size_t max, struct err *e);
@@ -75,6 +77,10 @@ ssize_t __wrap_recv(int fd, void *data, size_t len, int flags)
     if (!fuzz_text)
         return __real_recv(fd, data, len, flags);
     bool first = fuzz_answers++ % 2 == 0;
+    if (!first && fuzz_ends) {
+        errno = EAGAIN;
+        return -1;
+    }
     size_t n = first ? fuzz_text_len : sizeof end;
     if (n > len)
         n = len;

@@ -175,5 +175,6 @@ pid_t inside_pid(pid_t pid)
     if (!line)
         return 0;
     line[1 + strcspn(line + 1, "\n")] = 0;
-    return atoi(strrchr(line, '\t') + 1);
+    const char *last = strrchr(line, '\t');
+    return last ? atoi(last + 1) : 0;
 }

@@ -12,6 +12,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#define ERRNO_MAX 4095
+
 static int socket_bound(int protocol, struct err *e)
 {
     int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocol);
@@ -135,7 +137,7 @@ static int error_in(const uint8_t *data, size_t len)
         if (h.nlmsg_type == NLMSG_ERROR && h.nlmsg_len >= sizeof h + sizeof number)
             memcpy(&number, data + at + sizeof h, sizeof number);
         if (number)
-            return -number;
+            return number < 0 && number >= -ERRNO_MAX ? -number : EPROTO;
         at += NLMSG_ALIGN(h.nlmsg_len);
     }
     return 0;

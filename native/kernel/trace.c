@@ -14,6 +14,8 @@
 
 #define XSTATE_MAX (64ul * 1024)
 
+#define STATUS_MAX (1ul << 20) /* a process may be in very many groups */
+
 static pid_t tracer_in(const char *status)
 {
     const char *tracer = strstr(status, "\nTracerPid:");
@@ -24,7 +26,7 @@ bool trace_is_own(pid_t tid)
 {
     AUTO_BUF struct buf status = {0};
     struct err ignored;
-    return io_slurpf(&status, 8192, &ignored, "/proc/%d/status", tid) == 0 && tracer_in((char *)status.data) == gettid();
+    return io_slurpf(&status, STATUS_MAX, &ignored, "/proc/%d/status", tid) == 0 && tracer_in((char *)status.data) == gettid();
 }
 
 int trace_seize(pid_t tid, long options, struct err *e)
@@ -36,7 +38,7 @@ int trace_seize(pid_t tid, long options, struct err *e)
     int why = errno;
     AUTO_BUF struct buf status = {0};
     struct err ignored;
-    if (io_slurpf(&status, 8192, &ignored, "/proc/%d/status", tid) < 0 || strstr((char *)status.data, "State:\tZ") ||
+    if (io_slurpf(&status, STATUS_MAX, &ignored, "/proc/%d/status", tid) < 0 || strstr((char *)status.data, "State:\tZ") ||
         strstr((char *)status.data, "State:\tX"))
         return 1;
     errno = why;

@@ -19,7 +19,7 @@ static char *cpu_features(void)
     flags = flags ? strchr(flags, ':') : NULL;
     if (!flags)
         return xstrdup("");
-    flags += 2;
+    flags += flags[1] ? 2 : 1;
     flags[strcspn(flags, "\n")] = 0;
     return xstrdup(flags);
 }
@@ -51,7 +51,10 @@ static int clock_save(const struct pod *pod, clockid_t clock, const char *name, 
     long s = 0, ns = 0;
     if (line && sscanf(line + strlen(name), "%ld %ld", &s, &ns) != 2)
         return err_set(e, E_OS, "time namespace of the pod: %s", line);
-    *out = (uint64_t)((int64_t)clock_ns(clock) + s * 1000000000 + ns);
+    int64_t offset;
+    if (__builtin_mul_overflow(s, 1000000000l, &offset) || __builtin_add_overflow(offset, ns, &offset))
+        return err_set(e, E_OS, "time namespace of the pod: %s", line);
+    *out = clock_ns(clock) + (uint64_t)offset;
     return 0;
 }
 

@@ -34,8 +34,7 @@ static uint64_t fd_ino(int fd)
 
 /* ---- user namespaces */
 
-/* One line that names the pod's user, or none. `above`: what the pod's user is called in the parent. */
-static int map_take(const char *text, uint64_t above, uint64_t *has, uint64_t *id, struct err *e)
+int user_map_take(const char *text, uint64_t above, uint64_t *has, uint64_t *id, struct err *e)
 {
     unsigned long inside, outside, count;
     const char *line = text + strspn(text, " \n");
@@ -58,8 +57,8 @@ static int user_read(const struct spaces *s, int fd, const struct user_space *ab
         return -1;
     if (ioctl(fd, NS_GET_OWNER_UID, &owner) < 0 || owner != s->pod->facts.uid)
         return err_set(e, E_UNSUPPORTED, "it belongs to another user");
-    if (map_take((char *)uids.data, above ? above->uid : s->pod->facts.uid, &out->has_uid, &out->uid, e) < 0 ||
-        map_take((char *)gids.data, above ? above->gid : s->pod->facts.gid, &out->has_gid, &out->gid, e) < 0)
+    if (user_map_take((char *)uids.data, above ? above->uid : s->pod->facts.uid, &out->has_uid, &out->uid, e) < 0 ||
+        user_map_take((char *)gids.data, above ? above->gid : s->pod->facts.gid, &out->has_gid, &out->gid, e) < 0)
         return -1;
     out->setgroups = strncmp((char *)setgroups.data, "allow", 5) == 0;
     if (out->setgroups && out->has_gid)
