@@ -67,9 +67,9 @@ uint64_t spaces_of_device(const struct spaces *s, dev_t dev);
 const struct seen_mounts *spaces_of_mount(const struct spaces *s, uint64_t mount_id);
 /* `path` in the namespace as a path of the pod, where the mount that it is on shows something of the pod's; allocated, else NULL. */
 char *spaces_pod_path(const struct spaces *s, const struct seen_mounts *m, const char *path);
-/* `path` is what a process of that namespace has mapped: E_UNSUPPORTED unless it leads there. *pods: the path in the pod, NULL if it has none. */
 /* A map of a user namespace of the job: one line that names the pod's user (`above`: what that is called in the parent), or none. */
 MUST_CHECK int user_map_take(const char *text, uint64_t above, uint64_t *has, uint64_t *id, struct err *e);
+/* `path` is what a process of that namespace has mapped: E_UNSUPPORTED unless it leads there. *pods: the path in the pod, NULL if it has none. */
 MUST_CHECK int spaces_mapped(struct spaces *s, const struct seen_mounts *m, const char *path, const struct stat *st, char **pods, struct err *e);
 void spaces_drop(struct snapshot *s);
 /* Whether `path`, from the namespace's root and through no link, leads to this very file on this mount (0: any). */
