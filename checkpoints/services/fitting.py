@@ -98,7 +98,7 @@ def _machines(answers: list[Answer]) -> list[dict[str, Any]]:
     said += [_unknown(words) for words in silent[:MOST_NAMED]]
     names = sorted({each.node for each in answers if each.fits})
     if names and not against:
-        words = f"{_named(names)} {'has' if len(names) == 1 else 'have'} its kernel, and every feature of the processor that it may use"
+        words = f"{_named(names)} can run it: kernel, and every feature of the processor that it may use"
         said.append({"name": "machine", "ok": True, "words": words})
     return said
 

@@ -102,6 +102,15 @@ static int probe_buffers(struct err *e)
     return fd < 0 || setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof bytes) < 0 ? err_errno(e, "SO_SNDBUFFORCE (CAP_NET_ADMIN on the machine)") : 0;
 }
 
+/* base/urgent.h: it needs the right, and where the kernel counts real time by groups (RT_GROUP_SCHED, cgroup v1) a share of it. */
+static int probe_urgent(struct err *e)
+{
+    const struct sched_param first = {.sched_priority = 1};
+    if (sched_setscheduler(0, SCHED_FIFO, &first) == 0)
+        return 0;
+    return err_errno(e, "real-time priority (CAP_SYS_NICE on the machine; with groups of real time also a share, cpu.rt_runtime_us of this control group)");
+}
+
 const struct doctor_probe doctor_rights_probes[] = {
     {"kernel", "a kernel that is new enough (Linux 6.7)", "no snapshots", DOCTOR_NEEDED, probe_kernel},
     {"sys_resource", "raising a job's limits back after a restore", "a job whose hard limits are above the node's cannot be restored here", DOCTOR_WANTED, probe_limits_raised},
@@ -109,5 +118,6 @@ const struct doctor_probe doctor_rights_probes[] = {
     {"handles", "finding files by their handle", "jobs that watch files with inotify may be refused", DOCTOR_WANTED, probe_handles},
     {"filters", "reading the seccomp filters of a job", "jobs with seccomp filters of their own are refused", DOCTOR_WANTED, probe_filters},
     {"buffers", "socket buffers larger than the node's limit", "a restored socket has at most the node's limit; its data is whole all the same", DOCTOR_WANTED, probe_buffers},
+    {"urgent", "going before other programs while a job stands", "pauses are longer while other programs use the processors", DOCTOR_WANTED, probe_urgent},
 };
 const size_t doctor_rights_probe_count = ARRAY_LENGTH(doctor_rights_probes);

@@ -19,7 +19,7 @@ from pod_lab import NATIVE, finish, ok, until
 NOBODY = "65534"
 BECOME = ("setpriv", "--reuid", NOBODY, "--regid", NOBODY, "--clear-groups")
 SPACES = ("unshare", "--user", "--map-root-user", "--mount", "--net", "--ipc", "--pid", "--fork", "--kill-child", "--mount-proc")
-RIGHTS = ("map_files", "handles", "filters", "buffers")
+RIGHTS = ("map_files", "handles", "filters", "buffers", "urgent")
 KILLS = 12
 
 
