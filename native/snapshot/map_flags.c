@@ -6,6 +6,25 @@
 #include <string.h>
 
 #include "../pod/state.h"
+#include "../store/crew.h"
+
+struct looking {
+    const pid_t *pids;
+    struct map_flags_of *found; /* parallel; pid 0: gone */
+};
+
+static int one_look(void *ctx, size_t worker, size_t k, struct err *e)
+{
+    const struct looking *l = ctx;
+    struct err gone;
+    struct map_flags_of one = {.pid = l->pids[k], .start_time = process_start(l->pids[k])};
+    (void)worker, (void)e;
+    if (proc_maps_read(one.pid, true, &one.maps, &gone) == 0)
+        l->found[k] = one;
+    else
+        proc_maps_free(&one.maps);
+    return 0;
+}
 
 int map_flags_look(const struct pod *pod, struct map_flags *out, struct err *e)
 {
@@ -14,14 +33,11 @@ int map_flags_look(const struct pod *pod, struct map_flags *out, struct err *e)
     if (pod_pids(pod, &pids, &count, e) < 0)
         return -1;
     out->items = xcalloc(count + 1, sizeof *out->items);
-    for (size_t k = 0; k < count; k++) {
-        struct err gone;
-        struct map_flags_of one = {.pid = pids[k], .start_time = process_start(pids[k])};
-        if (proc_maps_read(pids[k], true, &one.maps, &gone) == 0)
-            out->items[out->count++] = one;
-        else
-            proc_maps_free(&one.maps);
-    }
+    if (crew_work(count, one_look, &(struct looking){pids, out->items}, e) < 0)
+        return -1;
+    for (size_t k = 0; k < count; k++)
+        if (out->items[k].pid)
+            out->items[out->count++] = out->items[k];
     return 0;
 }
 

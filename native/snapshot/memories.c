@@ -134,11 +134,20 @@ static int copy_save(struct memories *m, struct snapshot *s, size_t k, struct er
     return 0;
 }
 
+static int one_confirm(void *ctx, size_t worker, size_t k, struct err *e)
+{
+    const struct cutting *c = ctx;
+    (void)worker;
+    return map_flags_confirm(&c->s->victims[k], c->m->copies[k].pid, e);
+}
+
+int memories_confirm(struct memories *m, struct snapshot *s, struct err *e)
+{
+    return crew_work(m->count, one_confirm, &(struct cutting){m, s, true}, e);
+}
+
 int memories_finish(struct memories *m, struct snapshot *s, struct err *e)
 {
-    for (size_t k = 0; k < m->count; k++)
-        if (map_flags_confirm(&s->victims[k], m->copies[k].pid, e) < 0)
-            return -1;
     for (size_t k = 0; k < m->count; k++) {
         if (m->copies[k].pid && copy_save(m, s, k, e) < 0)
             return -1;

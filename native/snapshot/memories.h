@@ -13,6 +13,8 @@ struct memories { /* zeroed: empty; parallel to the snapshot's victims */
 MUST_CHECK int memories_cut(struct memories *m, struct snapshot *s, bool live, struct err *e);
 /* In the pause: what is not read from copies. */
 MUST_CHECK int memories_save(struct memories *m, struct snapshot *s, struct err *e);
+/* After the pause: were the flags of mappings right (map_flags.h)? Any thread may ask, before the copies end. */
+MUST_CHECK int memories_confirm(struct memories *m, struct snapshot *s, struct err *e);
 /* After the pause, while the job runs on. Each copy ends as soon as it is read: what it holds back is the job's memory. */
 MUST_CHECK int memories_finish(struct memories *m, struct snapshot *s, struct err *e);
 /* Copies that are left end, and are waited for: the next look must not take one for a process of the job. */

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "../base/aside.h"
 #include "../base/fiber.h"
 #include "../kernel/procfs.h"
 #include "../pod/pager.h"
@@ -51,6 +52,7 @@ struct take {
     struct memories memories;
     struct tracks tracks;
     struct map_flags map_flags;
+    struct aside aside;           /* reading of them */
     struct huge huge;
     double step_ms[6];            /* stop, ask, cut, descriptors, memory, trees */
     uint64_t step_ns[6], go_ns;   /* when each was done; when the word to run on came */
@@ -108,6 +110,18 @@ static void warm(const struct take *t)
     warm_fibers();
 }
 
+/* The job runs on while its memory is written. */
+static bool is_live(const struct take *t)
+{
+    return t->options->live && t->options->then == THEN_RUN;
+}
+
+static int map_flags_first(void *ctx, struct err *e)
+{
+    struct take *t = ctx;
+    return map_flags_look(&t->pod, &t->map_flags, e);
+}
+
 static int prepare(struct take *t, struct err *e)
 {
     AUTO_FREE char *own = xasprintf("%s/store", t->options->image);
@@ -126,22 +140,18 @@ static int prepare(struct take *t, struct err *e)
     if (parent_open(t, e) < 0 || check_first(t, e) < 0 || sleepers_look(&t->pod, &t->sleepers, e) < 0 || sleepers_note(&t->pod, &t->sleepers, e) < 0)
         return -1;
     (void)pagemap_tells_holes(); /* not in the pause */
+    if (is_live(t))
+        aside_begin(&t->aside, map_flags_first, t);
     warm(t);
     tracks_begin(&t->tracks);
     t->s.tracks = t->tracks.on && t->options->then != THEN_KILL ? &t->tracks : NULL;
-    if (!t->options->live || t->options->then != THEN_RUN) /* nobody waits */
+    if (!is_live(t)) /* nobody waits */
         return 0;
     t->s.map_flags = &t->map_flags;
-    if (map_flags_look(&t->pod, &t->map_flags, e) < 0)
+    if (aside_end(&t->aside, e) < 0)
         return -1;
     huge_look(&t->map_flags, &t->tracks, &t->huge);
     return copy_first_prepare(&t->s, e);
-}
-
-/* The job runs on while its memory is written. */
-static bool is_live(const struct take *t)
-{
-    return t->options->live && t->options->then == THEN_RUN;
 }
 
 static void go_first(const struct take *t)
@@ -268,10 +278,17 @@ static int leave_to_end(struct take *t, struct err *e)
     return 0;
 }
 
+static int map_flags_again(void *ctx, struct err *e)
+{
+    struct take *t = ctx;
+    return memories_confirm(&t->memories, &t->s, e);
+}
+
 static int write_image(struct take *t, struct digest *digest, struct err *e)
 {
     struct image *image = &t->s.image;
-    if (copy_first_put(&t->s, e) < 0 || memories_finish(&t->memories, &t->s, e) < 0 || hostfiles_save(&t->s, e) < 0)
+    aside_begin(&t->aside, map_flags_again, t); /* it takes as long as to put what has changed */
+    if (copy_first_put(&t->s, e) < 0 || aside_end(&t->aside, e) < 0 || memories_finish(&t->memories, &t->s, e) < 0 || hostfiles_save(&t->s, e) < 0)
         return -1;
     image->pause_ns = t->released_ns - t->stopped_ns;
     image->stored_bytes = image->new_bytes;
@@ -403,6 +420,8 @@ int snapshot_take(const struct snapshot_options *options, struct err *e)
     struct take t = {.options = options, .started_ns = clock_ns(CLOCK_MONOTONIC)};
     int result = take(&t, e);
     struct err other;
+    if (aside_end(&t.aside, &other) < 0 && result == 0)
+        *e = other, result = -1;
     if (run_on(&t, false, &other) < 0 && result == 0) {
         *e = other;
         result = -1;
