@@ -211,7 +211,8 @@ static void process_check(const struct pod *pod, const struct spaces *spaces, pi
         refuse(out, inner, -1, 0, "it is traced by a debugger");
     if (!is_readable(pid))
         refuse(out, inner, -1, 0, "it has made itself unreadable (PR_SET_DUMPABLE), and only root may read it then");
-    if (stat.tty && !is_pods_terminal(pod, stat.tty))
+    const struct seen_member *member = spaces_member(spaces, pid);
+    if (stat.tty && !(member && member->mounts) && !is_pods_terminal(pod, stat.tty))
         refuse(out, inner, -1, 0, "its controlling terminal is gone or outside of the pod");
     kinship_check(pod, spaces, pid, &s, out);
     threads_check(s.tgid, pid, inner, out);

@@ -256,6 +256,12 @@ static uint64_t anonymous_kind(const char *name, char words[256])
     return refuse_words(words, "kernel object that cannot be captured: ", name);
 }
 
+/* A devpts of the pod, or one that the job has mounted. */
+static bool is_terminal_known(const struct view *v, const struct facts *f)
+{
+    return is_on_pods(v, f) || (f->own && f->fs_type == DEVPTS_SUPER_MAGIC);
+}
+
 static uint64_t device_kind(const struct view *v, const struct facts *f, char words[256])
 {
     unsigned major_number = major(f->st.st_rdev), minor_number = minor(f->st.st_rdev);
@@ -264,9 +270,9 @@ static uint64_t device_kind(const struct view *v, const struct facts *f, char wo
     if (major_number == 5 && minor_number == 0) /* /dev/tty: some terminal's slave */
         return is_on_pods(v, f) ? FILE_PTY_SLAVE : refuse_words(words, "terminal outside of the pod: ", f->link);
     if (major_number == 5 && minor_number == 2)
-        return is_on_pods(v, f) ? FILE_PTY_MASTER : refuse_words(words, "terminal outside of the pod: ", f->link);
+        return is_terminal_known(v, f) ? FILE_PTY_MASTER : refuse_words(words, "terminal outside of the pod: ", f->link);
     if (major_number >= 136 && major_number <= 143)
-        return is_on_pods(v, f) ? FILE_PTY_SLAVE : refuse_words(words, "terminal outside of the pod: ", f->link);
+        return is_terminal_known(v, f) ? FILE_PTY_SLAVE : refuse_words(words, "terminal outside of the pod: ", f->link);
     return refuse_words(words, "device with a state of its own: ", f->link);
 }
 

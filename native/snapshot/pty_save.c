@@ -1,19 +1,22 @@
-/* Pseudo terminals (pty(7)): one entry per terminal, saved with its master, which also tells whose controlling terminal it is; slaves
- * refer to it by index, and so does an open /dev/tty. A terminal's queues cannot be looked at without taking from
+/* Pseudo terminals (pty(7)), of the pod's devpts and of those that the job mounted (each counts from 0): one entry per terminal, saved with its master,
+ * which also tells whose controlling terminal it is; slaves refer to it by index, and so does an open /dev/tty, which does not tell of which devpts. A terminal's queues cannot be looked at without taking from
  * them: when bytes are under way the job must run on for a moment (E_BUSY). */
 #include <asm/termbits.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <linux/openat2.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "../kernel/procfs.h"
 #include "files_save.h"
+#include "spaces.h"
 
 /* Of a device number of a terminal's slave. */
 static uint64_t index_of(dev_t device)
@@ -35,9 +38,15 @@ static uint64_t slave_index(const struct source *src)
     return index_of(is_dev_tty(src) ? (dev_t)device : src->facts.st.st_rdev);
 }
 
-static bool is_slave_of(const struct source *src, uint64_t index)
+/* The file system of a terminal's end, 0: the pod's. */
+static dev_t instance_of(const struct source *src)
 {
-    return src->kind == FILE_PTY_SLAVE && slave_index(src) == index;
+    return src->facts.own ? src->facts.st.st_dev : 0;
+}
+
+static bool is_slave_of(const struct source *src, const struct source *master, uint64_t index)
+{
+    return src->kind == FILE_PTY_SLAVE && slave_index(src) == index && (is_dev_tty(src) || instance_of(src) == instance_of(master));
 }
 
 /* poll(2) of a terminal pushes on what the kernel has not handed over yet (n_tty_poll). */
@@ -54,18 +63,45 @@ static int quiet_check(const struct saving *v, const struct source *src, uint64_
     if (has_bytes(src->fd))
         return source_busy(v, src, e, "terminal /dev/pts/%lu has output that nobody has read yet", index);
     for (size_t i = 0; i < v->sources_count; i++)
-        if (is_slave_of(&v->sources[i], index) && (v->sources[i].facts.flags & O_ACCMODE) != O_WRONLY && has_bytes(v->sources[i].fd))
+        if (is_slave_of(&v->sources[i], src, index) && (v->sources[i].facts.flags & O_ACCMODE) != O_WRONLY && has_bytes(v->sources[i].fd))
             return source_busy(v, src, e, "terminal /dev/pts/%lu has input that nobody has read yet", index);
     return 0;
 }
 
-static int node_save(const struct saving *v, struct pty *pty, struct err *e)
+/* Where the job has mounted it so that it can be seen. */
+static const char *place_of(const struct seen_mounts *seen, dev_t instance)
 {
-    char path[32];
+    for (size_t k = 0; k < seen->image.mounts_count; k++) {
+        const struct mount_line *line = &seen->table.items[seen->order[k]];
+        if (line->dev == instance && strcmp(line->root, "/") == 0 && !seen->image.mounts[k].hidden)
+            return line->place;
+    }
+    return NULL;
+}
+
+static int place_save(const struct saving *v, const struct source *src, struct pty *pty, int *root, struct err *e)
+{
+    const struct seen_mounts *seen = src->facts.own ? spaces_mounts(v->s->spaces, src->facts.space) : NULL;
+    const char *place = seen ? place_of(seen, instance_of(src)) : "/dev/pts";
+    if (!place)
+        return source_refuse(v, src, e, "terminal of a devpts that is hidden by another mount");
+    *root = seen ? seen->visitor.root : v->view.root;
+    pty->mount_space = seen ? seen->image.id : 0;
+    pty->place = xstrdup(place);
+    return 0;
+}
+
+static int node_save(const struct saving *v, const struct source *src, struct pty *pty, struct err *e)
+{
+    struct open_how how = {.flags = O_PATH | O_NOFOLLOW | O_CLOEXEC, .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS};
     struct stat st;
-    snprintf(path, sizeof path, "dev/pts/%lu", pty->index);
-    if (fstatat(v->view.root, path, &st, AT_SYMLINK_NOFOLLOW) < 0)
-        return err_errno(e, "/%s", path);
+    int root = -1;
+    if (place_save(v, src, pty, &root, e) < 0)
+        return -1;
+    AUTO_FREE char *path = xasprintf("%s/%lu", pty->place, pty->index);
+    AUTO_CLOSE int fd = (int)syscall(SYS_openat2, root, path, &how, sizeof how);
+    if (fd < 0 || fstat(fd, &st) < 0)
+        return err_errno(e, "%s", path);
     pty->uid = st.st_uid, pty->gid = st.st_gid, pty->mode = st.st_mode & 0777;
     return 0;
 }
@@ -120,19 +156,25 @@ static int master_save(struct saving *v, struct source *src, struct err *e)
     struct pty *pty = LIST_ADD(&v->s->image, ptys);
     pty->id = src->file->ref = pty->master_file = src->file->id;
     pty->index = index;
-    if (session_save(v, src, pty, e) < 0 || node_save(v, pty, e) < 0)
+    if (session_save(v, src, pty, e) < 0 || node_save(v, src, pty, e) < 0)
         return -1;
     return settings_save(src->fd, pty, e);
 }
 
-static bool has_master(const struct saving *v, uint64_t index)
+/* NULL if there is none, or more than one that it could be. */
+static const struct source *master_find(const struct saving *v, const struct source *slave, uint64_t index)
 {
+    const struct source *found = NULL;
     for (size_t i = 0; i < v->sources_count; i++) {
+        const struct source *master = &v->sources[i];
         unsigned number;
-        if (v->sources[i].kind == FILE_PTY_MASTER && ioctl(v->sources[i].fd, TIOCGPTN, &number) == 0 && number == index)
-            return true;
+        if (master->kind != FILE_PTY_MASTER || ioctl(master->fd, TIOCGPTN, &number) < 0 || number != index || !is_slave_of(slave, master, index))
+            continue;
+        if (found)
+            return NULL;
+        found = master;
     }
-    return false;
+    return found;
 }
 
 int pty_save(struct saving *v, struct source *src, struct err *e)
@@ -140,9 +182,11 @@ int pty_save(struct saving *v, struct source *src, struct err *e)
     if (src->kind == FILE_PTY_MASTER)
         return master_save(v, src, e);
     uint64_t index = slave_index(src);
-    if (!has_master(v, index))
+    const struct source *master = master_find(v, src, index);
+    if (!master)
         return source_refuse(v, src, e, "terminal %s, whose other end is gone or outside of the pod", src->facts.link);
     src->file->ref = index;
+    src->file->pty = master->facts.own ? master->file->id : 0;
     return 0;
 }
 
@@ -178,7 +222,7 @@ static void dev_tty_save(const struct saving *v, const struct source *src)
     const struct task *t = &v->s->image.tasks[src->victim];
     for (size_t k = 0; k < v->s->image.ptys_count; k++) {
         const struct pty *pty = &v->s->image.ptys[k];
-        if (pty->index == src->file->ref && t->tty == pty->id) {
+        if (pty->index == src->file->ref && t->tty == pty->id && (!src->file->pty || src->file->pty == pty->id)) {
             free(src->file->path);
             src->file->path = xstrdup("/dev/tty");
         }
