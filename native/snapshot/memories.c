@@ -46,8 +46,8 @@ static int written_look(void *ctx, size_t worker, size_t k, struct err *e)
     (void)worker;
     if (!is_alive(s, k))
         return 0;
-    if (s->tracks && !is_filtered(s, k) && tracks_cut(s->tracks, &s->victims[k], &s->image.tasks[k].mm, e) < 0)
-        return -1;
+    if (s->tracks && !is_filtered(s, k))
+        tracks_cut(s->tracks, &s->victims[k], &s->image.tasks[k].mm, &c->m->plans[k].seen);
     return c->live ? memory_plan_make(s, &s->victims[k], &s->image.tasks[k].mm, &c->m->plans[k], e) : 0;
 }
 

@@ -40,6 +40,7 @@ void memory_plan_free(struct memory_plan *p)
     page_ranges_free(&p->copied);
     page_ranges_free(&p->written);
     page_ranges_free(&p->absent);
+    page_ranges_free(&p->seen.unarmed);
     free(p->watched);
     free(p->kept);
     *p = (struct memory_plan){0};
@@ -92,6 +93,10 @@ static int there_add(const struct planning *p, const struct page_ranges *pages, 
 static int unarmed_find(const struct planning *p, const struct vma *m, const struct page_ranges *all, struct pages *g, struct err *e)
 {
     PAGE_RANGES struct page_ranges there = {0};
+    if (!p->ask_all && p->out->seen.told) {
+        page_ranges_within(&p->out->seen.unarmed, m->start, m->end, &g->unarmed);
+        return 0;
+    }
     if (!p->ask_all)
         return pagemap_not_armed(p->pagemap, m->start, m->end, &g->unarmed, e);
     if (pagemap_present(p->pagemap, m->start, m->end, &there, e) < 0)

@@ -7,6 +7,7 @@
 struct memory_plan {
     bool made;                    /* else: the process is read as a whole, from a copy if there is one */
     bool later;                   /* to be made from the copy */
+    struct cut_seen seen;         /* by the tracks; nothing when it is made from the copy */
     struct page_ranges written;   /* since the parent; ascending */
     struct page_ranges absent;    /* of watched mappings, ascending: what is not there now (or holds nothing), whatever the parent has */
     bool *watched;                /* of each mapping; NULL where there is no parent of use */

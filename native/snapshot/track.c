@@ -15,7 +15,6 @@
 #define TRACKS_MAX 4096
 #define RANGES_MAX (1ul << 22)
 #define FDS_PER_MESSAGE 200
-#define ARM_IN_PAUSE_BYTES (64ul << 20)
 #define WATCH_MIN_KIB 1024u /* smaller ones are copied as a whole */
 #define IDLE_GENERATIONS 8
 #define REST_FORMAT 3ul /* an engine of another version forgets */
@@ -324,30 +323,6 @@ bool tracks_can_watch(const struct vma *m)
     return anonymous && !(m->flags & (VMAF_SHARED | VMAF_HUGETLB));
 }
 
-/* New mappings. Armed at once when that is quick; else by the look before the next stop, and until then all their pages count as written. */
-static int watch_new(struct track *t, struct epoch *ending, const struct mm *mm, size_t *watched, struct err *e)
-{
-    uint64_t fresh = 0;
-    *watched = 0;
-    AUTO_CLOSE int pagemap = pagemap_open(t->pid, e);
-    if (pagemap < 0)
-        return -1;
-    for (size_t k = 0; k < mm->vmas_count; k++) {
-        const struct vma *m = &mm->vmas[k];
-        if (!tracks_can_watch(m))
-            continue;
-        bool known = pagemap_is_watched(pagemap, m->start);
-        if (!known && uffd_register(t->uffd, m->start, m->end)) {
-            page_ranges_add(&ending->written, m->start, m->end);
-            fresh += m->end - m->start;
-            known = true;
-        }
-        *watched += known;
-    }
-    t->fresh = fresh > ARM_IN_PAUSE_BYTES && !t->armed;
-    return fresh && fresh <= ARM_IN_PAUSE_BYTES ? pagemap_written(pagemap, 0, PAGEMAP_END, &ending->written, e) : 0;
-}
-
 static struct track *track_begin(struct tracks *t, struct victim *v, struct err *e)
 {
     int fd;
@@ -374,28 +349,22 @@ int tracks_join(struct tracks *t, struct victim *v, struct err *e)
     return track_begin(t, v, e) || e->code == E_OK ? 0 : -1;
 }
 
-int tracks_cut(const struct tracks *t, const struct victim *v, const struct mm *mm, struct err *e)
+void tracks_cut(const struct tracks *t, const struct victim *v, const struct mm *mm, struct cut_seen *out)
 {
     struct track *one = track_of(t, v->pid);
+    struct err why;
     if (!one)
-        return 0;
-    struct epoch *ending = &one->epochs[one->epoch_count - 1];
+        return;
     one->seen = true;
     if (one->idle) {
-        ending->unknown = true;
+        one->epochs[one->epoch_count - 1].unknown = true;
         epoch_begin(one);
-        return 0;
+        return;
     }
-    one->lost = !look(one, ending);
-    if (one->lost)
-        return 0;
-    size_t watched;
-    if (watch_new(one, ending, mm, &watched, e) < 0)
-        return -1;
-    page_ranges_sort(&ending->written);
-    epoch_begin(one);
-    one->lost = !watched; /* an execve(2) took the memory away that it watched */
-    return 0;
+    bool full = one->epochs[one->epoch_count - 1].written.count >= RANGES_MAX / 2;
+    one->lost = full || track_cut(one, mm, out, &why) < 0 || !out->watched; /* none: an execve(2) took the memory away that it watched */
+    if (!one->lost)
+        epoch_begin(one);
 }
 
 void tracks_cut_end(struct tracks *t)

@@ -43,8 +43,14 @@ void tracks_cut_begin(struct tracks *t);
 uint64_t tracks_expected_bytes(const struct tracks *t, const struct digest *image);
 /* At the cut, the victim stopped: one that is large enough is watched from now on. */
 MUST_CHECK int tracks_join(struct tracks *t, struct victim *v, struct err *e);
+/* What a cut saw of a process. */
+struct cut_seen {
+    size_t watched;               /* mappings */
+    bool told;
+    struct page_ranges unarmed;   /* if so: of watched mappings, what is not armed now, ascending */
+};
 /* Then what it wrote goes to the ending epoch, a new one begins, new memory is watched. Several threads may do this for several victims. */
-MUST_CHECK int tracks_cut(const struct tracks *t, const struct victim *v, const struct mm *mm, struct err *e);
+void tracks_cut(const struct tracks *t, const struct victim *v, const struct mm *mm, struct cut_seen *out);
 void tracks_cut_end(struct tracks *t);
 /* The job runs on: of those that are watched since this cut a sample is armed; all of it before the next stop, if the sample says that this is worth it. */
 void tracks_sample(struct tracks *t);
@@ -57,3 +63,5 @@ bool tracks_written_since(const struct tracks *t, const struct victim *v, const 
 void tracks_name(struct tracks *t, const struct digest *image);
 /* Put all back, and forget processes that were not there at the cut. */
 void tracks_end(struct tracks *t);
+/* Of one (track_cut.c). -1: nothing is known of it any more. */
+MUST_CHECK int track_cut(struct track *t, const struct mm *mm, struct cut_seen *out, struct err *e);
