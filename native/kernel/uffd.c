@@ -227,8 +227,11 @@ static int scan(int pagemap, struct pm_scan_arg arg, struct page_ranges *out, st
         int n = ioctl(pagemap, PAGEMAP_SCAN, &arg);
         for (int k = 0; k < n; k++)
             page_ranges_add(out, regions[k].start, regions[k].end);
-        if (n < 0)
+        if (n < 0) {
+            int number = errno;
             result = err_errno(e, "scan pages at 0x%llx", (unsigned long long)arg.start);
+            errno = number;
+        }
         arg.start = n == REGIONS ? regions[n - 1].end : end;
     }
     return result;
@@ -247,6 +250,17 @@ int pagemap_not_armed(int pagemap, uint64_t start, uint64_t end, struct page_ran
 {
     struct pm_scan_arg arg = {.start = start, .end = end, .category_mask = PAGE_IS_WRITTEN, .return_mask = PAGE_IS_WRITTEN};
     return scan(pagemap, arg, out, e);
+}
+
+int pagemap_not_armed_all(int pagemap, uint64_t start, uint64_t end, struct page_ranges *out, struct err *e)
+{
+    PAGE_RANGES struct page_ranges told = {0};
+    struct pm_scan_arg arg = {.start = start, .end = end, .flags = PM_SCAN_CHECK_WPASYNC, .category_mask = PAGE_IS_WRITTEN, .return_mask = PAGE_IS_WRITTEN};
+    if (scan(pagemap, arg, &told, e) < 0)
+        return errno == EPERM ? 1 : -1;
+    for (size_t k = 0; k < told.count; k++)
+        page_ranges_add(out, told.items[k].start, told.items[k].end);
+    return 0;
 }
 
 int pagemap_huge(int pagemap, uint64_t start, uint64_t end, struct page_ranges *out, struct err *e)

@@ -34,6 +34,8 @@ MUST_CHECK int pagemap_present(int pagemap, uint64_t start, uint64_t end, struct
 /* Pages of a watched mapping that no look has armed: those that are not there, the shared zero page, and what is written or not looked at yet.
  * Quick: what pages are is not asked. Whether this kernel tells those without a page table too is tried once. */
 MUST_CHECK int pagemap_not_armed(int pagemap, uint64_t start, uint64_t end, struct page_ranges *out, struct err *e);
+/* The same of all mappings in it, when all of them are watched: 1 if not, and then nothing is told. */
+MUST_CHECK int pagemap_not_armed_all(int pagemap, uint64_t start, uint64_t end, struct page_ranges *out, struct err *e);
 bool pagemap_tells_holes(void);
 /* What of [start, end) is mapped by whole huge pages of anonymous memory. */
 MUST_CHECK int pagemap_huge(int pagemap, uint64_t start, uint64_t end, struct page_ranges *out, struct err *e);

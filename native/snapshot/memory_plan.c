@@ -41,6 +41,7 @@ void memory_plan_free(struct memory_plan *p)
     page_ranges_free(&p->written);
     page_ranges_free(&p->absent);
     page_ranges_free(&p->seen.unarmed);
+    free(p->seen.watched);
     free(p->watched);
     free(p->kept);
     *p = (struct memory_plan){0};
@@ -62,20 +63,26 @@ static void read_add(struct planning *p, const struct vma *m, const struct page_
     p->out->read_bytes += page_ranges_bytes(pages);
 }
 
-/* ---- a watched mapping: what of it */
+/* ---- watched mappings: what of them */
 struct pages {
-    struct page_ranges written, unarmed, clean, kept, rest, read;
+    struct page_ranges all, written, unarmed, clean, had, kept, rest, read;
 };
 
 static void pages_free(struct pages *g)
 {
-    struct page_ranges *all[] = {&g->written, &g->unarmed, &g->clean, &g->kept, &g->rest, &g->read};
+    struct page_ranges *all[] = {&g->all, &g->written, &g->unarmed, &g->clean, &g->had, &g->kept, &g->rest, &g->read};
     for (size_t k = 0; k < ARRAY_LENGTH(all); k++)
         page_ranges_free(all[k]);
 }
 
+static void ranges_join(struct page_ranges *to, const struct page_ranges *from)
+{
+    for (size_t k = 0; k < from->count; k++)
+        page_ranges_add(to, from->items[k].start, from->items[k].end);
+}
+
 /* Which of these pages are there; what is near is looked at in one scan. */
-static int there_add(const struct planning *p, const struct page_ranges *pages, struct page_ranges *out, struct err *e)
+static int there_find(const struct planning *p, const struct page_ranges *pages, struct page_ranges *out, struct err *e)
 {
     PAGE_RANGES struct page_ranges there = {0};
     for (size_t k = 0; k < pages->count;) {
@@ -90,47 +97,47 @@ static int there_add(const struct planning *p, const struct page_ranges *pages, 
 }
 
 /* Those that are not there are among them. */
-static int unarmed_find(const struct planning *p, const struct vma *m, const struct page_ranges *all, struct pages *g, struct err *e)
+static int unarmed_find(const struct planning *p, const struct vma *m, const struct page_ranges *all, struct page_ranges *out, struct err *e)
 {
     PAGE_RANGES struct page_ranges there = {0};
     if (!p->ask_all && p->out->seen.told) {
-        page_ranges_within(&p->out->seen.unarmed, m->start, m->end, &g->unarmed);
+        page_ranges_within(&p->out->seen.unarmed, m->start, m->end, out);
         return 0;
     }
     if (!p->ask_all)
-        return pagemap_not_armed(p->pagemap, m->start, m->end, &g->unarmed, e);
+        return pagemap_not_armed(p->pagemap, m->start, m->end, out, e);
     if (pagemap_present(p->pagemap, m->start, m->end, &there, e) < 0)
         return -1;
-    page_ranges_without(all, &there, &g->unarmed);
+    page_ranges_without(all, &there, out);
     return 0;
 }
 
 static int pages_sort_out(struct planning *p, const struct vma *m, struct pages *g, struct err *e)
 {
-    PAGE_RANGES struct page_ranges all = {0}, old = {0}, left = {0};
-    page_ranges_add(&all, m->start, m->end);
+    PAGE_RANGES struct page_ranges old = {0};
+    page_ranges_add(&g->all, m->start, m->end);
     page_ranges_within(&p->out->written, m->start, m->end, &g->written);
-    if (unarmed_find(p, m, &all, g, e) < 0)
+    page_ranges_within(&p->had, m->start, m->end, &g->had);
+    if (unarmed_find(p, m, &g->all, &g->unarmed, e) < 0)
         return -1;
-    page_ranges_without(&all, &g->written, &old);
+    page_ranges_without(&g->all, &g->written, &old);
     page_ranges_without(&old, &g->unarmed, &g->clean);
-    page_ranges_common(&g->clean, &p->had, &g->kept);
-    page_ranges_without(&g->clean, &p->had, &g->rest); /* nobody ever touched it, or there is a doubt */
+    page_ranges_common(&g->clean, &g->had, &g->kept);
+    page_ranges_without(&g->clean, &g->had, &g->rest); /* nobody ever touched it, or there is a doubt */
     page_ranges_without(&g->written, &g->unarmed, &g->read);
-    if (there_add(p, &g->rest, &left, e) < 0 || there_add(p, &g->unarmed, &left, e) < 0)
-        return -1;
-    read_add(p, m, &left);
-    read_add(p, m, &g->read);
     return 0;
 }
 
-static int watched_plan(struct planning *p, const struct vma *m, struct err *e)
+/* *asked: what is to be looked at yet. */
+static int watched_plan(struct planning *p, const struct vma *m, struct page_ranges *asked, struct err *e)
 {
     struct pages g = {0};
     int result = pages_sort_out(p, m, &g, e);
     p->out->kept_bytes += page_ranges_bytes(&g.kept);
-    for (size_t k = 0; k < g.unarmed.count; k++)
-        page_ranges_add(&p->out->absent, g.unarmed.items[k].start, g.unarmed.items[k].end);
+    ranges_join(&p->out->absent, &g.unarmed);
+    ranges_join(asked, &g.rest);
+    ranges_join(asked, &g.unarmed);
+    read_add(p, m, &g.read);
     pages_free(&g);
     return result;
 }
@@ -168,11 +175,26 @@ static int run_plan(struct planning *p, const struct mm *mm, size_t first, size_
     return 0;
 }
 
+/* Watched ones from `first` on: there are many where there are many threads. */
+static int watched_run_plan(struct planning *p, const struct mm *mm, size_t first, size_t *end, struct err *e)
+{
+    PAGE_RANGES struct page_ranges asked = {0}, there = {0};
+    for (*end = first; *end < mm->vmas_count && is_planned(p, &mm->vmas[*end]) && is_watched(p, *end); ++*end)
+        if (watched_plan(p, &mm->vmas[*end], &asked, e) < 0)
+            return -1;
+    page_ranges_sort(&asked);
+    if (there_find(p, &asked, &there, e) < 0)
+        return -1;
+    for (size_t k = first; k < *end; k++)
+        within_add(p, &mm->vmas[k], &there);
+    return 0;
+}
+
 static int each_plan(struct planning *p, const struct mm *mm, struct err *e)
 {
     for (size_t k = 0; k < mm->vmas_count;) {
         bool watched = is_watched(p, k) && is_planned(p, &mm->vmas[k]);
-        if (watched ? watched_plan(p, &mm->vmas[k++], e) < 0 : run_plan(p, mm, k, &k, e) < 0)
+        if (watched ? watched_run_plan(p, mm, k, &k, e) < 0 : run_plan(p, mm, k, &k, e) < 0)
             return -1;
     }
     return 0;
@@ -203,6 +225,10 @@ static bool is_surely_much(const struct page_ranges *written, uint64_t anonymous
 /* A copy is not watched: of the process it must be known which mappings are. */
 static int watched_look(const struct victim *v, const struct mm *mm, struct memory_plan *out, struct err *e)
 {
+    out->watched = out->seen.watched;
+    out->seen.watched = NULL;
+    if (out->watched)
+        return 0;
     AUTO_CLOSE int pagemap = pagemap_open(v->pid, e);
     if (pagemap < 0)
         return -1;
@@ -240,12 +266,14 @@ void memory_plan_keep(const struct snapshot *s, const struct victim *v, const st
     size_t from = 0;
     out->kept_bytes = 0;
     for (size_t k = 0; out->made && parent && out->watched && k < mm->vmas_count; k++) {
-        PAGE_RANGES struct page_ranges all = {0}, old = {0}, kept = {0};
+        PAGE_RANGES struct page_ranges all = {0}, written = {0}, absent = {0}, old = {0}, kept = {0};
         if (!out->watched[k])
             continue;
         page_ranges_add(&all, mm->vmas[k].start, mm->vmas[k].end);
-        page_ranges_without(&all, &out->written, &old);
-        page_ranges_without(&old, &out->absent, &kept);
+        page_ranges_within(&out->written, mm->vmas[k].start, mm->vmas[k].end, &written);
+        page_ranges_within(&out->absent, mm->vmas[k].start, mm->vmas[k].end, &absent);
+        page_ranges_without(&all, &written, &old);
+        page_ranges_without(&old, &absent, &kept);
         for (size_t n = 0; n < kept.count; n++)
             parent_pages_take(parent, &from, kept.items[n].start, kept.items[n].end, out);
     }

@@ -362,7 +362,7 @@ void tracks_cut(const struct tracks *t, const struct victim *v, const struct mm 
         return;
     }
     bool full = one->epochs[one->epoch_count - 1].written.count >= RANGES_MAX / 2;
-    one->lost = full || track_cut(one, mm, out, &why) < 0 || !out->watched; /* none: an execve(2) took the memory away that it watched */
+    one->lost = full || track_cut(one, mm, out, &why) < 0 || !out->any; /* none: an execve(2) took the memory away that it watched */
     if (!one->lost)
         epoch_begin(one);
 }

@@ -45,8 +45,8 @@ uint64_t tracks_expected_bytes(const struct tracks *t, const struct digest *imag
 MUST_CHECK int tracks_join(struct tracks *t, struct victim *v, struct err *e);
 /* What a cut saw of a process. */
 struct cut_seen {
-    size_t watched;               /* mappings */
-    bool told;
+    bool *watched;                /* of each mapping */
+    bool any, told;
     struct page_ranges unarmed;   /* if so: of watched mappings, what is not armed now, ascending */
 };
 /* Then what it wrote goes to the ending epoch, a new one begins, new memory is watched. Several threads may do this for several victims. */
