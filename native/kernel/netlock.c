@@ -181,13 +181,18 @@ int netlock_at_hub(const struct pod *pod, bool cut, struct err *e)
     return cut ? hub_set(pod, e) : hub_clear(pod, e);
 }
 
-int netlock_set(const struct pod *pod, struct err *e)
+int netlock_inside(int nsfd, bool cut, struct err *e)
 {
     static const struct hook hooks[2] = {{"in", NF_INET_LOCAL_IN}, {"out", NF_INET_LOCAL_OUT}};
+    return cut ? drops_set(nsfd, NFPROTO_INET, NETLOCK_TABLE, hooks, LOCK_PRIORITY_INSIDE, NULL, e) : drops_clear(nsfd, NFPROTO_INET, NETLOCK_TABLE, e);
+}
+
+int netlock_set(const struct pod *pod, struct err *e)
+{
     if (pod->net.present && netlock_ask_hub(pod, true, e) < 0)
         return err_wrap(e, "cut the pod's network at the hub");
     AUTO_CLOSE int inside = pod_namespace(pod, e);
-    if (inside < 0 || drops_set(inside, NFPROTO_INET, "clusteros-lock", hooks, LOCK_PRIORITY_INSIDE, NULL, e) < 0)
+    if (inside < 0 || netlock_inside(inside, true, e) < 0)
         return err_wrap(e, "cut the pod's network inside");
     return 0;
 }
@@ -201,7 +206,7 @@ int netlock_clear(const struct pod *pod, struct err *e)
 {
     struct err first = {0};
     AUTO_CLOSE int inside = pod_namespace(pod, &first);
-    bool failed = inside < 0 || drops_clear(inside, NFPROTO_INET, "clusteros-lock", &first) < 0;
+    bool failed = inside < 0 || netlock_inside(inside, false, &first) < 0;
     if (failed)
         *e = first;
     if (netlock_forget(pod, e) < 0)

@@ -3,9 +3,12 @@
 #pragma once
 #include "../pod/pod.h"
 
+#define NETLOCK_TABLE "clusteros-lock" /* inside */
+
 /* Before the caller leaves its user namespace. */
 MUST_CHECK int netlock_leave_child(const struct pod *pod, struct err *e);
 /* Cut (or open again) the pod's port: by that child if there is one. Waits (a while) for the child of an engine that died to end. */
 MUST_CHECK int netlock_ask_hub(const struct pod *pod, bool cut, struct err *e);
-/* The same, always by the caller itself (netlock.c). */
+/* The same, always by the caller itself (netlock.c); and the half inside of a pod, in that network namespace. */
 MUST_CHECK int netlock_at_hub(const struct pod *pod, bool cut, struct err *e);
+MUST_CHECK int netlock_inside(int nsfd, bool cut, struct err *e);

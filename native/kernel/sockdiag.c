@@ -287,19 +287,29 @@ static int diag_dump_inets(int fd, pid_t pid, struct diag *d, struct err *e)
     return 0;
 }
 
-int diag_read(pid_t pid, struct diag *out, struct err *e)
+static void sort_all(struct diag *d)
 {
-    *out = (struct diag){0};
+    sort(d->unixes, d->unixes_count, sizeof *d->unixes, compare_unix);
+    sort(d->inets, d->inets_count, sizeof *d->inets, compare_inet);
+    sort(d->others, d->others_count, sizeof *d->others, compare_ino);
+}
+
+static int diag_dump_all(pid_t pid, struct diag *d, struct err *e)
+{
     AUTO_CLOSE int fd = netns_socket(pid, AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG, e);
     if (fd < 0)
         return -1;
-    if (diag_dump_unix(fd, out, e) < 0 || diag_dump_netlink(fd, out, e) < 0 || diag_dump_inets(fd, pid, out, e) < 0) {
+    return diag_dump_unix(fd, d, e) < 0 || diag_dump_netlink(fd, d, e) < 0 ? -1 : diag_dump_inets(fd, pid, d, e);
+}
+
+int diag_read(pid_t pid, struct diag *out, struct err *e)
+{
+    *out = (struct diag){0};
+    if (diag_dump_all(pid, out, e) < 0) {
         diag_free(out);
         return err_wrap(e, "sockets of the pod");
     }
-    sort(out->unixes, out->unixes_count, sizeof *out->unixes, compare_unix);
-    sort(out->inets, out->inets_count, sizeof *out->inets, compare_inet);
-    sort(out->others, out->others_count, sizeof *out->others, compare_ino);
+    sort_all(out);
     return 0;
 }
 
@@ -315,12 +325,18 @@ int diag_add_tcp(pid_t pid, struct diag *d, struct err *e)
     return 0;
 }
 
-int diag_add_unix(pid_t pid, struct diag *d, struct err *e)
+/* All of them: bound TCP sockets too. */
+int diag_add(pid_t pid, uint64_t net, struct diag *d, struct err *e)
 {
-    AUTO_CLOSE int fd = netns_socket(pid, AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG, e);
-    if (fd < 0 || diag_dump_unix(fd, d, e) < 0)
+    size_t before = d->inets_count;
+    bool pods_left = d->tcp_left;
+    d->tcp_left = false;
+    if (diag_dump_all(pid, d, e) < 0 || diag_add_tcp(pid, d, e) < 0)
         return err_wrap(e, "sockets of a network namespace of the job");
-    sort(d->unixes, d->unixes_count, sizeof *d->unixes, compare_unix);
+    d->tcp_left = pods_left;
+    for (size_t k = before; k < d->inets_count; k++)
+        d->inets[k].net = net;
+    sort_all(d);
     return 0;
 }
 

@@ -25,6 +25,7 @@ struct diag_inet {
     bool has_keys;               /* TCP_MD5SIG */
     uint32_t receive_len, send_len; /* of a listener: connections waiting, backlog */
     uint16_t local_port, remote_port;
+    uint64_t net;                /* of diag_add; 0: of diag_read */
     uint8_t local[16], remote[16];
 };
 struct diag {
@@ -42,8 +43,8 @@ MUST_CHECK int netns_socket(pid_t pid, int family, int type, int protocol, struc
 MUST_CHECK int diag_read(pid_t pid, struct diag *out, struct err *e);
 /* What diag_read left. */
 MUST_CHECK int diag_add_tcp(pid_t pid, struct diag *d, struct err *e);
-/* And the Unix sockets of the network namespace of that process. */
-MUST_CHECK int diag_add_unix(pid_t pid, struct diag *d, struct err *e);
+/* And those of the network namespace of that process, marked as of `net`. */
+MUST_CHECK int diag_add(pid_t pid, uint64_t net, struct diag *d, struct err *e);
 /* End a TCP connection of our own network namespace as if it had failed. */
 MUST_CHECK int diag_destroy_tcp(const struct bytes *local, const struct bytes *remote, struct err *e);
 void diag_free(struct diag *d);

@@ -7,6 +7,7 @@
 
 #include "../snapshot/files_save.h"
 #include "files_load.h"
+#include "spaces.h"
 
 #ifndef SOL_NETLINK
 #define SOL_NETLINK 270
@@ -41,9 +42,12 @@ static int one_load(struct restore *r, const struct netlink_socket *n, struct er
         return -1;
     if (n->type != SOCK_RAW && n->type != SOCK_DGRAM)
         return err_set(e, E_BAD_IMAGE, "a netlink socket of type %lu", n->type);
-    owner_rights_begin(r); /* what it may ask depends on who made it */
+    if (net_enter(r, n->net_space, e) < 0)
+        return -1;
+    owner_rights_begin(r); /* what it may ask depends on who made it; a namespace of the job is its user's */
     int fd = socket(AF_NETLINK, (int)n->type | SOCK_CLOEXEC, (int)n->protocol);
     owner_rights_end(r);
+    net_leave(r, n->net_space);
     if (fd < 0 || file_place(r, index, fd, e) < 0)
         return fd < 0 ? err_errno(e, "a netlink socket of protocol %lu", n->protocol) : -1;
     fd = r->file_fds[index];

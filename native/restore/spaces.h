@@ -18,6 +18,9 @@ void space_leave_maker(const struct restore *r, uint64_t mount_space);
 /* Between the two, sockets are made in that network namespace; 0: the pod's. */
 MUST_CHECK int net_enter(const struct restore *r, uint64_t net_space, struct err *e);
 void net_leave(const struct restore *r, uint64_t net_space);
+/* The same, and they belong to the pod's user (with all rights of this process). */
+MUST_CHECK int net_enter_maker(const struct restore *r, uint64_t net_space, struct err *e);
+void net_leave_maker(const struct restore *r, uint64_t net_space);
 /* Descriptors that a task keeps until it has joined; free(). */
 int *spaces_keep(const struct restore *r, size_t *count);
 /* In a process that is being made, when all else is done that asks for rights in the pod; it has the pod's user and every right in its namespace. */

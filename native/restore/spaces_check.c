@@ -134,6 +134,30 @@ static int others_of_validate(const struct image *image, const struct task *t, s
     return 0;
 }
 
+static int net_validate(const struct image *image, uint64_t net, uint64_t id, struct err *e)
+{
+    if (net > image->other_spaces_count || (net && image->other_spaces[net - 1].kind != CLONE_NEWNET))
+        return bad(e, "a socket in one of another kind", id);
+    return 0;
+}
+
+static int sockets_validate(const struct image *image, struct err *e)
+{
+    for (size_t k = 0; k < image->unix_sockets_count; k++)
+        if (net_validate(image, image->unix_sockets[k].net_space, image->unix_sockets[k].id, e) < 0)
+            return -1;
+    for (size_t k = 0; k < image->tcp_sockets_count; k++)
+        if (net_validate(image, image->tcp_sockets[k].net_space, image->tcp_sockets[k].id, e) < 0)
+            return -1;
+    for (size_t k = 0; k < image->udp_sockets_count; k++)
+        if (net_validate(image, image->udp_sockets[k].net_space, image->udp_sockets[k].id, e) < 0)
+            return -1;
+    for (size_t k = 0; k < image->netlink_sockets_count; k++)
+        if (net_validate(image, image->netlink_sockets[k].net_space, image->netlink_sockets[k].id, e) < 0)
+            return -1;
+    return 0;
+}
+
 static int references_validate(const struct image *image, struct err *e)
 {
     for (size_t k = 0; k < image->tasks_count; k++) {
@@ -153,11 +177,6 @@ static int references_validate(const struct image *image, struct err *e)
     for (size_t k = 0; k < image->unix_sockets_count; k++)
         if (image->unix_sockets[k].mount_space > image->mount_spaces_count)
             return bad(e, "a Unix socket in one that is not there", image->unix_sockets[k].id);
-    for (size_t k = 0; k < image->unix_sockets_count; k++) {
-        uint64_t net = image->unix_sockets[k].net_space;
-        if (net > image->other_spaces_count || (net && image->other_spaces[net - 1].kind != CLONE_NEWNET))
-            return bad(e, "a Unix socket in one of another kind", image->unix_sockets[k].id);
-    }
     for (size_t k = 0; k < image->memobjs_count; k++)
         if (image->memobjs[k].mount_space > image->mount_spaces_count)
             return bad(e, "an unlinked file in one that is not there", image->memobjs[k].id);
@@ -181,5 +200,5 @@ int spaces_validate(const struct image *image, struct err *e)
     for (size_t k = 0; k < image->mount_spaces_count; k++)
         if (mounts_validate(image, k, e) < 0)
             return -1;
-    return others_validate(image, e) < 0 ? -1 : references_validate(image, e);
+    return others_validate(image, e) < 0 || sockets_validate(image, e) < 0 ? -1 : references_validate(image, e);
 }

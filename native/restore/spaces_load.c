@@ -297,6 +297,24 @@ void net_leave(const struct restore *r, uint64_t net_space)
     errno = number;
 }
 
+int net_enter_maker(const struct restore *r, uint64_t net_space, struct err *e)
+{
+    if (net_enter(r, net_space, e) < 0)
+        return -1;
+    if (net_space)
+        filler_begin(r);
+    return 0;
+}
+
+void net_leave_maker(const struct restore *r, uint64_t net_space)
+{
+    int number = errno;
+    if (net_space)
+        filler_end(r);
+    net_leave(r, net_space);
+    errno = number;
+}
+
 int space_enter_maker(const struct restore *r, uint64_t mount_space, struct err *e)
 {
     if (space_enter(r, mount_space, e) < 0)

@@ -75,7 +75,7 @@ static int failure_load(struct restore *r, const struct tcp_socket *t, struct er
         return err_errno(e, "addresses of a connection");
     ends[0] = (struct bytes){(uint8_t *)&address[0], local_len};
     ends[1] = (struct bytes){(uint8_t *)&address[1], remote_len};
-    return diag_destroy_tcp(&ends[0], &ends[1], e) < 0 ? -1 : tcp_reuse_set(r->file_fds[index], t, e);
+    return tcp_destroy(r, t, &ends[0], &ends[1], e) < 0 ? -1 : tcp_reuse_set(r->file_fds[index], t, e);
 }
 
 /* Sizes that were asked for; others the kernel tunes. */
@@ -95,10 +95,8 @@ static int multipath_load(struct restore *r, const struct tcp_socket *t, struct 
     size_t index;
     if (t->protocol != IPPROTO_MPTCP || (t->family != AF_INET && t->family != AF_INET6) || t->local.len > sizeof(struct sockaddr_storage))
         return err_set(e, E_BAD_IMAGE, "a TCP socket of family %lu, protocol %lu", t->family, t->protocol);
-    int fd = socket((int)t->family, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_MPTCP);
-    if (fd < 0)
-        return err_errno(e, "a socket of Multipath TCP");
-    if (file_index(r, t->id, &index, e) < 0 || file_place(r, index, fd, e) < 0)
+    int fd = tcp_socket_make(r, t, e);
+    if (fd < 0 || file_index(r, t->id, &index, e) < 0 || file_place(r, index, fd, e) < 0)
         return -1;
     fd = r->file_fds[index];
     if (sockopts_load(fd, sockopts_internet(false, t->family), t->options, t->options_count, e) < 0 || tcp_bind(fd, t, e) < 0 ||

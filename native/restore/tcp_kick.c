@@ -37,6 +37,7 @@ struct kick {
     struct probe *probes;
     size_t probes_count;
     uint32_t ifindex;        /* of the pod's interface, 0 for none */
+    int space;               /* the network namespace of the job that they are in; -1: the pod's */
 };
 
 /* ---- neighbours: by netlink, for /proc/sys is sealed by now */
@@ -96,7 +97,7 @@ static bool is_open(const struct kick *k)
 static void *kick_run(void *argument)
 {
     struct kick *k = argument;
-    bool alone = unshare(CLONE_FILES) == 0 && syscall(SYS_close_range, 0, ~0u, 0) == 0;
+    bool alone = unshare(CLONE_FILES) == 0 && (k->space < 0 || setns(k->space, CLONE_NEWNET) == 0) && syscall(SYS_close_range, 0, ~0u, 0) == 0;
     if (alone && is_open(k))
         for (size_t round = 0; round < ARRAY_LENGTH(rounds_ms); round++) {
             usleep(rounds_ms[round] * 1000);
@@ -131,14 +132,15 @@ static void probe_add(struct kick *k, const struct tcp_socket *t)
     *LIST_ADD(k, probes) = p;
 }
 
-void tcp_kick_start(const struct restore *r)
+static void kick_start(const struct restore *r, uint64_t net_space)
 {
     struct kick *k = xcalloc(1, sizeof *k);
     pthread_t thread;
     for (size_t i = 0; i < r->image->tcp_sockets_count; i++)
-        if (is_waiting(&r->image->tcp_sockets[i]))
+        if (r->image->tcp_sockets[i].net_space == net_space && is_waiting(&r->image->tcp_sockets[i]))
             probe_add(k, &r->image->tcp_sockets[i]);
-    k->ifindex = r->pod->net.present ? if_nametoindex(r->pod->net.ifname) : 0;
+    k->ifindex = r->pod->net.present && !net_space ? if_nametoindex(r->pod->net.ifname) : 0;
+    k->space = net_space ? r->other_fds[net_space - 1] : -1;
     if (k->probes_count)
         neighbours_set(k, ASK_EVERY_MS, ASK_TIMES);
     if (k->probes_count && pthread_create(&thread, NULL, kick_run, k) == 0) {
@@ -148,4 +150,10 @@ void tcp_kick_start(const struct restore *r)
     neighbours_set(k, ASK_EVERY_MS_USUAL, ASK_TIMES_USUAL);
     free(k->probes);
     free(k);
+}
+
+void tcp_kick_start(const struct restore *r)
+{
+    for (size_t k = 0; k <= r->image->other_spaces_count; k++)
+        kick_start(r, k);
 }

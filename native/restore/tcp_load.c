@@ -55,6 +55,24 @@ int tcp_reuse_set(int fd, const struct tcp_socket *t, struct err *e)
 }
 
 /* ---- making one: bound in repair mode, which forces the port */
+int tcp_socket_make(const struct restore *r, const struct tcp_socket *t, struct err *e)
+{
+    if (net_enter_maker(r, t->net_space, e) < 0)
+        return -1;
+    int fd = socket((int)t->family, SOCK_STREAM | SOCK_CLOEXEC, t->protocol ? (int)t->protocol : IPPROTO_TCP);
+    net_leave_maker(r, t->net_space);
+    return fd < 0 ? err_errno(e, "a TCP socket") : fd;
+}
+
+int tcp_destroy(const struct restore *r, const struct tcp_socket *t, const struct bytes *local, const struct bytes *remote, struct err *e)
+{
+    if (net_enter(r, t->net_space, e) < 0)
+        return -1;
+    int result = diag_destroy_tcp(local, remote, e);
+    net_leave(r, t->net_space);
+    return result;
+}
+
 int tcp_make(struct restore *r, const struct tcp_socket *t, size_t *index, struct err *e)
 {
     static struct sockopt_defaults defaults[2]; /* of the two families */
@@ -63,10 +81,8 @@ int tcp_make(struct restore *r, const struct tcp_socket *t, size_t *index, struc
         return err_set(e, E_BAD_IMAGE, "a TCP socket of family %lu", t->family);
     if (file_index(r, t->id, index, e) < 0)
         return -1;
-    int fd = socket((int)t->family, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_TCP);
-    if (fd < 0)
-        return err_errno(e, "a TCP socket");
-    if (file_place(r, *index, fd, e) < 0)
+    int fd = tcp_socket_make(r, t, e);
+    if (fd < 0 || file_place(r, *index, fd, e) < 0)
         return -1;
     fd = r->file_fds[*index];
     return sockopts_load_new(fd, families(t), &defaults[t->family == AF_INET6], t->options, t->options_count, e) < 0 ||
@@ -159,7 +175,8 @@ int tcp_load(struct restore *r, struct err *e)
 }
 
 /* ---- the end */
-static int window_set(int fd, const struct tcp_socket *t, struct err *e)
+/* `arrived`: what the other side has already of the send queue; it reckoned the room that it offered from before that. */
+static int window_set(int fd, const struct tcp_socket *t, size_t arrived, struct err *e)
 {
     struct tcp_repair_window window;
     if (t->window.len != sizeof window)
@@ -167,6 +184,9 @@ static int window_set(int fd, const struct tcp_socket *t, struct err *e)
     memcpy(&window, t->window.data, sizeof window);
     if ((int32_t)(window.rcv_wup - (uint32_t)t->rcv_seq) > 0) /* it counted a FIN */
         window.rcv_wup = (uint32_t)t->rcv_seq;
+    if ((int32_t)(window.snd_wl1 - (uint32_t)t->rcv_seq) > 0) /* of a segment that found no room: it comes again, and what comes before it counts, too */
+        window.snd_wl1 = (uint32_t)t->rcv_seq;
+    window.snd_wnd -= window.snd_wnd < arrived ? window.snd_wnd : (uint32_t)arrived;
     return setsockopt(fd, IPPROTO_TCP, TCP_REPAIR_WINDOW, &window, sizeof window) < 0 ? err_errno(e, "TCP window") : 0;
 }
 
@@ -190,19 +210,38 @@ static int segments_size(int fd, const struct tcp_socket *t, struct err *e)
     return 0;
 }
 
-static int connection_finish(const struct restore *r, int fd, const struct tcp_socket *t, struct err *e)
+static size_t unsent_bytes(const struct restore *r, const struct tcp_socket *t)
 {
-    size_t arrived = tcp_peer_arrived(r, t), len = t->send_queue.len;
-    size_t unsent = tcp_peer_is_here(r, t) ? len - arrived : t->unsent_len < len ? t->unsent_len : len;
+    size_t len = t->send_queue.len;
+    return tcp_peer_is_here(r, t) ? len - tcp_peer_arrived(r, t) : t->unsent_len < len ? t->unsent_len : len;
+}
+
+/* What comes in the moment the others wake is offered no more room than there will be. */
+static int receive_room_set(int fd, const struct tcp_socket *t, struct err *e)
+{
+    return sockbufs_load(fd, sockbuf_wide(tcp_room_of(t->sndbuf, &t->send_queue)), t->rcvbuf, t->buf_lock, e);
+}
+
+static int connection_wake(const struct restore *r, int fd, const struct tcp_socket *t, struct err *e)
+{
+    size_t arrived = tcp_peer_arrived(r, t), len = t->send_queue.len, unsent = unsent_bytes(r, t);
     const uint8_t *data = t->send_queue.data;
-    /* Where the other side has sent its FIN it may be closed and gone: a window probe would only bring a reset. */
-    int leave = t->shutdown & TCP_SHUT_RECEIVE ? TCP_REPAIR_OFF_NO_WP : TCP_REPAIR_OFF;
+    /* Where the other side has sent its FIN it may be closed and gone: a window probe would only bring a reset. Nothing is cut in a namespace of the
+     * job: the other side may not be awake yet. */
+    int leave = t->shutdown & TCP_SHUT_RECEIVE || t->net_space ? TCP_REPAIR_OFF_NO_WP : TCP_REPAIR_OFF;
     if (tcp_int(fd, TCP_REPAIR_QUEUE, TCP_SEND_QUEUE, "select a TCP queue", e) < 0 ||
-        queue_put(fd, data + arrived, len - arrived - unsent, "TCP send queue", e) < 0 || window_set(fd, t, e) < 0 ||
+        queue_put(fd, data + arrived, len - arrived - unsent, "TCP send queue", e) < 0 || window_set(fd, t, arrived, e) < 0 ||
         segments_size(fd, t, e) < 0 ||
         tcp_int(fd, TCP_REPAIR_QUEUE, TCP_NO_QUEUE, "select a TCP queue", e) < 0 ||
-        tcp_int(fd, TCP_REPAIR, leave, "leave TCP repair mode", e) < 0 || tcp_reuse_set(fd, t, e) < 0 ||
-        queue_put(fd, data + len - unsent, unsent, "TCP data not sent yet", e) < 0 ||
+        tcp_int(fd, TCP_REPAIR, leave, "leave TCP repair mode", e) < 0 || tcp_reuse_set(fd, t, e) < 0)
+        return -1;
+    return t->net_space ? receive_room_set(fd, t, e) : 0;
+}
+
+static int connection_send(const struct restore *r, int fd, const struct tcp_socket *t, struct err *e)
+{
+    size_t unsent = unsent_bytes(r, t);
+    if (queue_put(fd, t->send_queue.data + t->send_queue.len - unsent, unsent, "TCP data not sent yet", e) < 0 ||
         sockbufs_load(fd, t->sndbuf, t->rcvbuf, t->buf_lock, e) < 0)
         return -1;
     if (t->shutdown & TCP_SHUT_SEND && shutdown(fd, SHUT_WR) < 0 && errno != ENOTCONN)
@@ -211,7 +250,7 @@ static int connection_finish(const struct restore *r, int fd, const struct tcp_s
 }
 
 /* The other side knows nothing of the cut: the job sees the connection end (ECONNABORTED), as it would if the machine had lost it. */
-static int outside_finish(int fd, const struct tcp_socket *t, struct err *e)
+static int outside_finish(const struct restore *r, int fd, const struct tcp_socket *t, struct err *e)
 {
     if (tcp_int(fd, TCP_REPAIR, TCP_REPAIR_OFF_NO_WP, "leave TCP repair mode", e) < 0 || tcp_reuse_set(fd, t, e) < 0 ||
         sockbufs_load(fd, t->sndbuf, t->rcvbuf, t->buf_lock, e) < 0)
@@ -219,7 +258,7 @@ static int outside_finish(int fd, const struct tcp_socket *t, struct err *e)
     struct tcp_info info = {0};
     socklen_t len = sizeof info;
     if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0 && info.tcpi_state != TCP_CLOSE)
-        return diag_destroy_tcp(&t->local, &t->remote, e);
+        return tcp_destroy(r, t, &t->local, &t->remote, e);
     return shutdown(fd, SHUT_RDWR) < 0 && errno != ENOTCONN ? err_errno(e, "shut a TCP socket") : 0;
 }
 
@@ -234,22 +273,43 @@ static int attempt_finish(int fd, const struct tcp_socket *t, struct err *e)
     return fcntl(fd, F_SETFL, flags) < 0 ? err_errno(e, "flags of a socket") : 0;
 }
 
-int tcp_load_finish(struct restore *r, struct err *e)
+static int socket_wake(const struct restore *r, int fd, const struct tcp_socket *t, struct err *e)
+{
+    if (!tcp_is_connection(t))
+        return 0;
+    return t->outside ? outside_finish(r, fd, t, e) : connection_wake(r, fd, t, e);
+}
+
+static int socket_send(const struct restore *r, int fd, const struct tcp_socket *t, struct err *e)
+{
+    if (tcp_is_connection(t) && !t->outside)
+        return connection_send(r, fd, t, e);
+    return t->state == TCP_SYN_SENT ? attempt_finish(fd, t, e) : 0;
+}
+
+static int all_finish(const struct restore *r, bool own, int (*finish)(const struct restore *r, int fd, const struct tcp_socket *t, struct err *e), struct err *e)
 {
     for (size_t i = 0; i < r->image->tcp_sockets_count; i++) {
         const struct tcp_socket *t = &r->image->tcp_sockets[i];
         size_t index;
-        if (file_index(r, t->id, &index, e) < 0)
-            return -1;
-        int fd = r->file_fds[index];
-        if (tcp_is_connection(t) && t->outside) {
-            if (outside_finish(fd, t, e) < 0)
-                return err_wrap(e, "TCP socket of port %u", tcp_port(&t->local));
+        if ((t->net_space != 0) != own)
             continue;
-        }
-        if ((tcp_is_connection(t) && connection_finish(r, fd, t, e) < 0) || (t->state == TCP_SYN_SENT && attempt_finish(fd, t, e) < 0))
+        if (file_index(r, t->id, &index, e) < 0 || finish(r, r->file_fds[index], t, e) < 0)
             return err_wrap(e, "TCP socket of port %u", tcp_port(&t->local));
     }
+    return 0;
+}
+
+static int socket_finish(const struct restore *r, int fd, const struct tcp_socket *t, struct err *e)
+{
+    return socket_wake(r, fd, t, e) < 0 ? -1 : socket_send(r, fd, t, e);
+}
+
+/* In the pod's network, which is cut, one after the other; in the job's own all are awake before the first of them sends. */
+int tcp_load_finish(struct restore *r, struct err *e)
+{
+    if (all_finish(r, false, socket_finish, e) < 0 || all_finish(r, true, socket_wake, e) < 0 || all_finish(r, true, socket_send, e) < 0)
+        return -1;
     tcp_peers_free(r);
     return 0;
 }

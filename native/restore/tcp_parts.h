@@ -2,8 +2,13 @@
  * (tcp_closed_load.c). */
 #pragma once
 #include "files_load.h"
+#include "spaces.h"
 
 MUST_CHECK int tcp_int(int fd, int name, int value, const char *words, struct err *e);
+/* socket(2), in the network namespace that it belongs to. */
+MUST_CHECK int tcp_socket_make(const struct restore *r, const struct tcp_socket *t, struct err *e);
+/* End it as if it had failed. */
+MUST_CHECK int tcp_destroy(const struct restore *r, const struct tcp_socket *t, const struct bytes *local, const struct bytes *remote, struct err *e);
 /* A socket in repair mode with its options, at its place. Its descriptor. */
 MUST_CHECK int tcp_make(struct restore *r, const struct tcp_socket *t, size_t *index, struct err *e);
 MUST_CHECK int tcp_bind(int fd, const struct tcp_socket *t, struct err *e);

@@ -41,9 +41,16 @@ void tcp_peers_free(struct restore *r)
     r->tcp_peers_count = 0;
 }
 
-/* The first whose ends are these, the other way round. */
+/* Between namespaces of the job, but not with the pod's; loopback addresses mean another place in each. */
+static bool may_talk(const struct tcp_socket *a, const struct tcp_socket *b)
+{
+    return a->net_space == b->net_space || (a->net_space && b->net_space && !tcp_address_is_loopback(&a->local) && !tcp_address_is_loopback(&b->local));
+}
+
+/* Of those whose ends are these, the other way round, the first, and if there are some in its own network the first of them. */
 static const struct tcp_socket *peer_find(const struct restore *r, const struct tcp_socket *t, const struct tcp_socket *but)
 {
+    const struct tcp_socket *found = NULL;
     uint8_t ends[2 * TCP_KEY_BYTES];
     size_t low = 0, high = r->tcp_peers_count;
     if (!ends_of(&t->remote, &t->local, ends))
@@ -55,10 +62,15 @@ static const struct tcp_socket *peer_find(const struct restore *r, const struct 
         else
             high = middle;
     }
-    for (; low < r->tcp_peers_count && memcmp(r->tcp_peers[low].ends, ends, sizeof ends) == 0; low++)
-        if (&r->image->tcp_sockets[r->tcp_peers[low].index] != but)
-            return &r->image->tcp_sockets[r->tcp_peers[low].index];
-    return NULL;
+    for (; low < r->tcp_peers_count && memcmp(r->tcp_peers[low].ends, ends, sizeof ends) == 0; low++) {
+        const struct tcp_socket *p = &r->image->tcp_sockets[r->tcp_peers[low].index];
+        if (p == but || !may_talk(t, p))
+            continue;
+        if (p->net_space == t->net_space)
+            return p;
+        found = found ? found : p;
+    }
+    return found;
 }
 
 bool tcp_peer_is_here(const struct restore *r, const struct tcp_socket *t)

@@ -8,6 +8,7 @@
 #include "../kernel/tcpstate.h"
 #include "../snapshot/files_save.h"
 #include "files_load.h"
+#include "spaces.h"
 #include "udp_inject.h"
 
 static int names_set(int fd, const struct udp_socket *u, struct err *e)
@@ -26,7 +27,7 @@ static int names_set(int fd, const struct udp_socket *u, struct err *e)
     return 0;
 }
 
-static int one_load(struct restore *r, const struct udp_socket *u, struct err *e)
+static int inside_load(struct restore *r, const struct udp_socket *u, struct err *e)
 {
     size_t index;
     if ((u->family != AF_INET && u->family != AF_INET6) || (u->protocol != IPPROTO_UDP && u->protocol != IPPROTO_UDPLITE) || u->local.len > sizeof(struct sockaddr_storage) ||
@@ -45,12 +46,21 @@ static int one_load(struct restore *r, const struct udp_socket *u, struct err *e
     return file_flags_set(r, index, e);
 }
 
+static int one_load(struct restore *r, const struct udp_socket *u, struct err *e)
+{
+    if (net_enter_maker(r, u->net_space, e) < 0)
+        return -1;
+    int result = inside_load(r, u, e);
+    net_leave_maker(r, u->net_space);
+    return result;
+}
+
 /* The lock inside of the pod would drop what is put back. No TCP socket is there yet and nothing runs: take it off for the moment; the
  * one at the hub stays. */
 static bool needs_packets(const struct image *image)
 {
     for (size_t i = 0; i < image->udp_sockets_count; i++)
-        if (image->udp_sockets[i].queue_count || image->udp_sockets[i].error)
+        if (!image->udp_sockets[i].net_space && (image->udp_sockets[i].queue_count || image->udp_sockets[i].error))
             return true;
     return false;
 }

@@ -40,15 +40,12 @@ static int mounts_read(struct view *v, struct err *e)
     return 0;
 }
 
-/* Unix sockets of other network namespaces than the pod's; of other sockets none can be captured there. */
+/* Sockets of the network namespaces that the job made. */
 static int nets_read(struct view *v, struct err *e)
 {
     for (size_t k = 0; v->spaces && k < v->spaces->others_count; k++) {
-        const struct seen_member *m = NULL;
-        for (size_t i = 0; i < v->spaces->members_count; i++)
-            if (v->spaces->members[i].others[OTHER_NET] == k + 1)
-                m = &v->spaces->members[i];
-        if (m && !v->spaces->others[k].trouble[0] && diag_add_unix(m->pid, &v->diag, e) < 0)
+        pid_t pid = spaces_net_member(v->spaces, k + 1);
+        if (pid && !v->spaces->others[k].trouble[0] && diag_add(pid, k + 1, &v->diag, e) < 0)
             return -1;
     }
     return 0;

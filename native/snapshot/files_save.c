@@ -114,8 +114,8 @@ static int socket_begin(const struct saving *v, struct source *src, struct err *
         return trouble < 0 ? err_wrap(e, "process %d: descriptor %d", v->s->victims[src->victim].inner_pid, src->number)
                            : source_refuse(v, src, e, "%s", words);
     src->kind = src->socket.kind;
-    if (v->s->spaces && v->s->spaces->others_count && !(src->socket.domain == AF_UNIX && spaces_net_of(v->s->spaces, src->fd)) &&
-        socket_is_elsewhere(v->s->pod->init_pid, src->fd))
+    src->net = spaces_net_of(v->s->spaces, src->fd);
+    if (!src->net && v->s->spaces && v->s->spaces->others_count && socket_is_elsewhere(v->s->pod->init_pid, src->fd))
         return source_refuse(v, src, e, "a socket of another network namespace");
     const char *passing = socket_passing(src->fd, &src->socket);
     return passing ? source_busy(v, src, e, "%s", passing) : 0;

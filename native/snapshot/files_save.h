@@ -24,13 +24,15 @@ struct source {
     struct facts facts;
     bool owns_facts;         /* what they point to; else its slot does */
     struct socket_facts socket; /* of a socket */
+    uint64_t net;            /* the network namespace of the job that a socket is in, 0: the pod's */
     struct tcp_socket *tcp;  /* its entry in the image, of a TCP socket (does not move) */
     struct file *file;       /* its entry in the image (does not move) */
     struct unix_message *queue; /* of a Unix socket, until it is saved */
     size_t queue_count;
 };
-/* A multicast group that somebody in the pod's network is in. */
+/* A multicast group that somebody in the pod's network, or one of the job's, is in. */
 struct joined_group {
+    uint64_t net;            /* as of a source */
     int family;
     uint32_t interface;
     struct sockaddr_storage address;

@@ -40,6 +40,7 @@ int netlink_save(struct saving *v, struct source *src, struct err *e)
         return source_busy(v, src, e, "a netlink socket with answers not read yet");
     struct netlink_socket *n = LIST_ADD(&v->s->image, netlink_sockets);
     n->id = src->file->ref = src->file->id;
+    n->net_space = src->net;
     n->type = (uint64_t)type;
     n->protocol = (uint64_t)protocol;
     if (getsockopt(src->fd, SOL_NETLINK, NETLINK_LIST_MEMBERSHIPS, groups, &groups_len) == 0 && groups_len <= sizeof groups)

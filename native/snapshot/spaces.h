@@ -80,6 +80,9 @@ bool spaces_path_is_overlaid(const struct seen_mounts *m, const char *path, cons
 
 /* The network namespace of the job that a socket was made in, 0: none. */
 uint64_t spaces_net_of(const struct spaces *s, int fd);
+/* A process in the network namespace of that id; 0: it is none. */
+bool spaces_have_nets(const struct spaces *s);
+pid_t spaces_net_member(const struct spaces *s, uint64_t id);
 
 /* ---- mounts_plan.c: what each mount is made of, into m->image; words in m->trouble */
 void mounts_plan(const struct spaces *s, struct seen_mounts *m);

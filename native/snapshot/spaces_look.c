@@ -15,6 +15,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include "../kernel/procfs.h"
 #include "files_facts.h"
 
 #define LEVELS_MAX 8
@@ -183,6 +184,23 @@ static void others_look(struct spaces *s, struct seen_member *m, struct refusals
 }
 
 /* ---- processes */
+/* Only who has rights over a network may leave it, so only in a user namespace of the job. */
+static void threads_look(pid_t pid, struct refusals *out)
+{
+    PID_LIST struct pid_list tids = {0};
+    struct err gone;
+    uint64_t own = space_ino(pid, "net");
+    if (proc_threads(pid, &tids, &gone) < 0)
+        return;
+    for (size_t k = 0; k < tids.count; k++) {
+        uint64_t its = tids.items[k] == pid ? own : space_ino(tids.items[k], "net");
+        if (own && its && its != own) {
+            refuse(out, pid_inside(pid), -1, 0, "one of its threads made a namespace of its own (net)");
+            return;
+        }
+    }
+}
+
 static void one_look(struct spaces *s, pid_t pid, struct refusals *out)
 {
     uint64_t user = space_ino(pid, "user"), mounts = space_ino(pid, "mnt");
@@ -197,6 +215,7 @@ static void one_look(struct spaces *s, pid_t pid, struct refusals *out)
     else if (mounts != s->pods_mounts && mounts_add(s, pid, mounts, &m.mounts, &why) < 0)
         refuse(out, pid_inside(pid), -1, 0, "it made a namespace of its own (mnt): %.200s", why.message);
     others_look(s, &m, out);
+    threads_look(pid, out);
     *(struct seen_member *)list_add((void **)&s->members, &s->members_count, sizeof m) = m;
 }
 
@@ -274,6 +293,22 @@ uint64_t spaces_net_of(const struct spaces *s, int fd)
     for (size_t k = 0; ino && k < s->others_count; k++)
         if (s->others[k].ino == ino && !s->others[k].trouble[0])
             return s->others[k].image.id;
+    return 0;
+}
+
+bool spaces_have_nets(const struct spaces *s)
+{
+    for (size_t k = 0; s && k < s->others_count; k++)
+        if (spaces_net_member(s, k + 1))
+            return true;
+    return false;
+}
+
+pid_t spaces_net_member(const struct spaces *s, uint64_t id)
+{
+    for (size_t k = 0; k < s->members_count; k++)
+        if (s->members[k].others[OTHER_NET] == id)
+            return s->members[k].pid;
     return 0;
 }
 

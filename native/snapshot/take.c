@@ -20,6 +20,7 @@
 #include "lease_save.h"
 #include "map_flags.h"
 #include "memories.h"
+#include "nets_lock.h"
 #include "parent_pages.h"
 #include "save.h"
 #include "seccomp_save.h"
@@ -203,7 +204,7 @@ static int cut(struct take *t, struct err *e)
     if (note("lock", e) < 0)
         return -1;
     t->locked = true;
-    return netlock_set(&t->pod, e);
+    return netlock_set(&t->pod, e) < 0 ? -1 : nets_cut(t->s.spaces, e);
 }
 
 static int memory(struct take *t, struct err *e)
@@ -256,6 +257,8 @@ static int run_on(struct take *t, bool stay_frozen, struct err *e)
         return -1; /* it stays frozen and cut, and its journal stays: whoever undoes this tries again */
     if (t->locked)
         keep_first(&result, netlock_clear(&t->pod, &other), e, &other);
+    if (t->locked && spaces_have_nets(t->s.spaces))
+        keep_first(&result, nets_open(&t->pod, &other), e, &other);
     stay_frozen = stay_frozen || pod_wants_frozen(&t->pod);
     if (t->frozen && !stay_frozen)
         keep_first(&result, pod_thaw(&t->pod, &other), e, &other);

@@ -18,6 +18,7 @@
 #include "../kernel/tcpstate.h"
 #include "../store/crew.h"
 #include "files_save.h"
+#include "nets_reach.h"
 
 #define SOCKETS_AT_ONCE 16ul
 #define SEGMENT_MIN 88 /* what may be asked for */
@@ -198,7 +199,7 @@ static bool is_own_address(const struct diag *d, const struct tcp_socket *t)
     for (size_t i = 0; i < d->inets_count; i++) {
         struct bytes local = {0};
         tcp_address(d->inets[i].family, d->inets[i].local, d->inets[i].local_port, &local);
-        bool same = d->inets[i].protocol == IPPROTO_TCP && tcp_address_equal(&local, &t->remote);
+        bool same = !d->inets[i].net && d->inets[i].protocol == IPPROTO_TCP && tcp_address_equal(&local, &t->remote);
         free(local.data);
         if (same)
             return true;
@@ -209,7 +210,7 @@ static bool is_own_address(const struct diag *d, const struct tcp_socket *t)
 static bool is_outside(const struct saving *v, const struct tcp_socket *t)
 {
     const struct pod_net *net = &v->s->pod->net;
-    if (!t->remote.len || tcp_address_is_loopback(&t->remote))
+    if (t->net_space || !t->remote.len || tcp_address_is_loopback(&t->remote))
         return false;
     bool gateway = net->gateway[0] && tcp_address_in(&t->remote, net->gateway);
     return (gateway || !net->present || !tcp_address_in(&t->remote, net->ip)) && !is_own_address(&v->view.diag, t);
@@ -297,6 +298,7 @@ static int tcp_save(struct saving *v, struct source *src, struct err *e)
     struct tcp_socket *t = src->tcp;
     t->id = src->file->ref = src->file->id;
     t->family = (uint64_t)src->socket.domain;
+    t->net_space = src->net;
     t->protocol = src->socket.protocol == IPPROTO_TCP ? 0 : (uint64_t)src->socket.protocol;
     t->state = info.tcpi_state;
     if (sockfilter_save(src->fd, &t->options, &t->options_count, e) < 0)
@@ -305,6 +307,8 @@ static int tcp_save(struct saving *v, struct source *src, struct err *e)
     if (addresses_save(src, d, t, e) < 0 || sockbufs_save(src->fd, &t->sndbuf, &t->rcvbuf, &t->buf_lock, e) < 0)
         return -1;
     segment_save(src->fd, t);
+    if (net_reach_check(v, src, &t->local, &t->remote, e) < 0)
+        return -1;
     if (groups_save(v, src, &t->options, &t->options_count, e) < 0)
         return -1;
     outside_note(v, src, t);

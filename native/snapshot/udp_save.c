@@ -7,6 +7,7 @@
 
 #include "../kernel/tcpstate.h"
 #include "files_messages.h"
+#include "nets_reach.h"
 
 static int addresses_save(const struct source *src, struct udp_socket *u, struct err *e)
 {
@@ -62,6 +63,7 @@ int udp_save(struct saving *v, struct source *src, struct err *e)
     struct udp_socket *u = LIST_ADD(&v->s->image, udp_sockets);
     u->id = src->file->ref = src->file->id;
     u->family = (uint64_t)src->socket.domain;
+    u->net_space = src->net;
     u->type = SOCK_DGRAM;
     u->protocol = (uint64_t)src->socket.protocol;
     u->shutdown = d ? d->shutdown : 0;
@@ -71,6 +73,8 @@ int udp_save(struct saving *v, struct source *src, struct err *e)
     if (addresses_save(src, u, e) < 0 || sockbufs_save(src->fd, &u->sndbuf, &u->rcvbuf, &u->buf_lock, e) < 0)
         return -1;
     if (groups_save(v, src, &u->options, &u->options_count, e) < 0 || error_save(v, src, u, e) < 0)
+        return -1;
+    if (net_reach_check(v, src, &u->local, &u->remote, e) < 0)
         return -1;
     if (u->bound && !d)
         return source_refuse(v, src, e, "a UDP socket of another network namespace");

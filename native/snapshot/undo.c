@@ -13,6 +13,7 @@
 #include "../kernel/uffd.h"
 #include "../pod/state.h"
 #include "files_undo.h"
+#include "nets_lock.h"
 #include "sleep_save.h"
 #include "stop.h"
 
@@ -123,7 +124,7 @@ int undo_lines(const struct pod *pod, char **lines, size_t count, struct err *e)
     if (mqueues_undo(pod, e) < 0)
         return -1;
     files_undo(pod, lines, count);
-    if (has_line(lines, count, "lock") && netlock_clear(pod, e) < 0)
+    if (has_line(lines, count, "lock") && (netlock_clear(pod, e) < 0 || nets_open(pod, e) < 0))
         return -1;
     if ((has_line(lines, count, "freeze") || pod_is_frozen(pod)) && pod_thaw(pod, e) < 0) /* a freeze may be under way yet */
         return -1;

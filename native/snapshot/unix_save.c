@@ -209,7 +209,7 @@ int unix_save(struct saving *v, struct source *src, struct err *e)
     struct unix_socket *u = LIST_ADD(&v->s->image, unix_sockets);
     u->id = src->file->ref = src->file->id;
     u->type = d->type;
-    u->net_space = spaces_net_of(v->s->spaces, src->fd);
+    u->net_space = src->net;
     u->state = d->state;
     u->shutdown = d->shutdown;
     u->backlog = d->state == TCP_LISTEN ? d->send_len : 0;

@@ -8,7 +8,7 @@ COVERAGE: io_uring (only in pods that allow it) | refused | kernel object that c
 COVERAGE: secret memory (memfd_secret) | refused | secret memory (memfd_secret)
 COVERAGE: vsock | refused | a socket to the virtual machine's host (vsock)
 COVERAGE: packet sockets (got from another namespace) | refused | a packet socket
-COVERAGE: sockets of another network namespace | refused | a socket of another network namespace
+COVERAGE: sockets of a network namespace in which no process of the job is any more | refused | a socket of another network namespace
 COVERAGE: directory notifications (F_NOTIFY) | refused | a directory with notifications by signal (F_NOTIFY)
 COVERAGE: leases for writing on files without a name | refused | a lease for writing (F_SETLEASE) on a file without a name
 COVERAGE: leases for writing on mapped files | refused | a lease for writing (F_SETLEASE) on a file that is mapped
@@ -18,7 +18,7 @@ COVERAGE: Multipath TCP connections | refused | a connection of Multipath TCP
 COVERAGE: TCP with ECN | refused | a TCP connection that negotiated ECN
 COVERAGE: TCP_MD5SIG | refused | a TCP socket that signs its segments (TCP_MD5SIG)
 COVERAGE: what is made in a network namespace of its own: tun, veth and bridge, addresses, nftables | refused | it made a namespace of its own (net): network devices in it
-COVERAGE: sockets in a network namespace of its own (raw, packet and ICMP too) | refused | a socket of another network namespace
+COVERAGE: socket in a network namespace that the job made, whose address is gone | refused | a socket of an address that its network namespace has no more
 COVERAGE: POSIX message queue with a notification | refused | a POSIX message queue that notifies a process
 COVERAGE: directory half read, in the root or on other file systems (waited for) | refused | a directory that is half read
 COVERAGE: corked UDP data (waited for) | refused | a UDP socket with data that was not sent yet (corked)
@@ -120,6 +120,13 @@ s = syscall(64, 0, 1, 0o600); syscall(65, s, struct.pack("hhh", 0, 1, 0x1000), 1
 def verify(): assert syscall(66, s, 0, 12, 0) == 1"""),
     Case("multipath", "a connection of Multipath TCP", "l, c, s = joined(262)\ndef verify(): c.sendall(b'x'); assert s.recv(1) == b'x'"),
     Case("ecn", "a TCP connection that negotiated ECN", "await_file('/tmp/go'); l, c, s = joined()\ndef verify(): c.sendall(b'x'); assert s.recv(1) == b'x'", ecn=True),
+    Case("gone", "a socket of an address that its network namespace has no more", """
+import fcntl
+syscall(272, 0x10000000 | 0x40000000)
+def lo(flags): fcntl.ioctl(s, 0x8914, struct.pack("16sH14x", b"lo", flags))
+with socket.socket() as s:
+    lo(0x41); u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); u.bind(("127.0.0.1", 0)); lo(0)
+def verify(): u.getsockname()""", passing=False, named=False),
     Case("md5", "a TCP socket that signs its segments (TCP_MD5SIG)", """
 l = listener(); key = struct.pack("HH4s120x", 2, 0, socket.inet_aton("127.0.0.1")) + struct.pack("BBH i 80s", 0, 0, 3, 0, b"key")
 l.setsockopt(6, 14, key)
