@@ -284,6 +284,7 @@ static const struct target fuzz_targets[] = {
     {"stream", fuzz_stream, 20000},     {"tree", fuzz_tree, 300},           {"status", fuzz_status, 20000}, {"stat", fuzz_stat, 20000},
     {"maps", fuzz_maps, 20000},         {"children", fuzz_children, 2000},  {"mounts", fuzz_mounts, 5000},  {"diag", fuzz_diag, 5000},
     {"fdinfo", fuzz_fdinfo, 5000},      {"igmp", fuzz_igmp, 20000},         {"view", fuzz_view, 5000},        {"spaces", fuzz_spaces, 5000},
+    {"netattr", fuzz_netattr, 20000},
     {"timers", fuzz_timers, 20000},     {"sleepers", fuzz_sleepers, 20000},     {"state", fuzz_state, 5000},    {"environment", fuzz_environment, 20000},
     {"frame", fuzz_frame, 20000},       {"idmap", fuzz_idmap, 10000},       {"facts", fuzz_facts, 5000},    {"inside", fuzz_inside, 5000},
     {"netlink", fuzz_netlink, 10000},

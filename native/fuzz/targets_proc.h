@@ -12,6 +12,7 @@
 
 #include "kernel/cgroup.h"
 #include "kernel/mounts.h"
+#include "kernel/netattr.h"
 #include "kernel/procfs.h"
 #include "kernel/sockdiag.h"
 #include "pod/command.h"
@@ -221,6 +222,23 @@ static inline void fuzz_view(const uint8_t *data, size_t len)
         return;
     CHECK(view.mounts_count <= len);
     view_close(&view);
+}
+
+/* A message of rtnetlink, of the type that the first byte tells: what is kept of it stays as it is when it is looked at again. */
+static inline void fuzz_netattr(const uint8_t *data, size_t len)
+{
+    static const uint16_t types[] = {16 /* RTM_NEWLINK */, 20, 24, 28, 32};
+    AUTO_BUF struct buf kept = {0}, again = {0}, compared = {0};
+    struct err e = {0};
+    struct net_message m = {.type = types[len ? data[0] % ARRAY_LENGTH(types) : 0]};
+    AUTO_FREE uint8_t *body = xcalloc(1, len + 1);
+    memcpy(body, data + (len > 0), len - (len > 0));
+    m.body = (struct bytes){body, len - (len > 0)};
+    (void)!netattr_validate(&m, &e);
+    if (netattr_filter((uint16_t)m.type, m.body.data, m.body.len, &kept, &compared, &e) < 0)
+        return;
+    CHECK(netattr_filter((uint16_t)m.type, kept.data, kept.len, &again, &compared, &e) == 0);
+    CHECK(kept.len == again.len && memcmp(kept.data, again.data, kept.len) == 0);
 }
 
 /* A mount namespace of the job, told by the first half; the pod's by all. */

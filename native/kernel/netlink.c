@@ -78,6 +78,12 @@ static void pad(struct buf *b)
     buf_add(b, zeros, (4 - b->len % 4) % 4);
 }
 
+void netlink_pad(struct buf *b, const void *data, size_t len)
+{
+    buf_add(b, data, len);
+    pad(b);
+}
+
 size_t netlink_begin(struct buf *b, uint16_t type, uint16_t flags, const void *header, size_t len)
 {
     size_t at = b->len;

@@ -12,6 +12,8 @@ void netlink_end(struct buf *b, size_t at);
 void netlink_put(struct buf *b, uint16_t type, const void *data, size_t len);
 void netlink_put_u32(struct buf *b, uint16_t type, uint32_t value);
 void netlink_put_str(struct buf *b, uint16_t type, const char *text);
+/* Bytes and zeros up to the next boundary. */
+void netlink_pad(struct buf *b, const void *data, size_t len);
 size_t netlink_nest(struct buf *b, uint16_t type);
 void netlink_nest_end(struct buf *b, size_t at);
 

@@ -7,6 +7,7 @@
 
 #include "../image/tree.h"
 #include "../kernel/mountinfo.h"
+#include "../kernel/netconf.h"
 #include "spaces.h"
 
 #define SPACES_MAX 256u
@@ -117,6 +118,10 @@ static int others_validate(const struct image *image, struct err *e)
         bool known = o->kind == CLONE_NEWUTS || o->kind == CLONE_NEWIPC || o->kind == CLONE_NEWNET || o->kind == CLONE_NEWCGROUP;
         if (o->id != k + 1 || !known || !o->owner || o->owner > image->user_spaces_count || strlen(o->hostname) > NAME_BYTES || strlen(o->domain) > NAME_BYTES)
             return bad(e, "one of an unknown kind, or of nobody", o->id);
+        if (o->messages_count && o->kind != CLONE_NEWNET)
+            return bad(e, "network devices in one of another kind", o->id);
+        if (netconf_validate(o->messages, o->messages_count, e) < 0)
+            return -1;
     }
     return 0;
 }

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "../image/tree.h"
+#include "../kernel/netconf.h"
 #include "files_load.h"
 #include "load.h"
 
@@ -141,6 +142,12 @@ static int lo_up(struct err *e)
 
 static int other_fill(const struct other_space *o, struct err *e)
 {
+    if (o->kind == CLONE_NEWNET && o->messages_count) {
+        if (netconf_apply(o->messages, o->messages_count, e) < 0)
+            return -1;
+        netconf_settle();
+        return 0;
+    }
     if (o->kind == CLONE_NEWNET && o->lo_up)
         return lo_up(e);
     if (o->kind == CLONE_NEWUTS && (sethostname(o->hostname, strlen(o->hostname)) < 0 || setdomainname(o->domain, strlen(o->domain)) < 0))

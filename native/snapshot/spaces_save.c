@@ -105,6 +105,16 @@ static int directories_check(const struct snapshot *s, size_t k, struct err *e)
     return 0;
 }
 
+static void messages_copy(const struct other_space *from, struct other_space *to)
+{
+    for (size_t k = 0; k < from->messages_count; k++) {
+        struct net_message *m = LIST_ADD(to, messages);
+        *m = from->messages[k];
+        m->body = (struct bytes){0};
+        bytes_set(&m->body, from->messages[k].body.data, from->messages[k].body.len);
+    }
+}
+
 static void others_save(struct snapshot *s)
 {
     for (size_t k = 0; k < s->spaces->others_count; k++) {
@@ -112,6 +122,9 @@ static void others_save(struct snapshot *s)
         *o = s->spaces->others[k].image;
         o->hostname = copy(o->hostname);
         o->domain = copy(o->domain);
+        o->messages = NULL;
+        o->messages_count = 0;
+        messages_copy(&s->spaces->others[k].image, o);
     }
 }
 

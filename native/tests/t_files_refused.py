@@ -17,7 +17,6 @@ COVERAGE: System V semaphores with SEM_UNDO | refused | it may have used System 
 COVERAGE: Multipath TCP connections | refused | a connection of Multipath TCP
 COVERAGE: TCP with ECN | refused | a TCP connection that negotiated ECN
 COVERAGE: TCP_MD5SIG | refused | a TCP socket that signs its segments (TCP_MD5SIG)
-COVERAGE: what is made in a network namespace of its own: tun, veth and bridge, addresses, nftables | refused | it made a namespace of its own (net): network devices in it
 COVERAGE: socket in a network namespace that the job made, whose address is gone | refused | a socket of an address that its network namespace has no more
 COVERAGE: POSIX message queue with a notification | refused | a POSIX message queue that notifies a process
 COVERAGE: directory half read, in the root or on other file systems (waited for) | refused | a directory that is half read
@@ -84,6 +83,7 @@ class Case:
     words: str
     source: str
     passing: bool = False  # it could pass by itself: not named by check, exit 75
+    unseen: bool = False  # shows in the pause only: not named by check, but no reason to try again
     options: tuple[object, ...] = field(default=())
     ecn: bool = False
 
@@ -123,19 +123,14 @@ def verify(): assert syscall(66, s, 0, 12, 0) == 1"""),
     Case("gone", "a socket of an address that its network namespace has no more", """
 import fcntl
 syscall(272, 0x10000000 | 0x40000000)
-def lo(flags): fcntl.ioctl(s, 0x8914, struct.pack("16sH14x", b"lo", flags))
 with socket.socket() as s:
-    lo(0x41); u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); u.bind(("127.0.0.1", 0)); lo(0)
-def verify(): u.getsockname()""", passing=False, named=False),
+    fcntl.ioctl(s, 0x8914, struct.pack("16sH22x", b"lo", 0x41)); u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); u.bind(("127.0.0.1", 0))
+    fcntl.ioctl(s, 0x8916, struct.pack("16sHH4s16x", b"lo", 2, 0, socket.inet_aton("10.9.9.9")))
+def verify(): u.getsockname()""", unseen=True),
     Case("md5", "a TCP socket that signs its segments (TCP_MD5SIG)", """
 l = listener(); key = struct.pack("HH4s120x", 2, 0, socket.inet_aton("127.0.0.1")) + struct.pack("BBH i 80s", 0, 0, 3, 0, b"key")
 l.setsockopt(6, 14, key)
 def verify(): l.close()"""),
-    Case("namespace", "it made a namespace of its own (net): network devices in it", """
-import fcntl
-syscall(272, 0x10000000 | 0x40000000)
-with socket.socket() as s: fcntl.ioctl(s, 0x89a0, b"br0".ljust(16, bytes(1)))
-def verify(): socket.socket(socket.AF_PACKET, socket.SOCK_RAW)"""),
     Case("notify", "a POSIX message queue that notifies a process", """
 q = syscall(240, b"q", 0o102, 0o600, None); syscall(244, q, struct.pack("Qii 48x", 0, signal.SIGUSR2, 0))
 signal.signal(signal.SIGUSR2, told.set)
@@ -180,7 +175,7 @@ class Trial:
     def check(self) -> str:
         said = native("check", "--pod", self.pod).stdout.decode()
         named = self.case.words in said
-        return "" if named != self.case.passing or self.case.name == "mapped" else f"check: {said}"
+        return "" if named != (self.case.passing or self.case.unseen) or self.case.name == "mapped" else f"check: {said}"
 
     def snapshot(self) -> str:
         answer = last(native("snapshot", "--pod", self.pod, "--image", self.lab.dir / f"{self.case.name}.image", "--store", self.lab.dir / "store"))

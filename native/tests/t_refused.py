@@ -20,7 +20,8 @@ REFUSED = (
     ("process namespace that the job made", "it made a namespace of its own (pid_for_children)", "keep(l.unshare(0x30000000)); os.fork() or signal.pause()"),
     ("IPC namespace that the job made, with something in it", "it made a namespace of its own (ipc): System V shared memory in it", "keep(l.unshare(0x18000000)); keep(l.shmget(0, 4096, 0o1600))"),
     ("IPC namespace that the job made, with POSIX queues", "it made a namespace of its own (ipc): POSIX message queues in it", "keep(l.unshare(0x18000000)); named(); keep(l.mq_open(b'/q', 0o102, 0o600, None)); os.closerange(3, 9)"),
-    ("network namespace that the job made, with devices", "it made a namespace of its own (net): network devices in it", "keep(l.unshare(0x50000000)); bridge()"),
+    ("network devices of other kinds in a network namespace that the job made", "it made a namespace of its own (net): the network device d0 of kind ifb", "keep(l.unshare(0x50000000)); device(b'ifb')"),
+    ("options of network devices that no table of the engine knows", "it made a namespace of its own (net): attribute 41 of the network device d0 in it that cannot be made anew", "keep(l.unshare(0x50000000)); device(b'bridge', option=attribute(41, (30000).to_bytes(4, sys.byteorder)))"),
     ("one file system of the job in two of its mount namespaces", "is mounted in another namespace of the job too", "keep(l.unshare(0x10020000)); keep(l.mount(b't', b'/tmp', b'tmpfs', 0, None)); os.fork() and signal.pause(); keep(l.unshare(0x20000))"),
     ("mounts of the job that are peers (shared subtrees)", "takes part in what is mounted elsewhere", "keep(l.unshare(0x10020000)); keep(l.mount(None, b'/', None, 0x104000, None)); keep(l.mount(b'/run', b'/tmp', None, 0x1000, None))"),
     ("descriptor of a namespace", "kernel object that cannot be captured: net:[", "os.open('/proc/self/ns/net', os.O_RDONLY)"),
@@ -46,10 +47,17 @@ def named():
     for name, text in (('setgroups', 'deny'), ('uid_map', '0 1000 1'), ('gid_map', '0 1000 1')):
         with open('/proc/self/' + name, 'w') as f:
             f.write(text)
-def bridge():
-    import fcntl
-    with socket.socket() as s:
-        fcntl.ioctl(s, 0x89a0, b'br0'.ljust(16, bytes(1)))
+def attribute(number, data):
+    import struct
+    return struct.pack('HH', 4 + len(data), number) + data + bytes(-len(data) % 4)
+def device(kind, option=b''):
+    import struct
+    body = bytes(16) + attribute(3, b'd0' + bytes(1)) + attribute(18, attribute(1, kind + bytes(1))) + option
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as s:
+        s.send(struct.pack('IHHII', 16 + len(body), 16, 0x605, 1, 0) + body)
+        error = -struct.unpack_from('i', s.recv(4096), 16)[0]
+    if error:
+        raise OSError(error, os.strerror(error))
 rows = {rows!r}
 for number, code in enumerate(rows):
     if os.fork() == 0:

@@ -3,7 +3,7 @@
  * COVERAGE: host name namespace that the job made | captured |
  * COVERAGE: IPC namespace that the job made | captured | while nothing is in it; else refused by name
  * COVERAGE: control group namespace that the job made | captured |
- * COVERAGE: network namespace that the job made, with its loopback device alone | captured | other devices, addresses and rules: refused by name */
+ * COVERAGE: network namespace that the job made, with its loopback device alone | captured | */
 #include <errno.h>
 #include <fcntl.h>
 #include <net/if.h>

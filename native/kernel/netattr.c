@@ -1,0 +1,296 @@
+/* See netattr.h. */
+#include "netattr.h"
+
+#include <linux/fib_rules.h>
+#include <linux/if_addr.h>
+#include <linux/if_bridge.h>
+#include <linux/if_link.h>
+#include <linux/neighbour.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
+#include <net/if.h>
+#include <string.h>
+
+#include "netlink.h"
+
+#define BYTES_MAX 4096u
+#define LINK_FLAGS_PASSING (IFF_RUNNING | 0x10000u | 0x20000u | 0x40000u) /* LOWER_UP, DORMANT, ECHO */
+#define ADDRESS_FLAGS_PASSING (IFA_F_TENTATIVE | IFA_F_OPTIMISTIC | IFA_F_DADFAILED | IFA_F_NODAD)
+#define ROUTE_FLAGS_PASSING (RTNH_F_DEAD | RTNH_F_LINKDOWN | RTNH_F_OFFLOAD | RTNH_F_TRAP)
+
+enum fate { KEPT = 1, LOOSE, LEFT, BELOW };
+struct rule {
+    uint16_t type;
+    uint8_t fate;
+    uint16_t least, most;        /* bytes */
+    const struct rules *below;
+};
+struct rules {
+    const struct rule *items;
+    size_t count;
+};
+#define RULES(name) static const struct rules name = {name##_items, ARRAY_LENGTH(name##_items)}
+
+/* ---- links */
+static const struct rule bridge_data_items[] = {
+    {IFLA_BR_FORWARD_DELAY, KEPT, 4, 4, NULL}, {IFLA_BR_HELLO_TIME, KEPT, 4, 4, NULL}, {IFLA_BR_MAX_AGE, KEPT, 4, 4, NULL},
+    {IFLA_BR_AGEING_TIME, KEPT, 4, 4, NULL}, {IFLA_BR_STP_STATE, KEPT, 4, 4, NULL}, {IFLA_BR_PRIORITY, KEPT, 2, 2, NULL},
+    {IFLA_BR_VLAN_PROTOCOL, KEPT, 2, 2, NULL}, {IFLA_BR_GROUP_FWD_MASK, KEPT, 2, 2, NULL}, {IFLA_BR_MCAST_ROUTER, KEPT, 1, 1, NULL},
+    {IFLA_BR_MCAST_SNOOPING, KEPT, 1, 1, NULL}, {IFLA_BR_MCAST_QUERY_USE_IFADDR, KEPT, 1, 1, NULL}, {IFLA_BR_MCAST_QUERIER, KEPT, 1, 1, NULL},
+    {IFLA_BR_MCAST_HASH_MAX, KEPT, 4, 4, NULL}, {IFLA_BR_MCAST_LAST_MEMBER_CNT, KEPT, 4, 4, NULL}, {IFLA_BR_MCAST_STARTUP_QUERY_CNT, KEPT, 4, 4, NULL},
+    {IFLA_BR_MCAST_LAST_MEMBER_INTVL, KEPT, 8, 8, NULL}, {IFLA_BR_MCAST_MEMBERSHIP_INTVL, KEPT, 8, 8, NULL},
+    {IFLA_BR_MCAST_QUERIER_INTVL, KEPT, 8, 8, NULL}, {IFLA_BR_MCAST_QUERY_INTVL, KEPT, 8, 8, NULL}, {IFLA_BR_MCAST_QUERY_RESPONSE_INTVL, KEPT, 8, 8, NULL},
+    {IFLA_BR_MCAST_STARTUP_QUERY_INTVL, KEPT, 8, 8, NULL}, {IFLA_BR_NF_CALL_IPTABLES, KEPT, 1, 1, NULL}, {IFLA_BR_NF_CALL_IP6TABLES, KEPT, 1, 1, NULL},
+    {IFLA_BR_NF_CALL_ARPTABLES, KEPT, 1, 1, NULL}, {IFLA_BR_VLAN_STATS_ENABLED, KEPT, 1, 1, NULL}, {IFLA_BR_MCAST_STATS_ENABLED, KEPT, 1, 1, NULL},
+    {IFLA_BR_MCAST_IGMP_VERSION, KEPT, 1, 1, NULL}, {IFLA_BR_MCAST_MLD_VERSION, KEPT, 1, 1, NULL},
+    {IFLA_BR_ROOT_ID, LEFT, 0, 0, NULL}, {IFLA_BR_BRIDGE_ID, LEFT, 0, 0, NULL}, {IFLA_BR_ROOT_PORT, LEFT, 0, 0, NULL}, {IFLA_BR_ROOT_PATH_COST, LEFT, 0, 0, NULL},
+    {IFLA_BR_TOPOLOGY_CHANGE, LEFT, 0, 0, NULL}, {IFLA_BR_TOPOLOGY_CHANGE_DETECTED, LEFT, 0, 0, NULL}, {IFLA_BR_HELLO_TIMER, LEFT, 0, 0, NULL},
+    {IFLA_BR_TCN_TIMER, LEFT, 0, 0, NULL}, {IFLA_BR_TOPOLOGY_CHANGE_TIMER, LEFT, 0, 0, NULL}, {IFLA_BR_GC_TIMER, LEFT, 0, 0, NULL},
+    {IFLA_BR_PAD, LEFT, 0, 0, NULL}, {IFLA_BR_MCAST_QUERIER_STATE, LEFT, 0, 0, NULL}, {48 /* IFLA_BR_FDB_N_LEARNED */, LEFT, 0, 0, NULL},
+};
+RULES(bridge_data);
+static const struct rule port_data_items[] = {
+    {IFLA_BRPORT_PRIORITY, KEPT, 2, 2, NULL}, {IFLA_BRPORT_COST, KEPT, 4, 4, NULL}, {IFLA_BRPORT_MODE, KEPT, 1, 1, NULL},
+    {IFLA_BRPORT_GUARD, KEPT, 1, 1, NULL}, {IFLA_BRPORT_PROTECT, KEPT, 1, 1, NULL}, {IFLA_BRPORT_FAST_LEAVE, KEPT, 1, 1, NULL},
+    {IFLA_BRPORT_LEARNING, KEPT, 1, 1, NULL}, {IFLA_BRPORT_UNICAST_FLOOD, KEPT, 1, 1, NULL}, {IFLA_BRPORT_PROXYARP, KEPT, 1, 1, NULL},
+    {IFLA_BRPORT_PROXYARP_WIFI, KEPT, 1, 1, NULL}, {IFLA_BRPORT_MULTICAST_ROUTER, KEPT, 1, 1, NULL}, {IFLA_BRPORT_MCAST_FLOOD, KEPT, 1, 1, NULL},
+    {IFLA_BRPORT_MCAST_TO_UCAST, KEPT, 1, 1, NULL}, {IFLA_BRPORT_BCAST_FLOOD, KEPT, 1, 1, NULL}, {IFLA_BRPORT_GROUP_FWD_MASK, KEPT, 2, 2, NULL},
+    {IFLA_BRPORT_NEIGH_SUPPRESS, KEPT, 1, 1, NULL}, {IFLA_BRPORT_ISOLATED, KEPT, 1, 1, NULL}, {IFLA_BRPORT_LOCKED, KEPT, 1, 1, NULL},
+    {IFLA_BRPORT_STATE, LEFT, 0, 0, NULL}, {IFLA_BRPORT_ROOT_ID, LEFT, 0, 0, NULL}, {IFLA_BRPORT_BRIDGE_ID, LEFT, 0, 0, NULL},
+    {IFLA_BRPORT_DESIGNATED_PORT, LEFT, 0, 0, NULL}, {IFLA_BRPORT_DESIGNATED_COST, LEFT, 0, 0, NULL}, {IFLA_BRPORT_ID, LEFT, 0, 0, NULL},
+    {IFLA_BRPORT_NO, LEFT, 0, 0, NULL}, {IFLA_BRPORT_TOPOLOGY_CHANGE_ACK, LEFT, 0, 0, NULL}, {IFLA_BRPORT_CONFIG_PENDING, LEFT, 0, 0, NULL},
+    {IFLA_BRPORT_MESSAGE_AGE_TIMER, LEFT, 0, 0, NULL}, {IFLA_BRPORT_FORWARD_DELAY_TIMER, LEFT, 0, 0, NULL}, {IFLA_BRPORT_HOLD_TIMER, LEFT, 0, 0, NULL},
+    {IFLA_BRPORT_PAD, LEFT, 0, 0, NULL}, {IFLA_BRPORT_MCAST_EHT_HOSTS_CNT, LEFT, 0, 0, NULL}, {41 /* IFLA_BRPORT_MCAST_N_GROUPS */, LEFT, 0, 0, NULL},
+};
+RULES(port_data);
+static const struct rule info_items[] = {
+    {IFLA_INFO_KIND, KEPT, 2, 16, NULL}, {IFLA_INFO_DATA, BELOW, 0, BYTES_MAX, &bridge_data}, {IFLA_INFO_SLAVE_KIND, KEPT, 2, 16, NULL},
+    {IFLA_INFO_SLAVE_DATA, BELOW, 0, BYTES_MAX, &port_data}, {IFLA_INFO_XSTATS, LEFT, 0, 0, NULL},
+};
+RULES(info);
+static const struct rule inet6_items[] = {
+    {IFLA_INET6_ADDR_GEN_MODE, KEPT, 1, 1, NULL}, {IFLA_INET6_FLAGS, LEFT, 0, 0, NULL}, {IFLA_INET6_STATS, LEFT, 0, 0, NULL},
+    {IFLA_INET6_ICMP6STATS, LEFT, 0, 0, NULL}, {IFLA_INET6_CACHEINFO, LEFT, 0, 0, NULL},
+};
+RULES(inet6);
+static const struct rule families_items[] = {{AF_INET6, BELOW, 0, BYTES_MAX, &inet6}};
+RULES(families);
+static const struct rule links_items[] = {
+    {IFLA_IFNAME, KEPT, 2, IFNAMSIZ, NULL}, {IFLA_ADDRESS, KEPT, 0, 32, NULL}, {IFLA_BROADCAST, KEPT, 0, 32, NULL}, {IFLA_MTU, KEPT, 4, 4, NULL},
+    {IFLA_LINK, KEPT, 4, 4, NULL}, {IFLA_MASTER, KEPT, 4, 4, NULL}, {IFLA_TXQLEN, KEPT, 4, 4, NULL}, {IFLA_LINKMODE, KEPT, 1, 1, NULL},
+    {IFLA_IFALIAS, KEPT, 1, 256, NULL}, {IFLA_GROUP, KEPT, 4, 4, NULL}, {IFLA_NUM_TX_QUEUES, KEPT, 4, 4, NULL}, {IFLA_NUM_RX_QUEUES, KEPT, 4, 4, NULL},
+    {IFLA_LINKINFO, BELOW, 0, BYTES_MAX, &info}, {IFLA_AF_SPEC, BELOW, 0, BYTES_MAX, &families},
+    {IFLA_STATS, LEFT, 0, 0, NULL}, {IFLA_STATS64, LEFT, 0, 0, NULL}, {IFLA_OPERSTATE, LEFT, 0, 0, NULL}, {IFLA_CARRIER, LEFT, 0, 0, NULL},
+    {IFLA_CARRIER_CHANGES, LEFT, 0, 0, NULL}, {IFLA_CARRIER_UP_COUNT, LEFT, 0, 0, NULL}, {IFLA_CARRIER_DOWN_COUNT, LEFT, 0, 0, NULL},
+    {IFLA_PROMISCUITY, LEFT, 0, 0, NULL}, {61 /* IFLA_ALLMULTI */, LEFT, 0, 0, NULL}, {IFLA_PERM_ADDRESS, LEFT, 0, 0, NULL},
+    {IFLA_EVENT, LEFT, 0, 0, NULL}, {IFLA_PAD, LEFT, 0, 0, NULL},
+};
+RULES(links);
+
+/* ---- addresses, routes, rules, neighbours */
+static const struct rule addresses_items[] = {
+    {IFA_ADDRESS, KEPT, 4, 16, NULL}, {IFA_LOCAL, KEPT, 4, 16, NULL}, {IFA_LABEL, KEPT, 2, IFNAMSIZ, NULL}, {IFA_BROADCAST, KEPT, 4, 4, NULL},
+    {IFA_FLAGS, KEPT, 4, 4, NULL}, {IFA_RT_PRIORITY, KEPT, 4, 4, NULL}, {IFA_PROTO, KEPT, 1, 1, NULL}, {IFA_CACHEINFO, LOOSE, 16, 16, NULL},
+};
+RULES(addresses);
+static const struct rule routes_items[] = {
+    {RTA_DST, KEPT, 4, 16, NULL}, {RTA_SRC, KEPT, 4, 16, NULL}, {RTA_OIF, KEPT, 4, 4, NULL}, {RTA_GATEWAY, KEPT, 4, 16, NULL}, {RTA_PRIORITY, KEPT, 4, 4, NULL},
+    {RTA_PREFSRC, KEPT, 4, 16, NULL}, {RTA_METRICS, KEPT, 4, 256, NULL}, {RTA_MULTIPATH, KEPT, 8, BYTES_MAX, NULL}, {RTA_FLOW, KEPT, 4, 4, NULL},
+    {RTA_TABLE, KEPT, 4, 4, NULL}, {RTA_VIA, KEPT, 6, 18, NULL}, {RTA_PREF, KEPT, 1, 1, NULL}, {RTA_EXPIRES, LOOSE, 4, 8, NULL}, {RTA_CACHEINFO, LEFT, 0, 0, NULL},
+};
+RULES(routes);
+static const struct rule policies_items[] = {
+    {FRA_DST, KEPT, 4, 16, NULL}, {FRA_SRC, KEPT, 4, 16, NULL}, {FRA_IIFNAME, KEPT, 2, IFNAMSIZ, NULL}, {FRA_OIFNAME, KEPT, 2, IFNAMSIZ, NULL},
+    {FRA_GOTO, KEPT, 4, 4, NULL}, {FRA_PRIORITY, KEPT, 4, 4, NULL}, {FRA_FWMARK, KEPT, 4, 4, NULL}, {FRA_FWMASK, KEPT, 4, 4, NULL}, {FRA_FLOW, KEPT, 4, 4, NULL},
+    {FRA_TABLE, KEPT, 4, 4, NULL}, {FRA_SUPPRESS_PREFIXLEN, KEPT, 4, 4, NULL}, {FRA_SUPPRESS_IFGROUP, KEPT, 4, 4, NULL}, {FRA_PROTOCOL, KEPT, 1, 1, NULL},
+    {FRA_IP_PROTO, KEPT, 1, 1, NULL}, {FRA_SPORT_RANGE, KEPT, 4, 4, NULL}, {FRA_DPORT_RANGE, KEPT, 4, 4, NULL}, {FRA_PAD, LEFT, 0, 0, NULL},
+};
+RULES(policies);
+static const struct rule neighbours_items[] = {
+    {NDA_DST, KEPT, 4, 16, NULL}, {NDA_LLADDR, KEPT, 1, 32, NULL}, {NDA_MASTER, KEPT, 4, 4, NULL}, {NDA_VLAN, KEPT, 2, 2, NULL}, {NDA_PROTOCOL, KEPT, 1, 1, NULL},
+    {NDA_PROBES, LEFT, 0, 0, NULL}, {NDA_CACHEINFO, LEFT, 0, 0, NULL},
+};
+RULES(neighbours);
+
+static const struct kind {
+    uint16_t type;
+    size_t header;
+    const struct rules *rules;
+} kinds[] = {
+    {RTM_NEWLINK, sizeof(struct ifinfomsg), &links}, {RTM_NEWADDR, sizeof(struct ifaddrmsg), &addresses}, {RTM_NEWROUTE, sizeof(struct rtmsg), &routes},
+    {RTM_NEWRULE, sizeof(struct fib_rule_hdr), &policies}, {RTM_NEWNEIGH, sizeof(struct ndmsg), &neighbours},
+};
+
+static const struct kind *kind_of(uint64_t type)
+{
+    for (size_t k = 0; k < ARRAY_LENGTH(kinds); k++)
+        if (kinds[k].type == type)
+            return &kinds[k];
+    return NULL;
+}
+
+size_t netattr_header(uint16_t type)
+{
+    const struct kind *kind = kind_of(type);
+    return kind ? kind->header : 0;
+}
+
+/* ---- walking */
+bool attribute_next(const uint8_t **at, const uint8_t *end, struct attribute *out)
+{
+    struct nlattr a;
+    if ((size_t)(end - *at) < sizeof a)
+        return false;
+    memcpy(&a, *at, sizeof a);
+    if (a.nla_len < sizeof a || a.nla_len > (size_t)(end - *at))
+        return false;
+    *out = (struct attribute){(uint16_t)(a.nla_type & (uint16_t)NLA_TYPE_MASK), a.nla_len - sizeof a, *at + sizeof a};
+    size_t step = NLA_ALIGN(a.nla_len);
+    *at += step < (size_t)(end - *at) ? step : (size_t)(end - *at);
+    return true;
+}
+
+bool attribute_find(const uint8_t *at, const uint8_t *end, uint16_t type, struct attribute *out)
+{
+    while (attribute_next(&at, end, out))
+        if (out->type == type)
+            return true;
+    return false;
+}
+
+uint32_t attribute_u32(const struct attribute *a)
+{
+    uint32_t value = 0;
+    memcpy(&value, a->data, a->len < sizeof value ? a->len : sizeof value);
+    return value;
+}
+
+static const struct rule *rule_find(const struct rules *rules, uint16_t type)
+{
+    for (size_t k = 0; k < rules->count; k++)
+        if (rules->items[k].type == type)
+            return &rules->items[k];
+    return NULL;
+}
+
+/* What only a bridge has is left to be compared elsewhere. */
+static const struct rules *below_of(const struct rules *rules, const struct rule *rule, const char *kind)
+{
+    return rules == &info && rule->below && strcmp(kind, "bridge") != 0 ? NULL : rule->below;
+}
+
+/* ---- from the kernel */
+static void value_put(struct buf *b, const struct attribute *a, const struct rules *rules)
+{
+    uint32_t value = attribute_u32(a);
+    if (rules == &addresses && a->type == IFA_FLAGS)
+        netlink_put_u32(b, a->type, value & ~(uint32_t)ADDRESS_FLAGS_PASSING);
+    else if (rules == &links && a->type == IFLA_QDISC && a->len == 5 && memcmp(a->data, "noop", 5) == 0) /* of a device that was never up */
+        netlink_put_str(b, a->type, "noqueue");
+    else
+        netlink_put(b, a->type, a->data, a->len);
+}
+
+static void filter(const struct rules *rules, const uint8_t *at, const uint8_t *end, struct buf *kept, struct buf *compared)
+{
+    struct attribute a;
+    char kind[17] = "";
+    while (attribute_next(&at, end, &a)) {
+        const struct rule *rule = rule_find(rules, a.type);
+        if (rules == &info && (a.type == IFLA_INFO_KIND || a.type == IFLA_INFO_SLAVE_KIND))
+            snprintf(kind, sizeof kind, "%.*s", (int)(a.len < 16 ? a.len : 16), (const char *)a.data);
+        const struct rules *below = rule && rule->fate == BELOW ? below_of(rules, rule, kind) : NULL;
+        if (below) {
+            size_t in_kept = netlink_nest(kept, a.type), in_compared = netlink_nest(compared, a.type);
+            filter(below, a.data, a.data + a.len, kept, compared);
+            netlink_nest_end(kept, in_kept);
+            netlink_nest_end(compared, in_compared);
+            continue;
+        }
+        if (rule && (rule->fate == KEPT || rule->fate == LOOSE))
+            value_put(kept, &a, rules);
+        if (!rule || rule->fate == KEPT || rule->fate == BELOW)
+            value_put(compared, &a, rules);
+    }
+}
+
+static void header_clean(uint16_t type, uint8_t *header)
+{
+    struct ifinfomsg link;
+    struct ifaddrmsg address;
+    struct rtmsg route;
+    switch (type) {
+    case RTM_NEWLINK:
+        memcpy(&link, header, sizeof link);
+        link.ifi_flags &= ~LINK_FLAGS_PASSING;
+        link.ifi_change = 0;
+        memcpy(header, &link, sizeof link);
+        break;
+    case RTM_NEWADDR:
+        memcpy(&address, header, sizeof address);
+        address.ifa_flags &= (uint8_t)~ADDRESS_FLAGS_PASSING;
+        memcpy(header, &address, sizeof address);
+        break;
+    case RTM_NEWROUTE:
+        memcpy(&route, header, sizeof route);
+        route.rtm_flags &= ~(unsigned)ROUTE_FLAGS_PASSING;
+        memcpy(header, &route, sizeof route);
+        break;
+    default:
+        break;
+    }
+}
+
+int netattr_filter(uint16_t type, const uint8_t *body, size_t len, struct buf *kept, struct buf *compared, struct err *e)
+{
+    const struct kind *kind = kind_of(type);
+    uint8_t header[32];
+    if (!kind || len < kind->header)
+        return err_set(e, E_UNSUPPORTED, "a message of netlink that is not known (%u)", type);
+    memcpy(header, body, kind->header);
+    header_clean(type, header);
+    for (int k = 0; k < 2; k++)
+        netlink_pad(k ? compared : kept, header, kind->header);
+    size_t begin = NLMSG_ALIGN(kind->header);
+    if (begin < len)
+        filter(kind->rules, body + begin, body + len, kept, compared);
+    return 0;
+}
+
+/* ---- from an image */
+static int bad(struct err *e, const char *words, unsigned number)
+{
+    return err_set(e, E_BAD_IMAGE, "a network namespace of the job: %s (%u)", words, number);
+}
+
+static bool is_text(const struct attribute *a)
+{
+    return a->len && a->data[a->len - 1] == 0 && strlen((const char *)a->data) == a->len - 1;
+}
+
+static int attributes_validate(const struct rules *rules, const uint8_t *at, const uint8_t *end, struct err *e)
+{
+    struct attribute a;
+    while (attribute_next(&at, end, &a)) {
+        const struct rule *rule = rule_find(rules, a.type);
+        if (!rule || rule->fate == LEFT)
+            return bad(e, "an attribute that none has", a.type);
+        if (a.len < rule->least || a.len > rule->most)
+            return bad(e, "an attribute of an impossible length", a.type);
+        bool text = (rules == &links && (a.type == IFLA_IFNAME || a.type == IFLA_IFALIAS)) || (rules == &info && rule->fate == KEPT);
+        if (text && a.type != IFLA_IFALIAS && !is_text(&a))
+            return bad(e, "a name without an end", a.type);
+        if (rule->fate == BELOW && attributes_validate(rule->below, a.data, a.data + a.len, e) < 0)
+            return -1;
+    }
+    return at == end ? 0 : bad(e, "half an attribute", (unsigned)(end - at));
+}
+
+int netattr_validate(const struct net_message *m, struct err *e)
+{
+    const struct kind *kind = kind_of(m->type);
+    size_t begin = kind ? NLMSG_ALIGN(kind->header) : 0;
+    if (!kind || m->body.len < begin || m->body.len > BYTES_MAX * 4)
+        return bad(e, "a message of an unknown kind", (unsigned)m->type);
+    return attributes_validate(kind->rules, m->body.data + begin, m->body.data + m->body.len, e);
+}
