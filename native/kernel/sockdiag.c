@@ -325,17 +325,32 @@ int diag_add_tcp(pid_t pid, struct diag *d, struct err *e)
     return 0;
 }
 
+static void *joined(void *list, size_t count, void *more, size_t more_count, size_t size)
+{
+    if (!more_count)
+        return list;
+    list = xrealloc(list, count + more_count, size);
+    memcpy((uint8_t *)list + count * size, more, more_count * size);
+    free(more);
+    return list;
+}
+
 /* All of them: bound TCP sockets too. */
 int diag_add(pid_t pid, uint64_t net, struct diag *d, struct err *e)
 {
-    size_t before = d->inets_count;
-    bool pods_left = d->tcp_left;
-    d->tcp_left = false;
-    if (diag_dump_all(pid, d, e) < 0 || diag_add_tcp(pid, d, e) < 0)
+    struct diag own = {0};
+    if (diag_dump_all(pid, &own, e) < 0 || diag_add_tcp(pid, &own, e) < 0) {
+        diag_free(&own);
         return err_wrap(e, "sockets of a network namespace of the job");
-    d->tcp_left = pods_left;
-    for (size_t k = before; k < d->inets_count; k++)
-        d->inets[k].net = net;
+    }
+    for (size_t k = 0; k < own.inets_count; k++)
+        own.inets[k].net = net;
+    d->unixes = joined(d->unixes, d->unixes_count, own.unixes, own.unixes_count, sizeof *d->unixes);
+    d->inets = joined(d->inets, d->inets_count, own.inets, own.inets_count, sizeof *d->inets);
+    d->others = joined(d->others, d->others_count, own.others, own.others_count, sizeof *d->others);
+    d->unixes_count += own.unixes_count;
+    d->inets_count += own.inets_count;
+    d->others_count += own.others_count;
     sort_all(d);
     return 0;
 }
