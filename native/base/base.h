@@ -30,6 +30,20 @@ void *xrealloc(void *p, size_t count, size_t size);
 char *xstrdup(const char *s);
 char *xasprintf(const char *format, ...) PRINTF(1, 2);
 
+/* ---- searching: the number of the first of `count` items, in ascending order, that is not before what is looked for; `before` says it of item `k` */
+#define FIRST_NOT(count, k, before) \
+    __extension__({ \
+        size_t first_ = 0, behind_ = (count); \
+        while (first_ < behind_) { \
+            const size_t k = first_ + (behind_ - first_) / 2; \
+            if (before) \
+                first_ = k + 1; \
+            else \
+                behind_ = k; \
+        } \
+        first_; \
+    })
+
 /* ---- a growing byte buffer */
 struct buf {
     uint8_t *data;

@@ -20,15 +20,7 @@ void missing_copy(const struct missing *m, struct missing *out)
 /* The first range that ends behind the address. */
 static size_t index_from(const struct missing *m, uint64_t at)
 {
-    size_t low = 0, high = m->count;
-    while (low < high) {
-        size_t middle = (low + high) / 2;
-        if (m->items[middle].end <= at)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
+    return FIRST_NOT(m->count, k, m->items[k].end <= at);
 }
 
 static void insert(struct missing *m, size_t at, struct missing_range range)

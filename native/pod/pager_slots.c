@@ -32,16 +32,9 @@ static enum wish wish_get(struct paging *p, uint32_t model, uint32_t piece)
 /* ---- who waits */
 static bool piece_find(const struct pager_model *m, uint64_t source, uint32_t *out)
 {
-    size_t low = 0, high = m->pieces_count;
-    while (low < high) {
-        size_t middle = (low + high) / 2;
-        if (m->pieces[middle].at + m->pieces[middle].len <= source)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    *out = (uint32_t)low;
-    return low < m->pieces_count && m->pieces[low].at <= source;
+    size_t k = FIRST_NOT(m->pieces_count, n, m->pieces[n].at + m->pieces[n].len <= source);
+    *out = (uint32_t)k;
+    return k < m->pieces_count && m->pieces[k].at <= source;
 }
 
 void pieces_want(struct paging *p, size_t model, uint64_t source)

@@ -134,15 +134,7 @@ int fill_open(const struct restore *r, struct victim *v, const struct task *task
 /* The first range that ends behind the address. */
 static size_t range_from(const struct fill *f, uint64_t at)
 {
-    size_t low = 0, high = f->ranges_count;
-    while (low < high) {
-        size_t middle = (low + high) / 2;
-        if (f->ranges[middle].end <= at)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
+    return FIRST_NOT(f->ranges_count, k, f->ranges[k].end <= at);
 }
 
 bool fill_takes(const struct fill *f, uint64_t at)

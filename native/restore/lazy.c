@@ -26,16 +26,10 @@ struct hot {
 
 static void hot_mark(struct hot *h, uint64_t at, uint64_t len)
 {
-    size_t low = 0, high = h->mm->extents_count;
-    while (low < high) {
-        size_t middle = (low + high) / 2;
-        if (h->mm->extents[middle].at + h->mm->extents[middle].len <= at)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    for (; low < h->mm->extents_count && h->mm->extents[low].at < at + len; low++)
-        h->extents[low] = true;
+    const struct extent *all = h->mm->extents;
+    size_t k = FIRST_NOT(h->mm->extents_count, n, all[n].at + all[n].len <= at);
+    for (; k < h->mm->extents_count && all[k].at < at + len; k++)
+        h->extents[k] = true;
 }
 
 static void hot_around(struct hot *h, uint64_t at)
@@ -143,15 +137,8 @@ void lazy_plan_free(struct restore *r)
 bool lazy_is(const struct pager *p, size_t task, const struct extent *x)
 {
     const struct pager_model *m = &p->models[task];
-    size_t low = 0, high = m->pieces_count;
-    while (low < high) {
-        size_t middle = (low + high) / 2;
-        if (m->pieces[middle].at < x->at)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low < m->pieces_count && m->pieces[low].at == x->at && m->pieces[low].len == x->len;
+    size_t k = FIRST_NOT(m->pieces_count, n, m->pieces[n].at < x->at);
+    return k < m->pieces_count && m->pieces[k].at == x->at && m->pieces[k].len == x->len;
 }
 
 int lazy_note(const struct restore *r, const struct pod *pod, struct err *e)

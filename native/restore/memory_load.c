@@ -37,15 +37,7 @@ struct whole {
 /* The first mapping that ends behind the address. */
 static size_t vma_from(const struct mm *mm, uint64_t at)
 {
-    size_t low = 0, high = mm->vmas_count;
-    while (low < high) {
-        size_t middle = (low + high) / 2;
-        if (mm->vmas[middle].end <= at)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
+    return FIRST_NOT(mm->vmas_count, k, mm->vmas[k].end <= at);
 }
 
 /* Fresh anonymous memory is zero already; a page of a mapped file that the process had zeroed is not. */

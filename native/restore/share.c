@@ -63,17 +63,8 @@ static bool is_huge(const struct vma *v)
 
 static const struct vma *vma_at(const struct mm *mm, uint64_t start)
 {
-    size_t low = 0, high = mm->vmas_count;
-    while (low < high) {
-        size_t middle = (low + high) / 2;
-        if (mm->vmas[middle].start == start)
-            return &mm->vmas[middle];
-        if (mm->vmas[middle].start < start)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return NULL;
+    size_t k = FIRST_NOT(mm->vmas_count, n, mm->vmas[n].start < start);
+    return k < mm->vmas_count && mm->vmas[k].start == start ? &mm->vmas[k] : NULL;
 }
 
 static bool is_alike(const struct vma *a, const struct vma *b)
@@ -86,15 +77,7 @@ static bool is_alike(const struct vma *a, const struct vma *b)
 /* The first extent that ends behind the address. */
 static size_t extent_from(const struct mm *mm, uint64_t address)
 {
-    size_t low = 0, high = mm->extents_count;
-    while (low < high) {
-        size_t middle = (low + high) / 2;
-        if (mm->extents[middle].at + mm->extents[middle].len <= address)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
+    return FIRST_NOT(mm->extents_count, k, mm->extents[k].at + mm->extents[k].len <= address);
 }
 
 static bool is_same_extent(const struct extent *a, const struct extent *b)
@@ -250,18 +233,11 @@ uint64_t shares_patience_ns(const struct restore *r)
 
 const struct shared_vma *share_planned(const struct restore *r, size_t task, const struct vma *vma)
 {
-    size_t low = 0, high = r->shares_count, model = r->share_models[task];
-    while (low < high) {
-        size_t middle = (low + high) / 2;
-        const struct shared_vma *s = &r->shares[middle];
-        if (s->model == model && s->vma->start == vma->start)
-            return is_alike(s->vma, vma) ? s : NULL;
-        if (s->model < model || (s->model == model && s->vma->start < vma->start))
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return NULL;
+    const struct shared_vma *all = r->shares;
+    size_t model = r->share_models[task];
+    size_t k = FIRST_NOT(r->shares_count, n, all[n].model < model || (all[n].model == model && all[n].vma->start < vma->start));
+    bool found = k < r->shares_count && all[k].model == model && all[k].vma->start == vma->start;
+    return found && is_alike(all[k].vma, vma) ? &all[k] : NULL;
 }
 
 const struct shared_vma *share_of(const struct restore *r, size_t task, const struct vma *vma)

@@ -274,34 +274,40 @@ int spaces_load(struct restore *r, struct err *e)
     return 0;
 }
 
+/* Numbers of namespaces begin with 1; 0: the pod's own, in which we are. */
+static int enter(uint64_t space, const int *fds, int kind, struct err *e)
+{
+    if (space && setns(fds[space - 1], kind) < 0)
+        return err_errno(e, "enter a %s namespace of the job", kind == CLONE_NEWNET ? "network" : "mount");
+    return 0;
+}
+
+static void leave(uint64_t space, int home_fd, int kind)
+{
+    int number = errno;
+    if (space)
+        CHECK(setns(home_fd, kind) == 0);
+    errno = number;
+}
+
 int space_enter(const struct restore *r, uint64_t mount_space, struct err *e)
 {
-    if (mount_space && setns(r->mount_fds[mount_space - 1], CLONE_NEWNS) < 0)
-        return err_errno(e, "enter a mount namespace of the job");
-    return 0;
+    return enter(mount_space, r->mount_fds, CLONE_NEWNS, e);
 }
 
 void space_leave(const struct restore *r, uint64_t mount_space)
 {
-    int number = errno;
-    if (mount_space)
-        CHECK(setns(r->home_fd, CLONE_NEWNS) == 0);
-    errno = number;
+    leave(mount_space, r->home_fd, CLONE_NEWNS);
 }
 
 int net_enter(const struct restore *r, uint64_t net_space, struct err *e)
 {
-    if (net_space && setns(r->other_fds[net_space - 1], CLONE_NEWNET) < 0)
-        return err_errno(e, "enter a network namespace of the job");
-    return 0;
+    return enter(net_space, r->other_fds, CLONE_NEWNET, e);
 }
 
 void net_leave(const struct restore *r, uint64_t net_space)
 {
-    int number = errno;
-    if (net_space)
-        CHECK(setns(r->home_net_fd, CLONE_NEWNET) == 0);
-    errno = number;
+    leave(net_space, r->home_net_fd, CLONE_NEWNET);
 }
 
 int net_enter_maker(const struct restore *r, uint64_t net_space, struct err *e)

@@ -52,18 +52,11 @@ static const struct tcp_socket *peer_find(const struct restore *r, const struct 
 {
     const struct tcp_socket *found = NULL;
     uint8_t ends[2 * TCP_KEY_BYTES];
-    size_t low = 0, high = r->tcp_peers_count;
     if (!ends_of(&t->remote, &t->local, ends))
         return NULL;
-    while (low < high) {
-        size_t middle = (low + high) / 2;
-        if (memcmp(r->tcp_peers[middle].ends, ends, sizeof ends) < 0)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    for (; low < r->tcp_peers_count && memcmp(r->tcp_peers[low].ends, ends, sizeof ends) == 0; low++) {
-        const struct tcp_socket *p = &r->image->tcp_sockets[r->tcp_peers[low].index];
+    size_t k = FIRST_NOT(r->tcp_peers_count, n, memcmp(r->tcp_peers[n].ends, ends, sizeof ends) < 0);
+    for (; k < r->tcp_peers_count && memcmp(r->tcp_peers[k].ends, ends, sizeof ends) == 0; k++) {
+        const struct tcp_socket *p = &r->image->tcp_sockets[r->tcp_peers[k].index];
         if (p == but || !may_talk(t, p))
             continue;
         if (p->net_space == t->net_space)

@@ -32,6 +32,7 @@ def lab() -> Iterator[Lab]:
     lab = Lab(REPOSITORY / "var" / "test-lab")
     lifecycle.down(lab, wipe=lab.directory.exists(), say=lambda text: None)
     os.environ["CLUSTEROS_LOGIN"] = str(REPOSITORY / "var" / "test-login.json")
+    os.environ["CLUSTEROS_FILL_DELAY_US"] = "100000"  # memory that comes when a job runs already comes slowly: tests strike in between
     lifecycle.up(lab, port=8190)
     yield lab
     lifecycle.down(lab, wipe=not os.environ.get("KEEP_LAB"))
