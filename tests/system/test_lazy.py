@@ -1,4 +1,4 @@
-"""A job that runs before its memory is there, on a node whose disk has just lost some of it: another node's replica serves, and nobody notices."""
+"""A job that runs before its memory is there, on a node whose disk has just lost some of it: another replica serves, and nobody notices."""
 
 from __future__ import annotations
 
