@@ -70,27 +70,46 @@ static int extent_order(const void *a, const void *b)
     return x->at < y->at ? -1 : x->at > y->at;
 }
 
-/* Ranks hold the same arrays at other addresses: what they have in common is the distance from the beginning of the mapping. */
-static uint64_t mapping_start(const struct mm *mm, uint64_t at)
+/* The mapping that holds an address. */
+static size_t mapping_of(const struct mm *mm, uint64_t at)
 {
-    size_t first = 0;
-    for (size_t end = mm->vmas_count; end - first > 1;) {
-        size_t middle = first + (end - first) / 2;
-        *(mm->vmas[middle].start <= at ? &first : &end) = middle;
-    }
-    return mm->vmas_count && mm->vmas[first].start <= at ? mm->vmas[first].start : 0;
+    return FIRST_NOT(mm->vmas_count, k, mm->vmas[k].end <= at);
 }
+
+static bool is_large(const struct vma *v)
+{
+    return v->end - v->start >= CHUNK_MAX;
+}
+
+/* What is side by side in memory need not be so in a relative, or another rank: large mappings are cut for themselves, small ones go together. */
+static struct store_range range_first(const struct mm *mm, uint64_t at, uint64_t end)
+{
+    size_t k = mapping_of(mm, at);
+    uint64_t origin = k < mm->vmas_count && mm->vmas[k].start <= at ? mm->vmas[k].start : 0;
+    for (; k + 1 < mm->vmas_count && mm->vmas[k].end < end; k++)
+        if (is_large(&mm->vmas[k]) || is_large(&mm->vmas[k + 1]))
+            return (struct store_range){at, mm->vmas[k].end - at, origin};
+    return (struct store_range){at, end - at, origin};
+}
+
+struct ranges {
+    struct store_range *items;
+    size_t items_count;
+};
 
 static int ranges_put(struct snapshot *s, const struct victim *v, struct mm *mm, const struct page_ranges *list, struct err *e)
 {
-    AUTO_FREE struct store_range *ranges = xcalloc(list->count + 1, sizeof *ranges);
+    struct ranges cut = {0};
     for (size_t k = 0; k < list->count; k++) {
-        uint64_t at = list->items[k].start;
-        ranges[k] = (struct store_range){at, list->items[k].end - at, mapping_start(mm, at)};
-        s->image.raw_bytes += ranges[k].len;
+        struct store_range next;
+        for (uint64_t at = list->items[k].start, end = list->items[k].end; at < end; at += next.len)
+            *LIST_ADD(&cut, items) = next = range_first(mm, at, end);
     }
-    return store_put_ranges(s->store, ranges, list->count, memory_source, (void *)(uintptr_t)v, &mm->extents, &mm->extents_count,
-                            &s->image.new_bytes, e);
+    s->image.raw_bytes += page_ranges_bytes(list);
+    int result = store_put_ranges(s->store, cut.items, cut.items_count, memory_source, (void *)(uintptr_t)v, &mm->extents, &mm->extents_count,
+                                  &s->image.new_bytes, e);
+    free(cut.items);
+    return result;
 }
 
 int memory_save(struct snapshot *s, const struct victim *v, struct mm *mm, const struct memory_plan *plan, enum memory_part part,

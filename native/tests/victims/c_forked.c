@@ -1,5 +1,6 @@
 /* Memory that processes have in common since fork(2) stays one copy: a family of five over 24 MiB, of which each writes its own scattered pages, a
- * mapping that grew in one and shrank in another, pages that one gave back. Before and after, everybody's private part is what it has written. */
+ * mapping that grew in one and shrank in another, pages that one gave back. Before and after, everybody's private part is what it has written.
+ * Beside a few pages that all have in common each has large memory of its own: neighbours in memory that are strangers to each other. */
 /* COVERAGE: copy-on-write pages shared since fork | captured | private anonymous mappings; changed pages of mapped files are each process's own after a restore */
 #include <stdint.h>
 #include <sys/mman.h>
@@ -14,7 +15,10 @@
 #define CHILDREN 4
 #define SLACK_KIB 700 /* page tables are not counted, but a few pages of neighbours are */
 
-static unsigned char *area;
+#define OWN_PAGES 500ul /* no multiple of what an image cuts memory into */
+#define COMMON_PAGES 4ul
+
+static unsigned char *area, *seam;
 static int told[2];
 
 static unsigned char base_of(size_t page)
@@ -54,8 +58,29 @@ static void content_check(int who)
             MUST(area[page * PAGE + k] == want);
     }
 }
+static void seam_make(void)
+{
+    seam = mmap(NULL, (OWN_PAGES + COMMON_PAGES) * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    MUST(seam != MAP_FAILED);
+    for (size_t page = OWN_PAGES; page < OWN_PAGES + COMMON_PAGES; page++)
+        memset(seam + page * PAGE, base_of(page), PAGE);
+    MUST(munmap(seam, OWN_PAGES * PAGE) == 0);
+}
+static void seam_fill(int who)
+{
+    MUST(mmap(seam, OWN_PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) == seam);
+    for (size_t page = 0; page < OWN_PAGES; page++)
+        memset(seam + page * PAGE, base_of(page) + who, PAGE);
+}
+static void seam_check(int who)
+{
+    for (size_t page = who ? 0 : OWN_PAGES; page < OWN_PAGES + COMMON_PAGES; page++)
+        for (size_t k = 0; k < PAGE; k += 1024)
+            MUST(seam[page * PAGE + k] == (unsigned char)(base_of(page) + (page < OWN_PAGES ? who : 0)));
+}
 static void check(int who)
 {
+    seam_check(who);
     long kib = private_kib();
     if (kib > (long)(PAGES / STEP * 4) + SLACK_KIB) {
         printf("%d has %ld KiB of its own\n", who, kib);
@@ -67,6 +92,7 @@ static void check(int who)
 static _Noreturn void child(int who)
 {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
+    seam_fill(who);
     for (size_t page = (size_t)who; page < PAGES; page += STEP)
         memset(area + page * PAGE, base_of(page) + who, PAGE);
     if (who == 3)
@@ -88,6 +114,7 @@ int main(void)
     MUST(area != MAP_FAILED && madvise(area, PAGES * PAGE, MADV_NOHUGEPAGE) == 0);
     for (size_t page = 0; page < PAGES; page++)
         memset(area + page * PAGE, base_of(page), PAGE);
+    seam_make();
     MUST(pipe(told) == 0);
     victim_listen();
     for (int who = 1; who <= CHILDREN; who++)
