@@ -109,14 +109,14 @@ static int in_pod(struct pod *pod, void *ctx, int channel, struct err *e)
     last_pid_set(r->image);
     if (next_pid_open(r, e) < 0)
         return -1;
-    if (sysv_load(r, e) < 0 || sysvsem_load(r, e) < 0 || sysvmsg_load(r, e) < 0 || tcp_room_make(r, e) < 0 || root_seal(e) < 0 || spaces_load(r, e) < 0 || files_load_shared(r, e) < 0)
+    if (ipc_load(r, e) < 0 || tcp_room_make(r, e) < 0 || root_seal(e) < 0 || spaces_load(r, e) < 0 || ipc_spaces_load(r, e) < 0 || files_load_shared(r, e) < 0)
         return -1;
     outside_cuts_mark(r);
     tcp_room_end();
     if (processes_make(r, e) < 0)
         return -1;
     pod->facts.command_pid = r->image->pod.command_pid;
-    if (word_send(channel, WORD_TREE, e) < 0 || next_pids_serve(r, channel, e) < 0 || sysv_load_finish(r, e) < 0 ||
+    if (word_send(channel, WORD_TREE, e) < 0 || next_pids_serve(r, channel, e) < 0 || ipc_load_finish(r, e) < 0 ||
         files_load_finish(r, e) < 0)
         return -1;
     outside_cuts_make(r);

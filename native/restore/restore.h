@@ -41,7 +41,7 @@ struct restore {
     struct tcp_peer *tcp_peers; /* tcp_peer.c, in podinit */
     size_t tcp_peers_count;
     int *user_fds, *mount_fds, *other_fds, home_fd, home_net_fd; /* spaces.h, in podinit and the processes that are being made: namespaces of the job, and the pod's own */
-    int next_pid_fd;          /* in podinit */
+    int next_pid_fd, sysctl_fd; /* in podinit; the latter: /proc/sys/kernel */
     int act_channel;          /* act: to podinit */
     uint64_t started_ns, ready_ns;
 };

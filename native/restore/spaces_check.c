@@ -163,6 +163,25 @@ static int sockets_validate(const struct image *image, struct err *e)
     return 0;
 }
 
+static bool is_ipc(const struct image *image, uint64_t space)
+{
+    return !space || (space <= image->other_spaces_count && image->other_spaces[space - 1].kind == CLONE_NEWIPC);
+}
+
+static int sysv_validate(const struct image *image, struct err *e)
+{
+    for (size_t k = 0; k < image->sysv_segments_count; k++)
+        if (!is_ipc(image, image->sysv_segments[k].ipc_space))
+            return bad(e, "System V shared memory in one of another kind", image->sysv_segments[k].shmid);
+    for (size_t k = 0; k < image->sysv_semaphores_count; k++)
+        if (!is_ipc(image, image->sysv_semaphores[k].ipc_space))
+            return bad(e, "System V semaphores in one of another kind", image->sysv_semaphores[k].semid);
+    for (size_t k = 0; k < image->sysv_queues_count; k++)
+        if (!is_ipc(image, image->sysv_queues[k].ipc_space))
+            return bad(e, "a System V queue in one of another kind", image->sysv_queues[k].msqid);
+    return 0;
+}
+
 static int references_validate(const struct image *image, struct err *e)
 {
     for (size_t k = 0; k < image->tasks_count; k++) {
@@ -205,5 +224,5 @@ int spaces_validate(const struct image *image, struct err *e)
     for (size_t k = 0; k < image->mount_spaces_count; k++)
         if (mounts_validate(image, k, e) < 0)
             return -1;
-    return others_validate(image, e) < 0 || sockets_validate(image, e) < 0 ? -1 : references_validate(image, e);
+    return others_validate(image, e) < 0 || sysv_validate(image, e) < 0 || sockets_validate(image, e) < 0 ? -1 : references_validate(image, e);
 }

@@ -46,7 +46,7 @@ static int segment_load(struct restore *r, const struct sysv_segment *s, struct 
     const struct memobj *m = memobj_of(r->image, s->memobj);
     if (!m || s->size != m->size || s->size == 0 || s->size > SEGMENT_MAX || s->shmid > INT32_MAX)
         return err_set(e, E_BAD_IMAGE, "it has no content");
-    if (io_putf(e, "/proc/sys/kernel/shm_next_id", "%lu", s->shmid) < 0)
+    if (ipc_next_id(r, "shm", s->shmid, e) < 0)
         return -1;
     int huge = m->page_bytes ? SHM_HUGETLB | (int)huge_size_flags(m->page_bytes) : 0;
     int shmid = shmget((key_t)s->key, s->size, IPC_CREAT | IPC_EXCL | huge | 0600);
@@ -61,19 +61,19 @@ static int segment_load(struct restore *r, const struct sysv_segment *s, struct 
     return shmctl(shmid, IPC_SET, &ds) < 0 ? err_errno(e, "set its owner") : 0;
 }
 
-int sysv_load(struct restore *r, struct err *e)
+int sysv_load(struct restore *r, uint64_t space, struct err *e)
 {
     for (size_t k = 0; k < r->image->sysv_segments_count; k++)
-        if (segment_load(r, &r->image->sysv_segments[k], e) < 0)
+        if (r->image->sysv_segments[k].ipc_space == space && segment_load(r, &r->image->sysv_segments[k], e) < 0)
             return err_wrap(e, "System V shared memory %lu", r->image->sysv_segments[k].shmid);
     return 0;
 }
 
-int sysv_load_finish(struct restore *r, struct err *e)
+int sysv_load_finish(struct restore *r, uint64_t space, struct err *e)
 {
     for (size_t k = 0; k < r->image->sysv_segments_count; k++) {
         const struct sysv_segment *s = &r->image->sysv_segments[k];
-        if (s->dest && shmctl((int)s->shmid, IPC_RMID, NULL) < 0)
+        if (s->dest && s->ipc_space == space && shmctl((int)s->shmid, IPC_RMID, NULL) < 0)
             return err_errno(e, "mark System V shared memory %lu for removal", s->shmid);
     }
     return 0;

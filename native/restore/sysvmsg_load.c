@@ -26,7 +26,7 @@ static int message_put(int msqid, const struct sysv_message *m, struct err *e)
 
 static int queue_load(struct restore *r, const struct sysv_queue *q, struct err *e)
 {
-    if (q->msqid > INT32_MAX || io_putf(e, "/proc/sys/kernel/msg_next_id", "%lu", q->msqid) < 0)
+    if (q->msqid > INT32_MAX || ipc_next_id(r, "msg", q->msqid, e) < 0)
         return q->msqid > INT32_MAX ? err_set(e, E_BAD_IMAGE, "its number") : -1;
     int msqid = msgget((key_t)q->key, IPC_CREAT | IPC_EXCL | 0600);
     if (msqid < 0)
@@ -42,10 +42,10 @@ static int queue_load(struct restore *r, const struct sysv_queue *q, struct err 
     return msgctl(msqid, IPC_SET, &ds) < 0 ? err_errno(e, "set its owner and its %lu bytes", q->max_bytes) : 0;
 }
 
-int sysvmsg_load(struct restore *r, struct err *e)
+int sysvmsg_load(struct restore *r, uint64_t space, struct err *e)
 {
     for (size_t k = 0; k < r->image->sysv_queues_count; k++)
-        if (queue_load(r, &r->image->sysv_queues[k], e) < 0)
+        if (r->image->sysv_queues[k].ipc_space == space && queue_load(r, &r->image->sysv_queues[k], e) < 0)
             return err_wrap(e, "System V message queue %lu", r->image->sysv_queues[k].msqid);
     return 0;
 }

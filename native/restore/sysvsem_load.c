@@ -32,7 +32,7 @@ static int set_load(struct restore *r, const struct sysv_semaphores *s, struct e
     if (!count || count > SEMAPHORES_MAX || s->values.len % sizeof(unsigned short) || s->semid > INT32_MAX)
         return err_set(e, E_BAD_IMAGE, "%zu bytes of semaphores", s->values.len);
     AUTO_FREE unsigned short *values = xcalloc(count, sizeof *values);
-    if (values_copy(s, values, count, e) < 0 || io_putf(e, "/proc/sys/kernel/sem_next_id", "%lu", s->semid) < 0)
+    if (values_copy(s, values, count, e) < 0 || ipc_next_id(r, "sem", s->semid, e) < 0)
         return -1;
     int semid = semget((key_t)s->key, (int)count, IPC_CREAT | IPC_EXCL | 0600);
     if (semid < 0)
@@ -46,10 +46,10 @@ static int set_load(struct restore *r, const struct sysv_semaphores *s, struct e
     return semctl(semid, 0, IPC_SET, (union semun){.buf = &ds}) < 0 ? err_errno(e, "set their owner") : 0;
 }
 
-int sysvsem_load(struct restore *r, struct err *e)
+int sysvsem_load(struct restore *r, uint64_t space, struct err *e)
 {
     for (size_t k = 0; k < r->image->sysv_semaphores_count; k++)
-        if (set_load(r, &r->image->sysv_semaphores[k], e) < 0)
+        if (r->image->sysv_semaphores[k].ipc_space == space && set_load(r, &r->image->sysv_semaphores[k], e) < 0)
             return err_wrap(e, "System V semaphores %lu", r->image->sysv_semaphores[k].semid);
     return 0;
 }

@@ -226,7 +226,7 @@ static int pod_check(const struct pod *pod, struct spaces *spaces, pid_t *pids, 
     spaces_look(pod, pids, count, spaces, out);
     for (size_t k = 0; k < count; k++)
         process_check(pod, spaces, pids[k], out);
-    return ipc_check(pod, pids, count, out, e) < 0 ? -1 : files_check(pod, spaces, pids, count, out, e);
+    return ipc_check(pod, spaces, pids, count, out, e) < 0 ? -1 : files_check(pod, spaces, pids, count, out, e);
 }
 
 int snapshot_check(const struct pod *pod, struct refusals *out, struct err *e)

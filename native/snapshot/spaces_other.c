@@ -1,5 +1,5 @@
-/* See spaces.h: host name, IPC and control group namespaces, each looked at by a child that enters it (network namespaces: nets_save.h). Of IPC only those in which
- * nothing is. */
+/* See spaces.h: host name, IPC and control group namespaces, each looked at by a child that enters it (network namespaces: nets_save.h). Of IPC only those without
+ * POSIX queues. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -8,10 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
-#include <sys/msg.h>
 #include <sys/prctl.h>
-#include <sys/sem.h>
-#include <sys/shm.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -61,15 +58,6 @@ static bool queues_are_there(pid_t init_pid)
 
 static void ipc_look(pid_t init_pid, struct look *out)
 {
-    struct shm_info segments;
-    struct seminfo sets;
-    struct msginfo queues;
-    if (shmctl(0, SHM_INFO, (struct shmid_ds *)&segments) < 0 || segments.used_ids)
-        trouble(out, "System V shared memory in it");
-    if (semctl(0, 0, SEM_INFO, &sets) < 0 || sets.semusz)
-        trouble(out, "System V semaphores in it");
-    if (msgctl(0, MSG_INFO, (struct msqid_ds *)&queues) < 0 || queues.msgpool)
-        trouble(out, "System V message queues in it");
     if (queues_are_there(init_pid))
         trouble(out, "POSIX message queues in it");
 }

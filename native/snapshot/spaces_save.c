@@ -9,6 +9,7 @@
 #include "../image/tree.h"
 #include "check.h"
 #include "spaces.h"
+#include "sysv_save.h"
 
 int spaces_take(struct snapshot *s, struct err *e)
 {
@@ -128,17 +129,7 @@ static void others_save(struct snapshot *s)
     }
 }
 
-/* What it has of System V memory is of another namespace than it is in. */
-static int segments_check(const struct snapshot *s, const struct task *t, struct err *e)
-{
-    for (size_t k = 0; t->ipc_space && k < t->mm.vmas_count; k++)
-        for (size_t n = 0; t->mm.vmas[k].kind == VMA_MEMOBJ && n < s->image.sysv_segments_count; n++)
-            if (s->image.sysv_segments[n].memobj == t->mm.vmas[k].memobj)
-                return err_set(e, E_UNSUPPORTED, "process %lu: System V memory of another IPC namespace than its own", t->pid);
-    return 0;
-}
-
-static int member_save(const struct snapshot *s, const struct seen_member *m, struct task *t, struct err *e)
+static void member_save(const struct seen_member *m, struct task *t)
 {
     t->user_space = m->user;
     t->mount_space = m->mounts;
@@ -146,7 +137,6 @@ static int member_save(const struct snapshot *s, const struct seen_member *m, st
     t->ipc_space = m->others[OTHER_IPC];
     t->net_space = m->others[OTHER_NET];
     t->cgroup_space = m->others[OTHER_CGROUP];
-    return segments_check(s, t, e);
 }
 
 int spaces_save(struct snapshot *s, struct err *e)
@@ -159,12 +149,12 @@ int spaces_save(struct snapshot *s, struct err *e)
         mounts_copy(&s->spaces->mounts[k].image, LIST_ADD(&s->image, mount_spaces));
     for (size_t k = 0; k < s->victim_count; k++) {
         const struct seen_member *m = s->victims[k].thread_count ? spaces_member(s->spaces, s->victims[k].pid) : NULL;
-        if (m && member_save(s, m, &s->image.tasks[k], e) < 0)
-            return -1;
+        if (m)
+            member_save(m, &s->image.tasks[k]);
         if (s->spaces->mounts_count && directories_check(s, k, e) < 0)
             return -1;
     }
-    return 0;
+    return sysv_attachments_check(s, e);
 }
 
 /* ---- contents */

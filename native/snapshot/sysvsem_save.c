@@ -44,12 +44,25 @@ void sysvsem_check(const pid_t *pids, size_t count, struct refusals *out)
             refuse(out, pid_inside(pids[k]), -1, 0, "it may have used System V semaphores with SEM_UNDO");
 }
 
-int sysvsem_save(struct snapshot *s, struct err *e)
+/* Since the look before the stop. */
+static int undo_check(const struct snapshot *s, uint64_t space, struct err *e)
+{
+    for (size_t k = 0; k < s->victim_count; k++) {
+        const struct victim *v = &s->victims[k];
+        if (v->thread_count && ipc_space_of(s->spaces, v->pid) == space && syscall(SYS_kcmp, getpid(), v->pid, KCMP_SYSVSEM, 0, 0) > 0)
+            return err_set(e, E_UNSUPPORTED, "process %d may have used System V semaphores with SEM_UNDO", v->inner_pid);
+    }
+    return 0;
+}
+
+int sysvsem_save(struct snapshot *s, uint64_t space, struct err *e)
 {
     struct seminfo info;
     int highest = semctl(0, 0, SEM_INFO, (union semun){.info = &info});
     if (highest < 0)
         return err_errno(e, "list System V semaphores");
+    if (info.semusz && undo_check(s, space, e) < 0)
+        return -1;
     for (int index = 0; index <= highest && info.semusz; index++) {
         struct semid_ds ds;
         int semid = semctl(index, 0, SEM_STAT, (union semun){.buf = &ds});

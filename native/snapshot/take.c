@@ -27,7 +27,6 @@
 #include "sleep_save.h"
 #include "spaces.h"
 #include "stop.h"
-#include "sysv_save.h"
 #include "../base/urgent.h"
 #include "../base/warm.h"
 #include "undo.h"
@@ -183,7 +182,7 @@ static int injected_away(void *ctx, size_t k, struct err *e)
 /* All that needs calls in the processes; afterwards nothing of ours is left in them. */
 static int ask(struct take *t, struct err *e)
 {
-    if (facts_save(&t->s, e) < 0 || sysv_save(&t->s, e) < 0 || tasks_save(&t->s, e) < 0 || memories_cut(&t->memories, &t->s, is_live(t), e) < 0)
+    if (facts_save(&t->s, e) < 0 || tasks_save(&t->s, e) < 0 || memories_cut(&t->memories, &t->s, is_live(t), e) < 0)
         return -1;
     if (fibers_run(t->s.victim_count, injected_away, t, e) < 0)
         return -1;

@@ -21,6 +21,7 @@
 #include "sleep_save.h"
 #include "spaces.h"
 #include "stop.h"
+#include "sysv_save.h"
 
 #define SIGNALS 64
 #define MEMBARRIER_CMD_GET_REGISTRATIONS (1 << 9)
@@ -298,7 +299,7 @@ int tasks_save(struct snapshot *s, struct err *e)
         return -1;
     for (size_t k = 0; k < s->victim_count; k++)
         LIST_ADD(&s->image, tasks);
-    if (spaces_take(s, e) < 0 || crew_work(s->victim_count, process_look, s, e) < 0)
+    if (spaces_take(s, e) < 0 || sysv_save(s, e) < 0 || crew_work(s->victim_count, process_look, s, e) < 0)
         return -1;
     return fibers_run(s->victim_count, process_save, s, e) < 0 ? -1 : threads_save(s, e) < 0 || threads_directories_save(s, e) < 0 ? -1 : spaces_save(s, e);
 }

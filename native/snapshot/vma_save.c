@@ -84,11 +84,11 @@ static int memobj_of(struct snapshot *s, const struct victim *v, const struct pr
     return fd < 0 ? mapped_save(s, m, kind, name, &out->memobj, e) : memobj_save(s, fd, kind, name, &out->memobj, e);
 }
 
-static int segment_of(struct snapshot *s, const struct proc_map *m, struct vma *out, struct err *e)
+static int segment_of(struct snapshot *s, const struct victim *v, const struct proc_map *m, struct vma *out, struct err *e)
 {
     out->kind = VMA_MEMOBJ;
-    out->memobj = sysv_memobj(&s->image, m->ino);
-    return out->memobj ? 0 : err_set(e, E_CONFLICT, "mapping at 0x%lx of %s, which is not there", m->start, m->path);
+    out->memobj = sysv_memobj(&s->image, ipc_space_of(s->spaces, v->pid), m->ino);
+    return out->memobj ? 0 : err_set(e, E_UNSUPPORTED, "mapping at 0x%lx of %s, which is not in its ipc namespace", m->start, m->path);
 }
 
 /* In a mount namespace of the job: what stands in the pod's root is looked at there. */
@@ -171,7 +171,7 @@ static int vma_save(struct snapshot *s, const struct victim *v, const struct pro
     else if (strncmp(m->path, "[anon:", 6) == 0)
         out->path = xstrdup(m->path);
     else if (strncmp(m->path, "/SYSV", 5) == 0)
-        return segment_of(s, m, out, e);
+        return segment_of(s, v, m, out, e);
     else if (m->path[0] == '/' || strncmp(m->path, "[anon_shmem:", 12) == 0)
         return m->deleted || m->path[0] == '[' ? memobj_of(s, v, m, out, e) : file_of(s, v, m, out, e);
     else if (m->path[0])

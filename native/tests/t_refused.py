@@ -18,7 +18,6 @@ REFUSED = (
     ("Landlock rule set", "kernel object that cannot be captured: [landlock-ruleset]", "a = bytearr(8); a[0] = 4; keep(l.syscall(444, a, 8, 0))"),
     ("overlay, FUSE, loop devices and other file systems that the job mounts", "it made a namespace of its own (mnt): a file system of type overlay", "keep(l.unshare(0x10020000)); keep(l.mount(b'o', b'/tmp', b'overlay', 0, b'lowerdir=/usr:/etc'))"),
     ("process namespace that the job made", "it made a namespace of its own (pid_for_children)", "keep(l.unshare(0x30000000)); os.fork() or signal.pause()"),
-    ("IPC namespace that the job made, with something in it", "it made a namespace of its own (ipc): System V shared memory in it", "keep(l.unshare(0x18000000)); keep(l.shmget(0, 4096, 0o1600))"),
     ("IPC namespace that the job made, with POSIX queues", "it made a namespace of its own (ipc): POSIX message queues in it", "keep(l.unshare(0x18000000)); named(); keep(l.mq_open(b'/q', 0o102, 0o600, None)); os.closerange(3, 9)"),
     ("network devices of other kinds in a network namespace that the job made", "it made a namespace of its own (net): the network device d0 of kind ifb", "keep(l.unshare(0x50000000)); device(b'ifb')"),
     ("options of network devices that no table of the engine knows", "it made a namespace of its own (net): attribute 41 of the network device d0 in it that cannot be made anew", "keep(l.unshare(0x50000000)); device(b'bridge', option=attribute(41, (30000).to_bytes(4, sys.byteorder)))"),

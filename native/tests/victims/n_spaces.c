@@ -1,7 +1,7 @@
 /* Host name, IPC, network and control group namespaces that an ordinary user makes in a user namespace: names stay, what is in the pod's is not seen,
  * two processes share them, a third one has a second host name in an inner user namespace.
  * COVERAGE: host name namespace that the job made | captured |
- * COVERAGE: IPC namespace that the job made | captured | while nothing is in it; else refused by name
+ * COVERAGE: IPC namespace that the job made | captured | without POSIX message queues; with them refused by name
  * COVERAGE: control group namespace that the job made | captured |
  * COVERAGE: network namespace that the job made, with its loopback device alone | captured | */
 #include <errno.h>
