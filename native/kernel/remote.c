@@ -351,6 +351,8 @@ static int clone_events(struct victim *v, size_t thread, uint64_t told, pid_t *c
         return -1;
     if (status >> 16 != PTRACE_EVENT_STOP)
         return err_set(e, E_CONFLICT, "a child of process %d ended", v->inner_pid);
+    if (v->expendable)
+        return 0; /* it was there for nothing else */
     if (trace_resume(t->tid, 0, e) < 0)
         return -1;
     return remote_code_await(v, thread, told, last, e);
@@ -369,8 +371,9 @@ int remote_clone(struct victim *v, size_t thread, uint64_t args_address, uint64_
     r.orig_rax = (uint64_t)-1;
     uint64_t mask = ~(1ul << (v->notify_signal - 1));
     if (code_write(v, thread, &c, e) < 0 || trace_regs_set(t->tid, &r, e) < 0 || trace_mask_set(t->tid, mask, e) < 0 ||
-        trace_resume(t->tid, 0, e) < 0 || clone_events(v, thread, c.told, child, &r, e) < 0 || thread_put_back(v, thread, e) < 0)
+        trace_resume(t->tid, 0, e) < 0 || clone_events(v, thread, c.told, child, &r, e) < 0 ||
+        (!v->expendable && thread_put_back(v, thread, e) < 0))
         return err_wrap(e, "clone in process %d", v->inner_pid);
-    *ret = (int64_t)r.rbx;
+    *ret = v->expendable && *child ? *child : (int64_t)r.rbx;
     return 0;
 }

@@ -93,7 +93,8 @@ MUST_CHECK int remote_from_tail(struct victim *v, size_t thread, const uint64_t 
  * is taken away. All threads are stopped, their regs and masks are read anew here. */
 MUST_CHECK int remote_undo(struct victim *v, uint64_t tail, uint64_t tail_len, uint64_t scratch, struct err *e);
 /* clone3 with arguments at `args_address`, after all descriptors were closed if `closes`: the child (thread or process) is left in its first
- * stop, traced; the victim needs PTRACE_O_TRACECLONE/FORK. A child whose tracer dies ends at once if it is a process. */
+ * stop, traced; the victim needs PTRACE_O_TRACECLONE/FORK. A child whose tracer dies ends at once if it is a process. An expendable victim is left in the middle of
+ * the call, and *ret is then not the child's number inside. */
 MUST_CHECK int remote_clone(struct victim *v, size_t thread, uint64_t args_address, uint64_t args_len, bool closes, pid_t *child, int64_t *ret,
                             struct err *e);
 /* Where a child of a remote_clone ends at once if it is ever let run: its resting place. */

@@ -23,6 +23,8 @@ struct snapshot {
     size_t victim_count;
     const struct sleeper_list *sleepers; /* seen before the stop (sleep_save.h) */
     struct plain_files plain_files; /* of this stop */
+    struct plain_files regular;   /* mapped files that were regular ones before it; their changed copies are looked for at the stop */
+    int upper;                    /* where the pod's overlay keeps changed copies; -1: nowhere */
     bool queues_hold;             /* some POSIX message queue holds messages */
     struct stand_in *leased;      /* files that must not be opened (lease_save.h) */
     size_t leased_count;

@@ -17,11 +17,9 @@
 #define PAGE_PRESENT (1ul << 63)
 
 /* The overlay's copy of a file that the host had; -1 if it is none. */
-static int copy_open(const struct pod *pod, const char *path)
+static int copy_open(const struct snapshot *s, const char *path)
 {
-    struct err none;
-    AUTO_CLOSE int upper = pod_tree_open(pod, "root", &none);
-    int fd = upper < 0 ? -1 : openat(upper, path + 1, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    int fd = s->upper < 0 ? -1 : openat(s->upper, path + 1, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     if (fd < 0)
         return -1;
     if (fgetxattr(fd, "trusted.overlay.origin", NULL, 0) >= 0 || fgetxattr(fd, "user.overlay.origin", NULL, 0) >= 0)
@@ -85,7 +83,7 @@ int stale_save(struct snapshot *s, const struct victim *v, const struct proc_map
 {
     bool stale = false;
     struct stat st;
-    AUTO_CLOSE int copy = copy_open(s->pod, m->path);
+    AUTO_CLOSE int copy = copy_open(s, m->path);
     if (copy < 0)
         plain_files_add(&s->plain_files, m);
     if (copy < 0)

@@ -19,6 +19,7 @@
 #include "huge.h"
 #include "lease_save.h"
 #include "map_flags.h"
+#include "mapped.h"
 #include "memories.h"
 #include "nets_lock.h"
 #include "parent_pages.h"
@@ -122,12 +123,28 @@ static int map_flags_first(void *ctx, struct err *e)
     return map_flags_look(&t->pod, &t->map_flags, e);
 }
 
+/* What a mapped file is does not change while it is mapped. */
+static void regular_look(struct take *t)
+{
+    for (size_t k = 0; k < t->map_flags.count; k++)
+        for (size_t n = 0; n < t->map_flags.items[k].maps.count; n++) {
+            const struct proc_map *m = &t->map_flags.items[k].maps.items[n];
+            struct stat at;
+            struct err gone;
+            if (m->path[0] == '/' && m->ino && !m->deleted && !plain_files_have(&t->s.regular, m) &&
+                mapped_stat(&t->pod, t->map_flags.items[k].pid, m, &at, &gone) == 0 && S_ISREG(at.st_mode))
+                plain_files_add(&t->s.regular, m);
+        }
+}
+
 static int prepare(struct take *t, struct err *e)
 {
+    struct err none;
     AUTO_FREE char *own = xasprintf("%s/store", t->options->image);
     if (pod_open(t->options->pod, &t->pod, e) < 0)
         return -1;
     t->s.pod = &t->pod;
+    t->s.upper = pod_tree_open(&t->pod, "root", &none);
     if (pager_await(&t->pod, FILL_PATIENCE_MS, e) < 0)
         return -1;
     remote_journal = injection_note;
@@ -150,6 +167,7 @@ static int prepare(struct take *t, struct err *e)
     t->s.map_flags = &t->map_flags;
     if (aside_end(&t->aside, e) < 0)
         return -1;
+    regular_look(t);
     huge_look(&t->map_flags, &t->tracks, &t->huge);
     return copy_first_prepare(&t->s, e);
 }
@@ -419,7 +437,7 @@ static void ended_say(const struct take *t, struct err *e)
 
 int snapshot_take(const struct snapshot_options *options, struct err *e)
 {
-    struct take t = {.options = options, .started_ns = clock_ns(CLOCK_MONOTONIC)};
+    struct take t = {.options = options, .started_ns = clock_ns(CLOCK_MONOTONIC), .s.upper = -1};
     int result = take(&t, e);
     struct err other;
     if (aside_end(&t.aside, &other) < 0 && result == 0)
@@ -448,6 +466,8 @@ int snapshot_take(const struct snapshot_options *options, struct err *e)
     parent_pages_free(&t.s);
     image_free(&t.parent);
     plain_files_free(&t.s.plain_files);
+    plain_files_free(&t.s.regular);
+    cleanup_close(&t.s.upper);
     leases_free(&t.s);
     spaces_drop(&t.s);
     if (t.s.pod)

@@ -121,9 +121,10 @@ static int file_of(struct snapshot *s, const struct victim *v, const struct proc
     if (member && member->mounts)
         return space_file_of(s, v, spaces_mounts(s->spaces, member->mounts), m, out, e);
     bool known = plain_files_have(&s->plain_files, m);
-    if (!known && mapped_stat(s->pod, v->pid, m, &at, e) < 0)
+    bool regular = known || plain_files_have(&s->regular, m);
+    if (!regular && mapped_stat(s->pod, v->pid, m, &at, e) < 0)
         return -1;
-    if (!known && !S_ISREG(at.st_mode))
+    if (!regular && !S_ISREG(at.st_mode))
         return err_set(e, E_UNSUPPORTED, "mapping at 0x%lx of the device %s", m->start, m->path);
     int stale = known ? 0 : stale_save(s, v, m, &out->memobj, e);
     if (stale) {
