@@ -1,16 +1,20 @@
-/* See warm.h. All threads take from the same heap: of their own they would have fresh ones. */
+/* See warm.h. Threads of the crew have heaps of their own, as many as there are processors: a thousand sockets are some hundred thousand small pieces,
+ * and in one heap two threads wait for each other at each. They grow by whole megabytes. */
 #include "warm.h"
 
 #include <malloc.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "base.h"
 #include "fiber.h"
 
 #define PIECE_MAX_BYTES (32 << 20) /* the most that malloc takes from the heap */
 #define STACK_TOUCHED_BYTES 12288
+#define HEAPS_MAX 8
+#define HEAP_STEP_BYTES (1 << 20)
 
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
@@ -18,7 +22,9 @@
 
 void warm_heap(size_t bytes)
 {
-    mallopt(M_ARENA_MAX, 1);
+    long processors = sysconf(_SC_NPROCESSORS_ONLN);
+    mallopt(M_ARENA_MAX, processors < 1 ? 1 : processors > HEAPS_MAX ? HEAPS_MAX : (int)processors);
+    mallopt(M_TOP_PAD, HEAP_STEP_BYTES);
     mallopt(M_MMAP_THRESHOLD, PIECE_MAX_BYTES);
     mallopt(M_TRIM_THRESHOLD, INT32_MAX);
     void *room = malloc(bytes);

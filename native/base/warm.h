@@ -3,7 +3,7 @@
 #pragma once
 #include <stddef.h>
 
-/* What is allocated from now on comes, as long as it is no more than `bytes`, from pages that are there; what is freed is kept. */
+/* What the calling thread allocates from now on comes, as long as it is no more than `bytes`, from pages that are there; what is freed is kept. */
 void warm_heap(size_t bytes);
 /* Stacks of the calling thread's fibers. */
 void warm_fibers(void);
