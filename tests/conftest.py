@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from django.test import override_settings
 
 
 @pytest.fixture(scope="session")
@@ -22,3 +23,10 @@ def django_db_setup(django_db_setup: None, servers: None) -> Iterator[None]:
         connection.close()
         if getattr(connection, "pool", None):
             connection.close_pool()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_passwords() -> Iterator[None]:
+    """Django's own advice for tests: a password that is hashed a million times costs half a second for each user that a test makes."""
+    with override_settings(PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"]):
+        yield

@@ -75,7 +75,7 @@ def test_machines_that_can_and_files_that_are_the_same_are_said(job: Job, alice:
     for path in ("rollback", "copy"):
         possible, said = checks(rest(alice), job, path)
         assert possible
-        assert said["machine"][0][2].startswith("node1, node2, node3 have its kernel"), said
+        assert said["machine"][0][2].startswith("node1, node2, node3 can run it: kernel"), said
         assert said["files"] == [(True, True, "every open file outside the images is as it was")]
 
 
