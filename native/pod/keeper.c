@@ -231,6 +231,8 @@ static int keeper_start(struct keeper *k, struct err *e)
     k->pod.keeper_pid = getpid();
     if (watches_make(k, e) < 0)
         return -1;
+    if (!half)
+        fill_start(k); /* the job may wait for its memory already */
     bool is_last_act_done = act_recover(k);
     if (half)
         return keeper_end(k, "its making was interrupted", e);
