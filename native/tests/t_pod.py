@@ -102,6 +102,14 @@ def the_end_of_all(lab: Lab) -> None:
     ok(leftovers(read_state(lab.pod("stubborn"))) == [], "and nothing is left")
 
 
+def are_in_their_groups(state: dict[str, str]) -> bool:
+    """From the first instruction on: whoever is born outside stays there."""
+    init = state["init_pid"]
+    members = {init, *subprocess.run(["pgrep", "-P", init], capture_output=True, text=True, check=True).stdout.split()}
+    groups = [Path(place) for key, place in state.items() if key.startswith("cgroup.") and place]
+    return len(members) > 1 and bool(groups) and all(members <= set((g / "cgroup.procs").read_text().split()) for g in groups)
+
+
 def identity(lab: Lab) -> None:
     lab.run("who", "sleep", "1000", options=("--uid", 4242, "--gid", 4242, "--hostname", "pod-0"))
     script = (
@@ -131,6 +139,7 @@ def identity(lab: Lab) -> None:
         "who", "python3", "-c", "import ctypes,os;l=ctypes.CDLL(None,use_errno=True);print(l.syscall(425,1,0),ctypes.get_errno(),l.syscall(206,1,0),ctypes.get_errno())"
     )
     ok(uring.stdout.split() == [b"-1", b"38"] * 2, "io_uring and AIO are answered with ENOSYS", uring)
+    ok(are_in_their_groups(state), "podinit and the job are in all of the pod's control groups", state)
     host_mounts = Path("/proc/self/mountinfo").read_text()
     ok(str(lab.dir) not in host_mounts, "no mount of the pod is seen outside")
     two = lab.stat("who")["command_pid"]
