@@ -1,5 +1,6 @@
 /* The mounts of a namespace of the job, in a fresh copy of the pod's. Everything is taken from that copy first (clones of what stands at paths of the
- * pod) or made on the side; then it is put together upon a new root, which takes the old one's place. Mirrors snapshot/mounts_plan.c. */
+ * pod) or made on the side; then it is put together upon a new root, which takes the old one's place. Overlays, and what stands upon them, come last: their
+ * layers are told by paths below that root. Mirrors snapshot/mounts_plan.c. */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
@@ -64,6 +65,11 @@ static int option_set(int fs, char *word)
     return fsconfig(fs, FSCONFIG_SET_STRING, word, value + 1, 0);
 }
 
+static bool is_overlay(const struct own_fs *fs)
+{
+    return strcmp(fs->type, "overlay") == 0;
+}
+
 static int filesystem_make(const struct own_fs *fs, struct err *e)
 {
     AUTO_FREE char *options = xstrdup(fs->options);
@@ -75,7 +81,7 @@ static int filesystem_make(const struct own_fs *fs, struct err *e)
         if (option_set(making, word) < 0)
             return err_errno(e, "make a %s with %s", fs->type, fs->options);
     if (fsconfig(making, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
-        return err_errno(e, "make a %s", fs->type);
+        return is_overlay(fs) ? err_set(e, E_UNSUPPORTED, "an overlay of the job cannot be mounted here: %s", strerror(errno)) : err_errno(e, "make a %s", fs->type);
     int fd = fsmount(making, FSMOUNT_CLOEXEC, 0);
     return fd < 0 ? err_errno(e, "make a %s", fs->type) : fd;
 }
@@ -101,6 +107,8 @@ static int filesystems_make(struct builder *b, struct err *e)
 {
     for (size_t k = 0; k < b->space->filesystems_count; k++) {
         const struct own_fs *fs = &b->space->filesystems[k];
+        if (is_overlay(fs))
+            continue;
         b->sides[k] = filesystem_make(fs, e);
         if (b->sides[k] < 0)
             return -1;
@@ -118,6 +126,8 @@ static int filesystems_make(struct builder *b, struct err *e)
 static int own_take(struct builder *b, size_t k, struct err *e)
 {
     const struct mounted *m = &b->space->mounts[k];
+    if (is_overlay(&b->space->filesystems[m->fs - 1]))
+        return (b->mounts[k] = filesystem_make(&b->space->filesystems[m->fs - 1], e)) < 0 ? -1 : 0;
     AUTO_CLOSE int fd = plain_open(b->sides[m->fs - 1], m->source, RESOLVE_IN_ROOT);
     b->mounts[k] = fd < 0 ? -1 : clone_of(fd, false);
     return b->mounts[k] < 0 ? err_errno(e, "%s of a file system of the job", m->source) : 0;
@@ -163,7 +173,7 @@ static int one_place(struct builder *b, size_t k, struct err *e)
         along_find(b, k);
         return 0;
     }
-    if (m->kind == MOUNTED_OWN && own_take(b, k, e) < 0)
+    if (m->kind == MOUNTED_OWN && b->mounts[k] < 0 && own_take(b, k, e) < 0)
         return -1;
     AUTO_CLOSE int at = m->parent ? place_open(b, m, e) : open(ROOT_PLACE, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (at < 0)
@@ -191,17 +201,41 @@ static int root_change(const struct builder *b, struct err *e)
     return 0;
 }
 
+/* An overlay, or upon one. */
+static bool is_last(const struct builder *b, const struct mounted *m)
+{
+    while (m->parent && !(m->kind == MOUNTED_OWN && is_overlay(&b->space->filesystems[m->fs - 1])))
+        m = &b->space->mounts[m->parent - 1];
+    return m->parent;
+}
+
+static int place_those(struct builder *b, bool last, struct err *e)
+{
+    for (size_t k = 0; k < b->space->mounts_count; k++)
+        if (is_last(b, &b->space->mounts[k]) == last && one_place(b, k, e) < 0)
+            return -1;
+    for (size_t k = 0; k < b->space->mounts_count; k++)
+        if (is_last(b, &b->space->mounts[k]) == last && attributes_set(b, k, e) < 0)
+            return -1;
+    return 0;
+}
+
+/* What was mounted aside goes with the old root. */
+static int upon_take(struct builder *b, struct err *e)
+{
+    for (size_t k = 0; k < b->space->mounts_count; k++) {
+        const struct mounted *m = &b->space->mounts[k];
+        if (is_last(b, m) && m->kind == MOUNTED_OWN && !is_overlay(&b->space->filesystems[m->fs - 1]) && own_take(b, k, e) < 0)
+            return -1;
+    }
+    return 0;
+}
+
 static int all_load(struct builder *b, struct err *e)
 {
-    if (sources_take(b, e) < 0 || filesystems_make(b, e) < 0)
+    if (sources_take(b, e) < 0 || filesystems_make(b, e) < 0 || place_those(b, false, e) < 0 || upon_take(b, e) < 0 || root_change(b, e) < 0)
         return -1;
-    for (size_t k = 0; k < b->space->mounts_count; k++)
-        if (one_place(b, k, e) < 0)
-            return -1;
-    for (size_t k = 0; k < b->space->mounts_count; k++)
-        if (attributes_set(b, k, e) < 0)
-            return -1;
-    return root_change(b, e);
+    return place_those(b, true, e);
 }
 
 int mounts_load(const struct mount_space *space, const struct space_asks *asks, struct err *e)

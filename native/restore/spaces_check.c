@@ -46,14 +46,17 @@ static int user_validate(const struct image *image, size_t k, struct err *e)
     return u->has_gid && u->setgroups ? bad(e, "groups that may be changed", u->id) : 0;
 }
 
-static bool options_are_known(const char *options)
+/* Of an overlay: paths in its namespace, which its mounter's rights lead to. */
+static bool options_are_known(const char *type, const char *options)
 {
-    static const char *const known[] = {"size=", "nr_blocks=", "nr_inodes=", "mode=", "ptmxmode=", "max="};
+    static const char *const plain[] = {"size=", "nr_blocks=", "nr_inodes=", "mode=", "ptmxmode=", "max=", NULL};
+    static const char *const overlays[] = {"lowerdir=/", "upperdir=/", "workdir=/", "userxattr", "redirect_dir=", "xino=", "uuid=", "metacopy=off", "index=off", "nfs_export=off", NULL};
+    const char *const *known = strcmp(type, "overlay") == 0 ? overlays : plain;
     AUTO_FREE char *copy = xstrdup(options);
     char *save = NULL;
     for (char *word = strtok_r(copy, ",", &save); word; word = strtok_r(NULL, ",", &save)) {
         bool found = false;
-        for (size_t k = 0; k < ARRAY_LENGTH(known); k++)
+        for (size_t k = 0; known[k]; k++)
             found |= strncmp(word, known[k], strlen(known[k])) == 0;
         if (!found)
             return false;
@@ -63,7 +66,8 @@ static bool options_are_known(const char *options)
 
 static int filesystem_validate(const struct image *image, const struct own_fs *fs, struct err *e)
 {
-    if ((strcmp(fs->type, "tmpfs") != 0 && strcmp(fs->type, "devpts") != 0) || !options_are_known(fs->options))
+    bool known = strcmp(fs->type, "tmpfs") == 0 || strcmp(fs->type, "devpts") == 0 || strcmp(fs->type, "overlay") == 0;
+    if (!known || !options_are_known(fs->type, fs->options))
         return bad(e, "a file system that an ordinary user does not mount", fs->id);
     for (size_t k = 0; k < fs->parts_count; k++) {
         if (!is_plain(fs->parts[k].root) || strcmp(fs->type, "tmpfs") != 0)

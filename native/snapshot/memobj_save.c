@@ -92,5 +92,10 @@ int memobj_save_as(struct snapshot *s, int fd, const struct stat *as, uint64_t k
 int memfile_save(struct saving *v, struct source *src, struct err *e)
 {
     uint64_t kind = strncmp(src->facts.link, "/memfd:", 7) ? MEMOBJ_UNLINKED : MEMOBJ_MEMFD;
-    return memobj_save(v->s, src->fd, kind, src->facts.link, &src->file->ref, e);
+    if (memobj_save(v->s, src->fd, kind, src->facts.link, &src->file->ref, e) < 0)
+        return -1;
+    struct memobj *m = &v->s->image.memobjs[src->file->ref - 1];
+    if (kind == MEMOBJ_UNLINKED && src->facts.own && !m->mount_space) /* a file of an overlay may tell another device than its mount */
+        m->mount_space = src->facts.space;
+    return 0;
 }

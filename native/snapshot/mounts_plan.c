@@ -10,6 +10,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "overlay_plan.h"
 #include "spaces.h"
 
 #define NONE SIZE_MAX
@@ -173,6 +174,19 @@ static int options_take(struct plan *p, const struct mount_line *m, char **out)
     return 0;
 }
 
+/* Mounted once, as a whole, upon something else: it is made when its layers stand at their paths. Those of its layers that the job has mounted come
+ * before it in the table. */
+static int overlay_take(struct plan *p, const struct mount_line *m, char **out)
+{
+    char words[OVERLAY_WORDS];
+    size_t mounts = 0;
+    for (size_t k = 0; k < p->own->count; k++)
+        mounts += p->own->items[k].dev == m->dev;
+    if (mounts != 1 || strcmp(m->root, "/") != 0 || m->above == NONE)
+        return trouble(p, "an overlay that is mounted at more than one place, in part, or as the root (%s)", m->place);
+    return overlay_plan(p->s, p->m, m, out, words) < 0 ? trouble(p, "%s", words) : 0;
+}
+
 static int filesystem_of(struct plan *p, const struct mount_line *m, uint64_t *id)
 {
     struct mount_space *space = &p->m->image;
@@ -181,7 +195,8 @@ static int filesystem_of(struct plan *p, const struct mount_line *m, uint64_t *i
             *id = k + 1;
             return 0;
         }
-    if (strcmp(m->type, "tmpfs") != 0 && strcmp(m->type, "devpts") != 0)
+    bool overlay = strcmp(m->type, "overlay") == 0;
+    if (!overlay && strcmp(m->type, "tmpfs") != 0 && strcmp(m->type, "devpts") != 0)
         return trouble(p, "a file system of type %s that it mounted at %s", m->type, m->place);
     for (size_t k = 0; k + 1 < p->s->mounts_count; k++)
         for (size_t n = 0; n < p->s->mounts[k].image.filesystems_count; n++)
@@ -193,7 +208,7 @@ static int filesystem_of(struct plan *p, const struct mount_line *m, uint64_t *i
     *id = fs->id = space->filesystems_count;
     fs->type = xstrdup(m->type);
     fs->source = xstrdup(m->source);
-    return options_take(p, m, &fs->options);
+    return overlay ? overlay_take(p, m, &fs->options) : options_take(p, m, &fs->options);
 }
 
 static int own_plan(struct plan *p, size_t line, struct mounted *out)

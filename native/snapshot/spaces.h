@@ -3,7 +3,7 @@
  * Everything is read: by /proc, and by a helper child that enters the namespace and changes nothing there. What cannot be rebuilt is refused by
  * name. Mirrored by restore/spaces_load.c and restore/mounts_load.c.
  *
- * Known are the pod's mounts and what ordinary users may mount (tmpfs, devpts); the same file system mounted in two of the job's namespaces is not. */
+ * Known are the pod's mounts and what ordinary users may mount (tmpfs, devpts, overlay); the same file system mounted in two of the job's namespaces is not. */
 #pragma once
 #include "../kernel/mountinfo.h"
 #include "snapshot.h"
@@ -77,6 +77,9 @@ bool spaces_path_is(const struct seen_mounts *m, const char *path, uint64_t moun
 
 /* The same of a mapping: that of a file of an overlay upon an overlay tells the lower one's device. */
 bool spaces_path_is_overlaid(const struct seen_mounts *m, const char *path, const struct stat *st);
+
+/* A nameless file of an overlay, by its device of none that is known, mapped where the job has mounted overlays: nobody can tell of which it is. */
+bool spaces_overlay_hides(const struct spaces *s, pid_t pid, int fd);
 
 /* The network namespace of the job that a socket was made in, 0: none. */
 uint64_t spaces_net_of(const struct spaces *s, int fd);

@@ -81,6 +81,8 @@ static int memobj_of(struct snapshot *s, const struct victim *v, const struct pr
                                                                 : MEMOBJ_UNLINKED;
     out->kind = VMA_MEMOBJ;
     const char *name = kind == MEMOBJ_MEMFD ? m->path + 7 : m->path;
+    if (kind == MEMOBJ_UNLINKED && fd >= 0 && spaces_overlay_hides(s->spaces, v->pid, fd))
+        return err_set(e, E_UNSUPPORTED, "mapping at 0x%lx of a file of an overlay that has no name any more (%s)", m->start, m->path);
     return fd < 0 ? mapped_save(s, m, kind, name, &out->memobj, e) : memobj_save(s, fd, kind, name, &out->memobj, e);
 }
 

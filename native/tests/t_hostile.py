@@ -18,7 +18,7 @@ from pathlib import Path
 from pod_lab import NATIVE, Lab, finish, is_alive, last, native, ok, read_state, scratch
 from t_victims import BUILD, Trial
 
-VICTIMS = ("c_tree", "f_files", "f_unix", "c_shared", "n_mounts", "n_pty", "n_ipc", "n_links")
+VICTIMS = ("c_tree", "f_files", "f_unix", "c_shared", "n_mounts", "n_pty", "n_ipc", "n_links", "n_overlay")
 SECONDS = 14
 HEAD, TAIL = 24, 32
 CLEAR = {"BAD_IMAGE", "UNSUPPORTED", "CONFLICT", "DENIED", "NO_INPUT", "NO_SPACE", "OS", "IO", "BUSY", "NO_COMMAND", "INVALID", "USAGE"}

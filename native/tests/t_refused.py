@@ -16,7 +16,10 @@ REFUSED = (
     ("userfaultfd", "kernel object that cannot be captured: [userfaultfd]", "keep(l.syscall(323, 1 | 0o2000000))"),
     ("perf event", "kernel object that cannot be captured: [perf_event]", "a = bytearr(128); a[0] = 1; a[4] = 128; a[40] = 0x60; keep(l.syscall(298, a, 0, -1, -1, 0))"),
     ("Landlock rule set", "kernel object that cannot be captured: [landlock-ruleset]", "a = bytearr(8); a[0] = 4; keep(l.syscall(444, a, 8, 0))"),
-    ("overlay, FUSE, loop devices and other file systems that the job mounts", "it made a namespace of its own (mnt): a file system of type overlay", "keep(l.unshare(0x10020000)); keep(l.mount(b'o', b'/tmp', b'overlay', 0, b'lowerdir=/usr:/etc'))"),
+    ("FUSE, ramfs, loop devices and other file systems that the job mounts", "it made a namespace of its own (mnt): a file system of type ramfs", "keep(l.unshare(0x10020000)); keep(l.mount(b'r', b'/tmp', b'ramfs', 0, None))"),
+    ("overlay of the job whose layers are not at their paths any more", "it made a namespace of its own (mnt): an overlay whose layer is not to be found:", "overlay('/tmp/moved/'); os.rename('/tmp/moved/u', '/tmp/moved/x')"),
+    ("overlay of the job at whose layers' paths something else stands now", "an overlay that shows something else than its layers by their paths, at", "overlay('/tmp/other/'); os.rename('/tmp/other/u', '/tmp/other/x'); os.rename('/tmp/other/n', '/tmp/other/u')"),
+    ("overlay of the job with options that it could not be given again", "an overlay that was mounted with", "overlay('/tmp/meta/', ',userxattr,volatile')"),
     ("process namespace that the job made", "it made a namespace of its own (pid_for_children)", "keep(l.unshare(0x30000000)); os.fork() or signal.pause()"),
     ("IPC namespace that the job made, with POSIX queues", "it made a namespace of its own (ipc): POSIX message queues in it", "keep(l.unshare(0x18000000)); named(); keep(l.mq_open(b'/q', 0o102, 0o600, None)); os.closerange(3, 9)"),
     ("network devices of other kinds in a network namespace that the job made", "it made a namespace of its own (net): the network device d0 of kind ifb", "keep(l.unshare(0x50000000)); device(b'ifb')"),
@@ -57,6 +60,13 @@ def device(kind, option=b''):
         error = -struct.unpack_from('i', s.recv(4096), 16)[0]
     if error:
         raise OSError(error, os.strerror(error))
+def overlay(d, more=',userxattr'):
+    for name in 'luwmn':
+        os.makedirs(d + name)
+    open(d + 'u/file', 'w').close()
+    keep(l.unshare(0x10020000))
+    named()
+    keep(l.mount(b'o', (d + 'm').encode(), b'overlay', 0, ('lowerdir=%sl,upperdir=%su,workdir=%sw%s' % (d, d, d, more)).encode()))
 rows = {rows!r}
 for number, code in enumerate(rows):
     if os.fork() == 0:
