@@ -227,7 +227,7 @@ static inline void fuzz_view(const uint8_t *data, size_t len)
 /* A message of rtnetlink, of the type that the first byte tells: what is kept of it stays as it is when it is looked at again. */
 static inline void fuzz_netattr(const uint8_t *data, size_t len)
 {
-    static const uint16_t types[] = {16 /* RTM_NEWLINK */, 20, 24, 28, 32};
+    static const uint16_t types[] = {16 /* RTM_NEWLINK */, 20, 24, 28, 32, 0xa00 /* NFT_MSG_NEWTABLE */, 0xa03, 0xa12, 0xa09, 0xa0c, 0xa06};
     AUTO_BUF struct buf kept = {0}, again = {0}, compared = {0};
     struct err e = {0};
     struct net_message m = {.type = types[len ? data[0] % ARRAY_LENGTH(types) : 0]};

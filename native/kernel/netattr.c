@@ -6,6 +6,8 @@
 #include <linux/if_bridge.h>
 #include <linux/if_link.h>
 #include <linux/neighbour.h>
+#include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter/nfnetlink.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
@@ -112,6 +114,54 @@ static const struct rule neighbours_items[] = {
 };
 RULES(neighbours);
 
+/* ---- nftables: handles are given anew; what is counted comes back, and is not compared */
+#define OF_TABLES(message) ((NFNL_SUBSYS_NFTABLES << 8) | (message))
+static const struct rule tables_items[] = {
+    {NFTA_TABLE_NAME, KEPT, 2, 256, NULL}, {NFTA_TABLE_FLAGS, KEPT, 4, 4, NULL}, {NFTA_TABLE_USERDATA, KEPT, 0, 256, NULL}, {NFTA_TABLE_USE, LEFT, 0, 0, NULL},
+    {NFTA_TABLE_HANDLE, LEFT, 0, 0, NULL}, {NFTA_TABLE_PAD, LEFT, 0, 0, NULL},
+};
+RULES(tables);
+static const struct rule chains_items[] = {
+    {NFTA_CHAIN_TABLE, KEPT, 2, 256, NULL}, {NFTA_CHAIN_NAME, KEPT, 2, 256, NULL}, {NFTA_CHAIN_HOOK, KEPT, 0, 512, NULL}, {NFTA_CHAIN_POLICY, KEPT, 4, 4, NULL},
+    {NFTA_CHAIN_TYPE, KEPT, 2, 64, NULL}, {NFTA_CHAIN_FLAGS, KEPT, 4, 4, NULL}, {NFTA_CHAIN_USERDATA, KEPT, 0, 256, NULL},
+    {NFTA_CHAIN_COUNTERS, LOOSE, 0, 64, NULL}, {NFTA_CHAIN_USE, LEFT, 0, 0, NULL}, {NFTA_CHAIN_HANDLE, LEFT, 0, 0, NULL}, {NFTA_CHAIN_PAD, LEFT, 0, 0, NULL},
+};
+RULES(chains);
+static const struct rule expression_items[] = {{NFTA_EXPR_NAME, KEPT, 2, 32, NULL}, {NFTA_EXPR_DATA, KEPT, 0, BYTES_MAX, NULL}};
+RULES(expression);
+static const struct rule expressions_items[] = {{NFTA_LIST_ELEM, BELOW, 0, BYTES_MAX, &expression}};
+RULES(expressions);
+static const struct rule filters_items[] = {
+    {NFTA_RULE_TABLE, KEPT, 2, 256, NULL}, {NFTA_RULE_CHAIN, KEPT, 2, 256, NULL}, {NFTA_RULE_EXPRESSIONS, BELOW, 0, BYTES_MAX * 4, &expressions},
+    {NFTA_RULE_USERDATA, KEPT, 0, 256, NULL}, {NFTA_RULE_HANDLE, LEFT, 0, 0, NULL}, {NFTA_RULE_POSITION, LEFT, 0, 0, NULL}, {NFTA_RULE_PAD, LEFT, 0, 0, NULL},
+};
+RULES(filters);
+static const struct rule sets_items[] = {
+    {NFTA_SET_TABLE, KEPT, 2, 256, NULL}, {NFTA_SET_NAME, KEPT, 2, 256, NULL}, {NFTA_SET_FLAGS, KEPT, 4, 4, NULL}, {NFTA_SET_KEY_TYPE, KEPT, 4, 4, NULL},
+    {NFTA_SET_KEY_LEN, KEPT, 4, 4, NULL}, {NFTA_SET_DATA_TYPE, KEPT, 4, 4, NULL}, {NFTA_SET_DATA_LEN, KEPT, 4, 4, NULL}, {NFTA_SET_POLICY, KEPT, 4, 4, NULL},
+    {NFTA_SET_DESC, KEPT, 0, 512, NULL}, {NFTA_SET_TIMEOUT, KEPT, 8, 8, NULL}, {NFTA_SET_GC_INTERVAL, KEPT, 4, 4, NULL}, {NFTA_SET_USERDATA, KEPT, 0, 256, NULL},
+    {NFTA_SET_OBJ_TYPE, KEPT, 4, 4, NULL}, {NFTA_SET_HANDLE, LEFT, 0, 0, NULL}, {NFTA_SET_PAD, LEFT, 0, 0, NULL}, {19 /* NFTA_SET_TYPE */, LEFT, 0, 0, NULL},
+    {20 /* NFTA_SET_COUNT */, LEFT, 0, 0, NULL},
+};
+RULES(sets);
+static const struct rule element_items[] = {
+    {NFTA_SET_ELEM_KEY, KEPT, 0, 256, NULL}, {NFTA_SET_ELEM_KEY_END, KEPT, 0, 256, NULL}, {NFTA_SET_ELEM_DATA, KEPT, 0, 512, NULL}, {NFTA_SET_ELEM_FLAGS, KEPT, 4, 4, NULL},
+    {NFTA_SET_ELEM_TIMEOUT, KEPT, 8, 8, NULL}, {NFTA_SET_ELEM_EXPIRATION, LOOSE, 8, 8, NULL}, {NFTA_SET_ELEM_USERDATA, KEPT, 0, 256, NULL},
+    {NFTA_SET_ELEM_OBJREF, KEPT, 2, 256, NULL}, {NFTA_SET_ELEM_PAD, LEFT, 0, 0, NULL},
+};
+RULES(element);
+static const struct rule elements_items[] = {{NFTA_LIST_ELEM, BELOW, 0, BYTES_MAX, &element}};
+RULES(elements);
+static const struct rule members_items[] = {
+    {NFTA_SET_ELEM_LIST_TABLE, KEPT, 2, 256, NULL}, {NFTA_SET_ELEM_LIST_SET, KEPT, 2, 256, NULL}, {NFTA_SET_ELEM_LIST_ELEMENTS, BELOW, 0, BYTES_MAX * 4, &elements},
+};
+RULES(members);
+static const struct rule objects_items[] = {
+    {NFTA_OBJ_TABLE, KEPT, 2, 256, NULL}, {NFTA_OBJ_NAME, KEPT, 2, 256, NULL}, {NFTA_OBJ_TYPE, KEPT, 4, 4, NULL}, {NFTA_OBJ_DATA, LOOSE, 0, 512, NULL},
+    {NFTA_OBJ_USERDATA, KEPT, 0, 256, NULL}, {NFTA_OBJ_USE, LEFT, 0, 0, NULL}, {NFTA_OBJ_HANDLE, LEFT, 0, 0, NULL}, {NFTA_OBJ_PAD, LEFT, 0, 0, NULL},
+};
+RULES(objects);
+
 static const struct kind {
     uint16_t type;
     size_t header;
@@ -119,6 +169,9 @@ static const struct kind {
 } kinds[] = {
     {RTM_NEWLINK, sizeof(struct ifinfomsg), &links}, {RTM_NEWADDR, sizeof(struct ifaddrmsg), &addresses}, {RTM_NEWROUTE, sizeof(struct rtmsg), &routes},
     {RTM_NEWRULE, sizeof(struct fib_rule_hdr), &policies}, {RTM_NEWNEIGH, sizeof(struct ndmsg), &neighbours},
+    {OF_TABLES(NFT_MSG_NEWTABLE), sizeof(struct nfgenmsg), &tables}, {OF_TABLES(NFT_MSG_NEWCHAIN), sizeof(struct nfgenmsg), &chains},
+    {OF_TABLES(NFT_MSG_NEWOBJ), sizeof(struct nfgenmsg), &objects}, {OF_TABLES(NFT_MSG_NEWSET), sizeof(struct nfgenmsg), &sets},
+    {OF_TABLES(NFT_MSG_NEWSETELEM), sizeof(struct nfgenmsg), &members}, {OF_TABLES(NFT_MSG_NEWRULE), sizeof(struct nfgenmsg), &filters},
 };
 
 static const struct kind *kind_of(uint64_t type)
@@ -207,9 +260,12 @@ static void filter(const struct rules *rules, const uint8_t *at, const uint8_t *
             netlink_nest_end(compared, in_compared);
             continue;
         }
+        if (rules == &expression && a.type == NFTA_EXPR_NAME)
+            snprintf(kind, sizeof kind, "%.*s", (int)(a.len < 16 ? a.len : 16), (const char *)a.data);
+        bool counted = rules == &expression && a.type == NFTA_EXPR_DATA && (!strcmp(kind, "counter") || !strcmp(kind, "quota"));
         if (rule && (rule->fate == KEPT || rule->fate == LOOSE))
             value_put(kept, &a, rules);
-        if (!rule || rule->fate == KEPT || rule->fate == BELOW)
+        if (!rule || (rule->fate == KEPT && !counted) || rule->fate == BELOW)
             value_put(compared, &a, rules);
     }
 }
@@ -230,6 +286,10 @@ static void header_clean(uint16_t type, uint8_t *header)
         memcpy(&address, header, sizeof address);
         address.ifa_flags &= (uint8_t)~ADDRESS_FLAGS_PASSING;
         memcpy(header, &address, sizeof address);
+        break;
+    case OF_TABLES(NFT_MSG_NEWTABLE): case OF_TABLES(NFT_MSG_NEWCHAIN): case OF_TABLES(NFT_MSG_NEWOBJ): case OF_TABLES(NFT_MSG_NEWSET):
+    case OF_TABLES(NFT_MSG_NEWSETELEM): case OF_TABLES(NFT_MSG_NEWRULE):
+        memset(header + 2, 0, 2); /* which generation of rules it was told from */
         break;
     case RTM_NEWROUTE:
         memcpy(&route, header, sizeof route);
@@ -268,6 +328,30 @@ static bool is_text(const struct attribute *a)
     return a->len && a->data[a->len - 1] == 0 && strlen((const char *)a->data) == a->len - 1;
 }
 
+/* Those without a memory of connections. */
+static bool expression_is_kept(const struct attribute *name)
+{
+    static const char *const known[] = {"immediate", "cmp", "payload", "meta", "lookup", "bitwise", "byteorder", "counter", "limit", "log", "reject", "range", "numgen",
+                                        "hash", "fib", "rt", "exthdr", "quota", "objref", "socket"};
+    for (size_t k = 0; k < ARRAY_LENGTH(known); k++)
+        if (name->len == strlen(known[k]) + 1 && memcmp(name->data, known[k], name->len) == 0)
+            return true;
+    return false;
+}
+
+const char *netattr_strange_expression(const struct net_message *m)
+{
+    struct attribute list, item, name;
+    const uint8_t *end = m->body.data + m->body.len;
+    if (m->type != OF_TABLES(NFT_MSG_NEWRULE) || m->body.len < sizeof(struct nfgenmsg) ||
+        !attribute_find(m->body.data + sizeof(struct nfgenmsg), end, NFTA_RULE_EXPRESSIONS, &list))
+        return NULL;
+    for (const uint8_t *at = list.data; attribute_next(&at, list.data + list.len, &item);)
+        if (!attribute_find(item.data, item.data + item.len, NFTA_EXPR_NAME, &name) || !expression_is_kept(&name))
+            return name.len && is_text(&name) ? (const char *)name.data : "?";
+    return NULL;
+}
+
 static int attributes_validate(const struct rules *rules, const uint8_t *at, const uint8_t *end, struct err *e)
 {
     struct attribute a;
@@ -277,6 +361,8 @@ static int attributes_validate(const struct rules *rules, const uint8_t *at, con
             return bad(e, "an attribute that none has", a.type);
         if (a.len < rule->least || a.len > rule->most)
             return bad(e, "an attribute of an impossible length", a.type);
+        if (rules == &expression && a.type == NFTA_EXPR_NAME && !expression_is_kept(&a))
+            return bad(e, "an expression of nftables that none has", a.type);
         bool text = (rules == &links && (a.type == IFLA_IFNAME || a.type == IFLA_IFALIAS)) || (rules == &info && rule->fate == KEPT);
         if (text && a.type != IFLA_IFALIAS && !is_text(&a))
             return bad(e, "a name without an end", a.type);

@@ -20,5 +20,7 @@ size_t netattr_header(uint16_t type);
 /* `body` (header and attributes, as the kernel told) as it is asked for again, and the text by which two of them are compared. E_UNSUPPORTED: it cannot be
  * read. */
 MUST_CHECK int netattr_filter(uint16_t type, const uint8_t *body, size_t len, struct buf *kept, struct buf *compared, struct err *e);
+/* The name of an expression of a rule of nftables that cannot be made anew with all that it remembers; NULL: it has none. */
+const char *netattr_strange_expression(const struct net_message *m);
 /* Only what netattr_filter keeps, well formed, with lengths that are possible; for what an image says. */
 MUST_CHECK int netattr_validate(const struct net_message *m, struct err *e);

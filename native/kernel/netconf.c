@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "netdump.h"
+#include "nettables.h"
 
 #define LO_INDEX 1
 #define READ_TRIES 100
@@ -133,7 +134,7 @@ static void counts_read(struct net_conf *c)
 {
     static const char *const tables[] = {"ip_tables_names", "ip6_tables_names", "arp_tables_names"};
     struct nhmsg nexthop = {0};
-    struct nfgenmsg sets = {.nfgen_family = AF_INET};
+    struct nfgenmsg sets = {.nfgen_family = AF_INET}, all = {.nfgen_family = AF_UNSPEC};
     struct xfrm_usersa_id state = {0};
     struct xfrm_userpolicy_id policy = {0};
     uint8_t ipset_protocol[] = {5, 0, 1 /* IPSET_ATTR_PROTOCOL */, 0, IPSET_PROTOCOL, 0, 0, 0};
@@ -145,7 +146,7 @@ static void counts_read(struct net_conf *c)
     count_note(c, "IPsec states", NETLINK_XFRM, XFRM_MSG_GETSA, &state, sizeof state);
     count_note(c, "IPsec policies", NETLINK_XFRM, XFRM_MSG_GETPOLICY, &policy, sizeof policy);
     count_note(c, "sets of addresses (ipset)", NETLINK_NETFILTER, NFNL_SUBSYS_IPSET << 8 | 7 /* IPSET_CMD_LIST */, ipset.data, ipset.len);
-    count_note(c, "nftables rules", NETLINK_NETFILTER, NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETTABLE, &sets, sizeof sets);
+    count_note(c, "flow tables of nftables", NETLINK_NETFILTER, NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETFLOWTABLE, &all, sizeof all);
     for (size_t k = 0; k < ARRAY_LENGTH(tables); k++)
         names_note(c, tables[k]);
 }
@@ -183,7 +184,7 @@ static int items_read_whole(struct net_conf *out, struct err *e)
 {
     for (int tries = 0; tries < READ_TRIES; tries++) {
         *out = (struct net_conf){0};
-        if (items_read(out, e) == 0)
+        if (items_read(out, e) == 0 && nettables_read(out, e) == 0)
             return 0;
         netconf_free(out);
         if (e->code != E_BUSY)
@@ -262,7 +263,7 @@ static void item_words(const struct net_item *item, const struct net_conf *other
         const char *words;
     } known[] = {{RTM_NEWADDR, "an address"}, {RTM_NEWROUTE, "a route"}, {RTM_NEWRULE, "a routing rule"}, {RTM_NEWNEIGH, "a neighbour"}};
     struct attribute name = {0};
-    snprintf(words, 128, "something");
+    snprintf(words, 128, item->message.protocol == NETLINK_NETFILTER ? "a part of the nftables rules" : "something");
     for (size_t k = 0; k < ARRAY_LENGTH(known); k++)
         if (known[k].type == item->message.type)
             snprintf(words, 128, "%s", known[k].words);

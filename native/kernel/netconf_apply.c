@@ -294,7 +294,9 @@ int netconf_validate(const struct net_message *messages, size_t count, struct er
     if (count > MESSAGES_MAX)
         return err_set(e, E_BAD_IMAGE, "a network namespace of the job: too much in it (%zu)", count);
     for (size_t k = 0; k < count; k++)
-        if (messages[k].protocol != NETLINK_ROUTE || netattr_validate(&messages[k], e) < 0)
-            return messages[k].protocol == NETLINK_ROUTE ? -1 : err_set(e, E_BAD_IMAGE, "a network namespace of the job: a message of protocol %lu", messages[k].protocol);
+        if (messages[k].protocol != (messages[k].type >> 8 ? NETLINK_NETFILTER : NETLINK_ROUTE))
+            return err_set(e, E_BAD_IMAGE, "a network namespace of the job: a message of protocol %lu", messages[k].protocol);
+        else if (netattr_validate(&messages[k], e) < 0)
+            return -1;
     return 0;
 }

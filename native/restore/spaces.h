@@ -21,6 +21,8 @@ void net_leave(const struct restore *r, uint64_t net_space);
 /* The same, and they belong to the pod's user (with all rights of this process). */
 MUST_CHECK int net_enter_maker(const struct restore *r, uint64_t net_space, struct err *e);
 void net_leave_maker(const struct restore *r, uint64_t net_space);
+/* Rules of nftables, when nothing has to be sent any more that they might drop. */
+MUST_CHECK int nets_rules_load(struct restore *r, struct err *e);
 /* Descriptors that a task keeps until it has joined; free(). */
 int *spaces_keep(const struct restore *r, size_t *count);
 /* In a process that is being made, when all else is done that asks for rights in the pod; it has the pod's user and every right in its namespace. */

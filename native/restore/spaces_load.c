@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <linux/netlink.h>
 #include <linux/securebits.h>
 #include <net/if.h>
 #include <sched.h>
@@ -18,7 +19,7 @@
 #include <unistd.h>
 
 #include "../image/tree.h"
-#include "../kernel/netconf.h"
+#include "../kernel/nettables.h"
 #include "files_load.h"
 #include "load.h"
 
@@ -288,6 +289,35 @@ static void leave(uint64_t space, int home_fd, int kind)
     if (space)
         CHECK(setns(home_fd, kind) == 0);
     errno = number;
+}
+
+static int rules_make(struct helper *h, size_t k, struct err *e)
+{
+    const struct other_space *o = &h->r->image->other_spaces[k];
+    if (setns(h->r->user_fds[o->owner - 1], CLONE_NEWUSER) < 0 || setns(h->r->other_fds[k], CLONE_NEWNET) < 0)
+        return err_errno(e, "enter a network namespace of the job");
+    return nettables_apply(o->messages, o->messages_count, e) < 0 ? -1 : fcntl(h->r->other_fds[k], F_DUPFD_CLOEXEC, 0);
+}
+
+static bool has_rules(const struct other_space *o)
+{
+    for (size_t k = 0; k < o->messages_count; k++)
+        if (o->messages[k].protocol == NETLINK_NETFILTER)
+            return true;
+    return false;
+}
+
+int nets_rules_load(struct restore *r, struct err *e)
+{
+    for (size_t k = 0; k < r->image->other_spaces_count; k++) {
+        int held = -1;
+        if (!has_rules(&r->image->other_spaces[k]))
+            continue;
+        if (helper_run(r, rules_make, k, &held, e) < 0)
+            return err_wrap(e, "namespace %zu of the job", k + 1);
+        close(held);
+    }
+    return 0;
 }
 
 int space_enter(const struct restore *r, uint64_t mount_space, struct err *e)

@@ -87,5 +87,5 @@ int udp_load(struct restore *r, struct err *e)
         *e = on_locking;
         return -1;
     }
-    return result;
+    return result < 0 ? -1 : nets_rules_load(r, e);
 }

@@ -11,7 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "../kernel/netconf.h"
+#include "../kernel/nettables.h"
 
 #define TOLD_MAX (64ul << 20)
 
@@ -54,7 +54,7 @@ static int try_out(const struct net_conf *c, const struct other_space *image, in
     char words[128] = "";
     if (setns(owner, CLONE_NEWUSER) < 0 || unshare(CLONE_NEWNET) < 0)
         return err_set(e, E_UNSUPPORTED, "no network namespace can be made to compare it with");
-    if (netconf_apply(image->messages, image->messages_count, e) < 0 || netconf_read(&again, e) < 0)
+    if (netconf_apply(image->messages, image->messages_count, e) < 0 || nettables_apply(image->messages, image->messages_count, e) < 0 || netconf_read(&again, e) < 0)
         return err_set(e, E_UNSUPPORTED, "it cannot be made anew: %s", xstrdup(e->message));
     return netconf_same(c, &again, words) ? 0 : err_set(e, E_UNSUPPORTED, "%s in it that cannot be made anew", words);
 }

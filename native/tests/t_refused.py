@@ -23,6 +23,7 @@ REFUSED = (
     ("process namespace that the job made", "it made a namespace of its own (pid_for_children)", "keep(l.unshare(0x30000000)); os.fork() or signal.pause()"),
     ("IPC namespace that the job made, with POSIX queues", "it made a namespace of its own (ipc): POSIX message queues in it", "keep(l.unshare(0x18000000)); named(); keep(l.mq_open(b'/q', 0o102, 0o600, None)); os.closerange(3, 9)"),
     ("network devices of other kinds in a network namespace that the job made", "it made a namespace of its own (net): the network device d0 of kind ifb", "keep(l.unshare(0x50000000)); device(b'ifb')"),
+    ("nftables rules of connection tracking (ct, nat) in a network namespace that the job made", "it made a namespace of its own (net): nftables rules with the expression ct", "keep(l.unshare(0x50000000)); tracked()"),
     ("options of network devices that no table of the engine knows", "it made a namespace of its own (net): attribute 41 of the network device d0 in it that cannot be made anew", "keep(l.unshare(0x50000000)); device(b'bridge', option=attribute(41, (30000).to_bytes(4, sys.byteorder)))"),
     ("one file system of the job in two of its mount namespaces", "is mounted in another namespace of the job too", "keep(l.unshare(0x10020000)); keep(l.mount(b't', b'/tmp', b'tmpfs', 0, None)); os.fork() and signal.pause(); keep(l.unshare(0x20000))"),
     ("mounts of the job that are peers (shared subtrees)", "takes part in what is mounted elsewhere", "keep(l.unshare(0x10020000)); keep(l.mount(None, b'/', None, 0x104000, None)); keep(l.mount(b'/run', b'/tmp', None, 0x1000, None))"),
@@ -67,6 +68,21 @@ def overlay(d, more=',userxattr'):
     keep(l.unshare(0x10020000))
     named()
     keep(l.mount(b'o', (d + 'm').encode(), b'overlay', 0, ('lowerdir=%sl,upperdir=%su,workdir=%sw%s' % (d, d, d, more)).encode()))
+def tracked():
+    import struct
+    def message(kind, *parts, res=0):
+        body = struct.pack('>BBH', 1 if kind > 255 else 0, 0, res) + b''.join(parts)
+        return struct.pack('IHHII', 16 + len(body), kind, 0x401, 1, 0) + body
+    names, ct = attribute(1, b't' + bytes(1)), attribute(1, b'ct' + bytes(1)) + attribute(2, attribute(1, struct.pack('>I', 1)) + attribute(2, bytes(4)))
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12) as s:
+        s.send(message(16, res=10) + message(0xa00, names) + message(0xa03, names, attribute(3, b'c' + bytes(1))) +
+               message(0xa06, names, attribute(2, b'c' + bytes(1)), attribute(4, attribute(1, ct))) + message(17, res=10))
+        s.setblocking(False)
+        try:
+            error = -struct.unpack_from('i', s.recv(4096), 16)[0]
+        except BlockingIOError:
+            return
+    raise OSError(error, os.strerror(error))
 rows = {rows!r}
 for number, code in enumerate(rows):
     if os.fork() == 0:
