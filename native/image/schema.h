@@ -45,7 +45,7 @@ enum file_kind {
     FILE_REGULAR = 1, FILE_DIRECTORY, FILE_PATH_ONLY, FILE_DEVICE, FILE_PIPE, FILE_FIFO, FILE_UNIX, FILE_TCP, FILE_UDP,
     FILE_NETLINK, FILE_EPOLL, FILE_EVENTFD, FILE_TIMERFD, FILE_SIGNALFD, FILE_INOTIFY, FILE_MEMOBJ, FILE_PTY_MASTER,
     FILE_PTY_SLAVE, FILE_PROC, FILE_PIDFD, FILE_STDOUT, FILE_STDERR /* the log files of `run --stdout/--stderr` */,
-    FILE_MQUEUE
+    FILE_MQUEUE, FILE_RAW /* raw and packet sockets */
 };
 
 /* A mount of the job: a bind mount of something of the pod; one that came along with such a one; of a file system that the job mounted. */

@@ -132,7 +132,7 @@ static void queues_note(struct net_conf *c)
 
 static void counts_read(struct net_conf *c)
 {
-    static const char *const tables[] = {"ip_tables_names", "ip6_tables_names", "arp_tables_names"};
+    static const char *const tables[] = {"ip_tables_names", "ip6_tables_names", "arp_tables_names", "ip_mr_vif", "ip6_mr_vif"};
     struct nhmsg nexthop = {0};
     struct nfgenmsg sets = {.nfgen_family = AF_INET}, all = {.nfgen_family = AF_UNSPEC};
     struct xfrm_usersa_id state = {0};
@@ -160,8 +160,9 @@ static bool link_is_there(const struct net_conf *c, uint32_t index)
     return false;
 }
 
-static int link_check(const struct net_conf *c, const struct net_message *m, struct err *e)
+static int link_check(const struct net_conf *c, const struct net_item *item, struct err *e)
 {
+    const struct net_message *m = &item->message;
     struct attribute name = {0}, info, kind, other;
     if (link_of(m).ifi_index == LO_INDEX)
         return 0;
@@ -174,7 +175,9 @@ static int link_check(const struct net_conf *c, const struct net_message *m, str
         known |= strncmp((const char *)kind.data, kinds[k], kind.len) == 0;
     if (!known)
         return err_set(e, E_UNSUPPORTED, "the network device %s of kind %.16s", words, (const char *)kind.data);
-    if (strncmp((const char *)kind.data, "veth", kind.len) == 0 && (!attribute_of(m, IFLA_LINK, &other) || !link_is_there(c, attribute_u32(&other))))
+    bool far = attribute_find(item->compared.data + NLMSG_ALIGN(sizeof(struct ifinfomsg)), item->compared.data + item->compared.len, IFLA_LINK_NETNSID, &other);
+    bool pair = strncmp((const char *)kind.data, "veth", kind.len) == 0;
+    if (far || (pair && (!attribute_of(m, IFLA_LINK, &other) || !link_is_there(c, attribute_u32(&other)))))
         return err_set(e, E_UNSUPPORTED, "the network device %s, whose other end is in another network namespace", words);
     return 0;
 }
@@ -199,7 +202,7 @@ int netconf_read(struct net_conf *out, struct err *e)
     if (items_read_whole(out, e) < 0)
         return -1;
     for (size_t k = 0; k < out->count; k++)
-        if (out->items[k].message.type == RTM_NEWLINK && link_check(out, &out->items[k].message, e) < 0)
+        if (out->items[k].message.type == RTM_NEWLINK && link_check(out, &out->items[k], e) < 0)
             return -1;
     counts_read(out);
     return 0;

@@ -31,12 +31,17 @@ static int answers_take(const uint8_t *data, size_t len, netdump_fn each, void *
 
 int netdump(int protocol, uint16_t type, const void *header, size_t len, netdump_fn each, void *ctx, int *number, struct err *e)
 {
-    AUTO_BUF struct buf ask = {0};
-    AUTO_FREE uint8_t *answer = xcalloc(1, ANSWER_BYTES);
-    *number = 0;
     AUTO_CLOSE int fd = netlink_open(-1, protocol, e);
     if (fd < 0)
         return *number = errno, -1;
+    return netdump_on(fd, type, header, len, each, ctx, number, e);
+}
+
+int netdump_on(int fd, uint16_t type, const void *header, size_t len, netdump_fn each, void *ctx, int *number, struct err *e)
+{
+    AUTO_BUF struct buf ask = {0};
+    AUTO_FREE uint8_t *answer = xcalloc(1, ANSWER_BYTES);
+    *number = 0;
     netlink_end(&ask, netlink_begin(&ask, type, NLM_F_DUMP, header, len));
     if (send(fd, ask.data, ask.len, 0) < 0)
         return *number = errno, err_errno(e, "netlink send");

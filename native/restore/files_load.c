@@ -206,7 +206,7 @@ int files_load_shared(struct restore *r, struct err *e)
         r->file_fds = numbers_none(r->image->files_count);
     if (!r->memobj_fds)
         r->memobj_fds = numbers_none(r->image->memobjs_count);
-    if (memobjs_load(r, e) < 0 || paths_load(r, e) < 0 || pipes_load(r, e) < 0 || udp_load(r, e) < 0 || tcp_load(r, e) < 0 ||
+    if (memobjs_load(r, e) < 0 || paths_load(r, e) < 0 || pipes_load(r, e) < 0 || udp_load(r, e) < 0 || raw_load(r, e) < 0 || tcp_load(r, e) < 0 ||
         netlink_load(r, e) < 0 || mqueues_load(r, e) < 0 || eventfd_load(r, e) < 0 || timerfd_load(r, e) < 0 || signalfd_load(r, e) < 0 ||
         ptys_load(r, e) < 0)
         return -1;

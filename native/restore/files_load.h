@@ -39,6 +39,8 @@ MUST_CHECK int unix_load(struct restore *r, struct err *e);
 MUST_CHECK int tcp_load(struct restore *r, struct err *e);
 MUST_CHECK int tcp_load_finish(struct restore *r, struct err *e);
 MUST_CHECK int udp_load(struct restore *r, struct err *e);
+MUST_CHECK int raw_load(struct restore *r, struct err *e);
+MUST_CHECK int raw_validate(const struct raw_socket *s, struct err *e);
 MUST_CHECK int netlink_load(struct restore *r, struct err *e);
 MUST_CHECK int mqueues_load(struct restore *r, struct err *e);
 MUST_CHECK int eventfd_load(struct restore *r, struct err *e);

@@ -8,6 +8,7 @@
 #include "../image/tree.h"
 #include "../kernel/mountinfo.h"
 #include "../kernel/netconf.h"
+#include "files_load.h"
 #include "spaces.h"
 
 #define SPACES_MAX 256u
@@ -160,6 +161,9 @@ static int sockets_validate(const struct image *image, struct err *e)
             return -1;
     for (size_t k = 0; k < image->udp_sockets_count; k++)
         if (net_validate(image, image->udp_sockets[k].net_space, image->udp_sockets[k].id, e) < 0)
+            return -1;
+    for (size_t k = 0; k < image->raw_sockets_count; k++)
+        if (raw_validate(&image->raw_sockets[k], e) < 0 || net_validate(image, image->raw_sockets[k].net_space, image->raw_sockets[k].id, e) < 0)
             return -1;
     for (size_t k = 0; k < image->netlink_sockets_count; k++)
         if (net_validate(image, image->netlink_sockets[k].net_space, image->netlink_sockets[k].id, e) < 0)

@@ -49,8 +49,10 @@ static void socket_check(const struct view *v, const struct facts *f, uint64_t i
     const struct diag_inet *d = diag_find_inet(&v->diag, f->st.st_ino);
     if (socket_look(fd, &s, words, &gone) > 0)
         refuse(out, inner, f->number, 0, "%s", words);
-    else if (!spaces_net_of(v->spaces, fd) && socket_is_elsewhere(v->pod->init_pid, fd))
+    else if (s.kind != FILE_RAW && !spaces_net_of(v->spaces, fd) && socket_is_elsewhere(v->pod->init_pid, fd))
         refuse(out, inner, f->number, 0, "a socket of another network namespace");
+    else if (socket_trouble_there(fd, &s, spaces_net_of(v->spaces, fd) != 0))
+        refuse(out, inner, f->number, 0, "%s", socket_trouble_there(fd, &s, spaces_net_of(v->spaces, fd) != 0));
     else if (d && d->has_keys)
         refuse(out, inner, f->number, 0, "a TCP socket that signs its segments (TCP_MD5SIG)");
 }

@@ -83,6 +83,8 @@ static int kind_save(struct saving *v, struct source *src, struct err *e)
         return 0; /* tcps_save */
     case FILE_UDP:
         return udp_save(v, src, e);
+    case FILE_RAW:
+        return raw_save(v, src, e);
     case FILE_NETLINK:
         return netlink_save(v, src, e);
     case FILE_EPOLL:
@@ -115,8 +117,11 @@ static int socket_begin(const struct saving *v, struct source *src, struct err *
                            : source_refuse(v, src, e, "%s", words);
     src->kind = src->socket.kind;
     src->net = spaces_net_of(v->s->spaces, src->fd);
-    if (!src->net && v->s->spaces && v->s->spaces->others_count && socket_is_elsewhere(v->s->pod->init_pid, src->fd))
+    if (src->kind != FILE_RAW && !src->net && v->s->spaces && v->s->spaces->others_count && socket_is_elsewhere(v->s->pod->init_pid, src->fd))
         return source_refuse(v, src, e, "a socket of another network namespace");
+    const char *here = socket_trouble_there(src->fd, &src->socket, src->net != 0);
+    if (here)
+        return source_refuse(v, src, e, "%s", here);
     const char *passing = socket_passing(src->fd, &src->socket);
     return passing ? source_busy(v, src, e, "%s", passing) : 0;
 }

@@ -74,6 +74,7 @@ MUST_CHECK int unix_save(struct saving *v, struct source *src, struct err *e);
 MUST_CHECK int tcps_save(struct saving *v, struct err *e); /* all of them, on all processors */
 MUST_CHECK int tcp_check_orphans(struct saving *v, struct err *e);
 MUST_CHECK int udp_save(struct saving *v, struct source *src, struct err *e);
+MUST_CHECK int raw_save(struct saving *v, struct source *src, struct err *e);
 MUST_CHECK int netlink_save(struct saving *v, struct source *src, struct err *e);
 MUST_CHECK int epoll_save(struct saving *v, struct source *src, struct err *e);
 MUST_CHECK int mqueue_save(struct saving *v, struct source *src, struct err *e);
@@ -92,9 +93,11 @@ MUST_CHECK int groups_read(struct saving *v, struct err *e);
 MUST_CHECK int groups_save(const struct saving *v, const struct source *src, struct sockopt **options, size_t *count, struct err *e);
 
 /* ---- files_sockopt.c: options are kept by (level, name, value); only those of its table are ever set again */
-enum sockopt_family { OPT_UNIX = 1, OPT_TCP = 2, OPT_UDP = 4, OPT_NETLINK = 8, OPT_V4 = 16, OPT_V6 = 32, OPT_UDP4 = 64, OPT_UDP6 = 128 };
+enum sockopt_family { OPT_UNIX = 1, OPT_TCP = 2, OPT_UDP = 4, OPT_NETLINK = 8, OPT_V4 = 16, OPT_V6 = 32, OPT_UDP4 = 64, OPT_UDP6 = 128,
+                      OPT_RAW4 = 512, OPT_RAW6 = 1024, OPT_PACKET = 2048 };
 /* All that holds for a TCP or UDP socket of that family. */
 unsigned sockopts_internet(bool udp, uint64_t family);
+unsigned sockopts_raw(uint64_t family); /* the same of a raw or packet socket */
 void sockopts_save(int fd, unsigned families, struct sockopt **options, size_t *count);
 /* The socket's filter, before its options. */
 MUST_CHECK int sockfilter_save(int fd, struct sockopt **options, size_t *count, struct err *e);

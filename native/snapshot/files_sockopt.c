@@ -6,12 +6,24 @@
 #include <netinet/tcp.h>
 #include <netinet/udp.h>
 #include <linux/filter.h>
+#include <linux/if_packet.h>
 #include <linux/netlink.h>
 #include <string.h>
 #include <sys/socket.h>
 
 #include "files_save.h"
 
+#ifndef SOL_RAW
+#define SOL_RAW 255
+#endif
+#define ICMP_FILTER 1 /* of linux/icmp.h, which does not go with netinet/in.h */
+#define ICMPV6_FILTER 1
+#ifndef IPV6_HDRINCL
+#define IPV6_HDRINCL 36
+#endif
+#ifndef PACKET_IGNORE_OUTGOING
+#define PACKET_IGNORE_OUTGOING 23
+#endif
 #ifndef SO_BUF_LOCK
 #define SO_BUF_LOCK 72
 #endif
@@ -33,7 +45,8 @@
 #endif
 #define OPT_LOADED 256 /* saved elsewhere, under conditions */
 #define OPTION_BYTES_MAX 64
-#define OPT_IP (OPT_TCP | OPT_UDP)
+#define OPT_RAW (OPT_RAW4 | OPT_RAW6)
+#define OPT_IP (OPT_TCP | OPT_UDP | OPT_RAW | OPT_PACKET)
 #define OPT_BOTH (OPT_V4 | OPT_V6) /* a socket of IPv6 has those of IPv4 too, for mapped addresses */
 #define OPT_UDPS (OPT_UDP4 | OPT_UDP6)
 #define OPT_ALL (OPT_UNIX | OPT_IP | OPT_NETLINK)
@@ -147,6 +160,20 @@ static const struct known_option {
     {OPT_V6, IPPROTO_IPV6, IPV6_FREEBIND, 4},
     {OPT_UDP6, IPPROTO_IPV6, IPV6_UNICAST_IF, 4},
     {OPT_UDP6, IPPROTO_IPV6, IPV6_MULTICAST_ALL, 4},
+    {OPT_RAW4, IPPROTO_IP, IP_HDRINCL, 4},
+    {OPT_RAW4, SOL_RAW, ICMP_FILTER, 4},
+    {OPT_RAW6, IPPROTO_ICMPV6, ICMPV6_FILTER, 32},
+    {OPT_RAW6, SOL_RAW, IPV6_CHECKSUM, 4},
+    {OPT_RAW6, IPPROTO_IPV6, IPV6_HDRINCL, 4},
+    {OPT_PACKET, SOL_PACKET, PACKET_AUXDATA, 4},
+    {OPT_PACKET, SOL_PACKET, PACKET_ORIGDEV, 4},
+    {OPT_PACKET, SOL_PACKET, PACKET_VERSION, 4},
+    {OPT_PACKET, SOL_PACKET, PACKET_RESERVE, 4},
+    {OPT_PACKET, SOL_PACKET, PACKET_LOSS, 4},
+    {OPT_PACKET, SOL_PACKET, PACKET_VNET_HDR, 4},
+    {OPT_PACKET, SOL_PACKET, PACKET_TIMESTAMP, 4},
+    {OPT_PACKET, SOL_PACKET, PACKET_QDISC_BYPASS, 4},
+    {OPT_PACKET, SOL_PACKET, PACKET_IGNORE_OUTGOING, 4},
     {OPT_ALL, SOL_SOCKET, SO_LOCK_FILTER, 4}, /* last: afterwards the filter cannot be set */
 };
 
@@ -154,6 +181,13 @@ unsigned sockopts_internet(bool udp, uint64_t family)
 {
     bool v4 = family == AF_INET;
     return (udp ? OPT_UDP | (v4 ? OPT_UDP4 : OPT_UDP6) : OPT_TCP) | (v4 ? OPT_V4 : OPT_V6);
+}
+
+unsigned sockopts_raw(uint64_t family)
+{
+    if (family == AF_PACKET)
+        return OPT_PACKET;
+    return family == AF_INET ? OPT_RAW4 | OPT_UDP4 | OPT_V4 : OPT_RAW6 | OPT_UDP6 | OPT_V6;
 }
 
 /* ---- packet filters (classic BPF): the length is counted in instructions both ways */
@@ -207,6 +241,12 @@ static int membership_load(int fd, const struct sockopt *o, struct err *e)
     if (!everybody && setsockopt(fd, (int)o->level, MCAST_MSFILTER, f, (socklen_t)o->value.len) < 0)
         return err_errno(e, "sources of a multicast group");
     return 0;
+}
+
+/* ---- memberships of packet sockets (packetdiag.h) */
+static bool is_packet_membership(unsigned families, const struct sockopt *o)
+{
+    return families & OPT_PACKET && o->level == SOL_PACKET && o->name == PACKET_ADD_MEMBERSHIP && o->value.len == sizeof(struct packet_mreq);
 }
 
 /* ---- the table */
@@ -270,6 +310,11 @@ int sockopts_load_new(int fd, unsigned families, struct sockopt_defaults *defaul
         if (is_membership(o)) {
             if (membership_load(fd, o, e) < 0)
                 return -1;
+            continue;
+        }
+        if (is_packet_membership(families, o)) {
+            if (setsockopt(fd, SOL_PACKET, PACKET_ADD_MEMBERSHIP, o->value.data, (socklen_t)o->value.len) < 0)
+                return err_errno(e, "membership of a packet socket");
             continue;
         }
         const struct known_option *k = option_known(families, o, &cursor);

@@ -92,7 +92,7 @@ static int membership_save(int fd, const struct joined_group *g, struct sockopt 
     f->gf_group = g->address;
     f->gf_numsrc = SOURCES_MAX;
     if (getsockopt(fd, level, MCAST_MSFILTER, f, &len) < 0)
-        return errno == EADDRNOTAVAIL || errno == ENODEV || errno == EOPNOTSUPP ? 0 : err_errno(e, "multicast groups of a socket");
+        return errno == EADDRNOTAVAIL || errno == ENODEV || errno == EOPNOTSUPP || errno == ENOPROTOOPT ? 0 : err_errno(e, "multicast groups of a socket");
     if (f->gf_numsrc > SOURCES_MAX)
         return err_set(e, E_UNSUPPORTED, "a multicast group with %u sources", f->gf_numsrc);
     struct sockopt *o = list_add((void **)options, count, sizeof *o);

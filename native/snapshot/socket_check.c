@@ -14,6 +14,9 @@
 #include "../image/schema.h"
 #include "../kernel/tcpstate.h"
 
+#ifndef IPV6_TRANSPARENT
+#define IPV6_TRANSPARENT 75
+#endif
 #ifndef IPPROTO_MPTCP
 #define IPPROTO_MPTCP 262
 #endif
@@ -41,6 +44,8 @@ static int kind_find(int fd, struct socket_facts *s, struct err *e)
         s->kind = FILE_TCP;
     else if (internet && type == SOCK_DGRAM && (s->protocol == IPPROTO_UDP || s->protocol == IPPROTO_UDPLITE))
         s->kind = FILE_UDP;
+    else if ((internet && type == SOCK_RAW && s->protocol != IPPROTO_IGMP) || (s->domain == AF_PACKET && (type == SOCK_RAW || type == SOCK_DGRAM)))
+        s->kind = FILE_RAW;
     return 0;
 }
 
@@ -94,6 +99,19 @@ int socket_look(int fd, struct socket_facts *out, char words[256], struct err *e
         why = "a socket with an eBPF filter";
     snprintf(words, 256, "%s", why ? why : "");
     return why != NULL;
+}
+
+/* In its own network the job may let a socket speak for any address. */
+static bool is_transparent(int fd, const struct socket_facts *s)
+{
+    return (s->domain == AF_INET && option_get(fd, IPPROTO_IP, IP_TRANSPARENT)) || (s->domain == AF_INET6 && option_get(fd, IPPROTO_IPV6, IPV6_TRANSPARENT));
+}
+
+const char *socket_trouble_there(int fd, const struct socket_facts *s, bool own)
+{
+    if (s->kind == FILE_RAW && !own)
+        return family_words(s);
+    return own && is_transparent(fd, s) ? "a socket that speaks for any address (IP_TRANSPARENT)" : NULL;
 }
 
 /* ---- what passes */

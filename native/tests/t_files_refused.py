@@ -7,7 +7,11 @@ COVERAGE: fanotify | refused | kernel object that cannot be captured: [fanotify]
 COVERAGE: io_uring (only in pods that allow it) | refused | kernel object that cannot be captured: [io_uring]
 COVERAGE: secret memory (memfd_secret) | refused | secret memory (memfd_secret)
 COVERAGE: vsock | refused | a socket to the virtual machine's host (vsock)
-COVERAGE: packet sockets (got from another namespace) | refused | a packet socket
+COVERAGE: packet sockets of a namespace in which no process of the job is any more | refused | a packet socket
+COVERAGE: packet sockets with rings of their own (PACKET_RX_RING) in a network namespace that the job made | refused | a packet socket with rings of its own
+COVERAGE: packet sockets that share their packets (PACKET_FANOUT) there | refused | a packet socket that shares its packets (PACKET_FANOUT)
+COVERAGE: sockets that speak for any address (IP_TRANSPARENT) there | refused | a socket that speaks for any address (IP_TRANSPARENT)
+COVERAGE: packets that a raw or packet socket has not read yet (waited for) | refused | a raw socket with packets that were not read yet
 COVERAGE: sockets of a network namespace in which no process of the job is any more | refused | a socket of another network namespace
 COVERAGE: directory notifications (F_NOTIFY) | refused | a directory with notifications by signal (F_NOTIFY)
 COVERAGE: leases for writing on files without a name | refused | a lease for writing (F_SETLEASE) on a file without a name
@@ -120,6 +124,22 @@ s = syscall(64, 0, 1, 0o600); syscall(65, s, struct.pack("hhh", 0, 1, 0x1000), 1
 def verify(): assert syscall(66, s, 0, 12, 0) == 1"""),
     Case("multipath", "a connection of Multipath TCP", "l, c, s = joined(262)\ndef verify(): c.sendall(b'x'); assert s.recv(1) == b'x'"),
     Case("ecn", "a TCP connection that negotiated ECN", "await_file('/tmp/go'); l, c, s = joined()\ndef verify(): c.sendall(b'x'); assert s.recv(1) == b'x'", ecn=True),
+    Case("rings", "a packet socket with rings of its own", """
+syscall(272, 0x10000000 | 0x40000000); s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0); s.setsockopt(263, 5, struct.pack("IIII", 4096, 1, 2048, 2))
+def verify(): s.close()""", unseen=True),
+    Case("fanout", "a packet socket that shares its packets (PACKET_FANOUT)", """
+import fcntl
+syscall(272, 0x10000000 | 0x40000000); s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+fcntl.ioctl(s, 0x8914, struct.pack("16sH22x", b"lo", 0x41)); s.bind(("lo", 0x800)); s.setsockopt(263, 18, 7)
+def verify(): s.close()""", unseen=True),
+    Case("any", "a socket that speaks for any address (IP_TRANSPARENT)", """
+syscall(272, 0x10000000 | 0x40000000); s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.setsockopt(0, 19, 1)
+def verify(): s.close()"""),
+    Case("unread", "a raw socket with packets that were not read yet", """
+import fcntl
+syscall(272, 0x10000000 | 0x40000000); s = socket.socket(socket.AF_INET, socket.SOCK_RAW, 253)
+fcntl.ioctl(s, 0x8914, struct.pack("16sH22x", b"lo", 0x41)); s.sendto(b"x", ("127.0.0.1", 0))
+def verify(): assert len(s.recv(99)) == 21""", passing=True),
     Case("gone", "a socket of an address that its network namespace has no more", """
 import fcntl
 syscall(272, 0x10000000 | 0x40000000)

@@ -23,6 +23,7 @@ REFUSED = (
     ("process namespace that the job made", "it made a namespace of its own (pid_for_children)", "keep(l.unshare(0x30000000)); os.fork() or signal.pause()"),
     ("IPC namespace that the job made, with POSIX queues", "it made a namespace of its own (ipc): POSIX message queues in it", "keep(l.unshare(0x18000000)); named(); keep(l.mq_open(b'/q', 0o102, 0o600, None)); os.closerange(3, 9)"),
     ("network devices of other kinds in a network namespace that the job made", "it made a namespace of its own (net): the network device d0 of kind ifb", "keep(l.unshare(0x50000000)); device(b'ifb')"),
+    ("veth pair with its ends in two network namespaces", "whose other end is in another network namespace", "keep(l.unshare(0x50000000)); apart()"),
     ("nftables rules of connection tracking (ct, nat) in a network namespace that the job made", "it made a namespace of its own (net): nftables rules with the expression ct", "keep(l.unshare(0x50000000)); tracked()"),
     ("options of network devices that no table of the engine knows", "it made a namespace of its own (net): attribute 41 of the network device d0 in it that cannot be made anew", "keep(l.unshare(0x50000000)); device(b'bridge', option=attribute(41, (30000).to_bytes(4, sys.byteorder)))"),
     ("one file system of the job in two of its mount namespaces", "is mounted in another namespace of the job too", "keep(l.unshare(0x10020000)); keep(l.mount(b't', b'/tmp', b'tmpfs', 0, None)); os.fork() and signal.pause(); keep(l.unshare(0x20000))"),
@@ -53,9 +54,9 @@ def named():
 def attribute(number, data):
     import struct
     return struct.pack('HH', 4 + len(data), number) + data + bytes(-len(data) % 4)
-def device(kind, option=b''):
+def device(kind, option=b'', more=b''):
     import struct
-    body = bytes(16) + attribute(3, b'd0' + bytes(1)) + attribute(18, attribute(1, kind + bytes(1))) + option
+    body = bytes(16) + attribute(3, b'd0' + bytes(1)) + attribute(18, attribute(1, kind + bytes(1)) + more) + option
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as s:
         s.send(struct.pack('IHHII', 16 + len(body), 16, 0x605, 1, 0) + body)
         error = -struct.unpack_from('i', s.recv(4096), 16)[0]
@@ -68,6 +69,16 @@ def overlay(d, more=',userxattr'):
     keep(l.unshare(0x10020000))
     named()
     keep(l.mount(b'o', (d + 'm').encode(), b'overlay', 0, ('lowerdir=%sl,upperdir=%su,workdir=%sw%s' % (d, d, d, more)).encode()))
+def apart():
+    r, w = os.pipe()
+    child = os.fork()
+    if not child:
+        keep(l.unshare(0x40000000))
+        os.write(w, b'x')
+        signal.pause()
+    os.read(r, 1)
+    os.close(r), os.close(w)
+    device(b'veth', more=attribute(2, attribute(1, bytes(16) + attribute(3, b'p0' + bytes(1)) + attribute(19, child.to_bytes(4, sys.byteorder)))))
 def tracked():
     import struct
     def message(kind, *parts, res=0):

@@ -47,6 +47,7 @@ static void counts_print(const struct image *in)
     } rows[] = {
         {"open files", in->files_count},      {"pipes", in->pipes_count},          {"Unix sockets", in->unix_sockets_count},
         {"TCP sockets", in->tcp_sockets_count}, {"UDP sockets", in->udp_sockets_count}, {"netlink", in->netlink_sockets_count},
+        {"raw sockets", in->raw_sockets_count},
         {"epolls", in->epolls_count},         {"eventfds", in->eventfds_count},    {"timerfds", in->timerfds_count},
         {"signalfds", in->signalfds_count},   {"inotifies", in->inotifies_count},  {"locks", in->locks_count},
         {"terminals", in->ptys_count},        {"shared memory", in->memobjs_count}, {"files of the node", in->hostfiles_count},
