@@ -14,3 +14,8 @@ bool urgent_is(void);
 void urgent_end(void);
 /* For those who only pass the words on by which a job is stopped and runs on; their children are as others. urgent_ease ends it. */
 void urgent_relay(void);
+/* What remains to be done is not urgent: where `room` (urgent_room, asked while the job still ran) the job's processors are its own, and the rest of the work gets
+ * what nobody else uses. To be called once, by a process whose end is near: an ordinary user cannot take it back. */
+void urgent_background(bool room);
+/* Do fewer programs want to run than there are processors? With none to spare the work costs the job the same at any priority, and would only last longer. */
+bool urgent_room(void);

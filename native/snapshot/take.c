@@ -50,6 +50,7 @@ struct take {
     struct buf waits;             /* for the next snapshot (sleep_save.h) */
     uint64_t started_ns, stopped_ns, released_ns;
     bool stopped, frozen, locked; /* what is to be undone */
+    bool room;                    /* there was a processor that nobody used */
     struct memories memories;
     struct tracks tracks;
     struct map_flags map_flags;
@@ -168,6 +169,7 @@ static int prepare(struct take *t, struct err *e)
     if (aside_end(&t->aside, e) < 0)
         return -1;
     regular_look(t);
+    t->room = urgent_room();
     huge_look(&t->map_flags, &t->tracks, &t->huge);
     return copy_first_prepare(&t->s, e);
 }
@@ -415,6 +417,7 @@ static int take(struct take *t, struct err *e)
     if (kill_it)
         t->released_ns = clock_ns(CLOCK_MONOTONIC);
     tracks_sample(&t->tracks);
+    urgent_background(t->room);
     if (write_image(t, &digest, e) < 0)
         return -1;
     if (kill_it && leave_to_end(t, e) < 0)
