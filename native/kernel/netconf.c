@@ -27,7 +27,8 @@ static const char *const kinds[] = {"veth", "bridge"};
 static struct ifinfomsg link_of(const struct net_message *m)
 {
     struct ifinfomsg link = {0};
-    memcpy(&link, m->body.data, m->body.len < sizeof link ? 0 : sizeof link);
+    if (m->body.len >= sizeof link)
+        memcpy(&link, m->body.data, sizeof link);
     return link;
 }
 

@@ -32,7 +32,8 @@ static int ask(const struct applying *a, const struct buf *b, struct err *e)
 static struct ifinfomsg link_of(const struct net_message *m)
 {
     struct ifinfomsg link = {0};
-    memcpy(&link, m->body.data, m->body.len < sizeof link ? 0 : sizeof link);
+    if (m->body.len >= sizeof link)
+        memcpy(&link, m->body.data, sizeof link);
     return link;
 }
 
@@ -217,7 +218,8 @@ static int one_send(const struct applying *a, const struct net_message *m, uint1
     size_t header = netattr_header((uint16_t)m->type), begin = NLMSG_ALIGN(header);
     size_t at = netlink_begin(&b, type, (uint16_t)(flags | NLM_F_ACK), m->body.data, header);
     buf_add(&b, m->body.data + begin, m->body.len - begin);
-    memcpy(&address, m->body.data, header >= sizeof address ? sizeof address : 0);
+    if (header >= sizeof address)
+        memcpy(&address, m->body.data, sizeof address);
     if (type == RTM_NEWADDR && address.ifa_family == AF_INET6) /* the last one counts; it was looked for long ago whether somebody else has it */
         netlink_put_u32(&b, IFA_FLAGS, (attribute_of(m, IFA_FLAGS, &flags_of) ? attribute_u32(&flags_of) : 0) | IFA_F_NODAD);
     netlink_end(&b, at);

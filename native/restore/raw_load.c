@@ -13,7 +13,8 @@
 static int names_set(int fd, const struct raw_socket *s, struct err *e)
 {
     struct sockaddr_ll packet = {0};
-    memcpy(&packet, s->local.data, s->local.len < sizeof packet ? s->local.len : sizeof packet);
+    if (s->local.len)
+        memcpy(&packet, s->local.data, s->local.len < sizeof packet ? s->local.len : sizeof packet);
     bool nowhere = s->family == AF_PACKET && !packet.sll_protocol && !packet.sll_ifindex;
     if (s->local.len && !nowhere && bind(fd, (const void *)s->local.data, (socklen_t)s->local.len) < 0)
         return err_errno(e, "bind a raw socket");

@@ -278,16 +278,15 @@ int spaces_load(struct restore *r, struct err *e)
 /* Numbers of namespaces begin with 1; 0: the pod's own, in which we are. */
 static int enter(uint64_t space, const int *fds, int kind, struct err *e)
 {
-    if (space && setns(fds[space - 1], kind) < 0)
+    if (setns(fds[space - 1], kind) < 0)
         return err_errno(e, "enter a %s namespace of the job", kind == CLONE_NEWNET ? "network" : "mount");
     return 0;
 }
 
-static void leave(uint64_t space, int home_fd, int kind)
+static void leave(int home_fd, int kind)
 {
     int number = errno;
-    if (space)
-        CHECK(setns(home_fd, kind) == 0);
+    CHECK(setns(home_fd, kind) == 0);
     errno = number;
 }
 
@@ -322,22 +321,24 @@ int nets_rules_load(struct restore *r, struct err *e)
 
 int space_enter(const struct restore *r, uint64_t mount_space, struct err *e)
 {
-    return enter(mount_space, r->mount_fds, CLONE_NEWNS, e);
+    return mount_space ? enter(mount_space, r->mount_fds, CLONE_NEWNS, e) : 0;
 }
 
 void space_leave(const struct restore *r, uint64_t mount_space)
 {
-    leave(mount_space, r->home_fd, CLONE_NEWNS);
+    if (mount_space)
+        leave(r->home_fd, CLONE_NEWNS);
 }
 
 int net_enter(const struct restore *r, uint64_t net_space, struct err *e)
 {
-    return enter(net_space, r->other_fds, CLONE_NEWNET, e);
+    return net_space ? enter(net_space, r->other_fds, CLONE_NEWNET, e) : 0;
 }
 
 void net_leave(const struct restore *r, uint64_t net_space)
 {
-    leave(net_space, r->home_net_fd, CLONE_NEWNET);
+    if (net_space)
+        leave(r->home_net_fd, CLONE_NEWNET);
 }
 
 int net_enter_maker(const struct restore *r, uint64_t net_space, struct err *e)
