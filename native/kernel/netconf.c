@@ -24,7 +24,8 @@
 
 static const char *const kinds[] = {"veth", "bridge"};
 
-static struct ifinfomsg link_of(const struct net_message *m)
+/* ---- parts of a message */
+struct ifinfomsg netconf_link(const struct net_message *m)
 {
     struct ifinfomsg link = {0};
     if (m->body.len >= sizeof link)
@@ -32,7 +33,7 @@ static struct ifinfomsg link_of(const struct net_message *m)
     return link;
 }
 
-static bool attribute_of(const struct net_message *m, uint16_t type, struct attribute *out)
+bool netconf_attribute(const struct net_message *m, uint16_t type, struct attribute *out)
 {
     size_t begin = NLMSG_ALIGN(netattr_header((uint16_t)m->type));
     return begin < m->body.len && attribute_find(m->body.data + begin, m->body.data + m->body.len, type, out);
@@ -156,7 +157,7 @@ static void counts_read(struct net_conf *c)
 static bool link_is_there(const struct net_conf *c, uint32_t index)
 {
     for (size_t k = 0; k < c->count; k++)
-        if (c->items[k].message.type == RTM_NEWLINK && link_of(&c->items[k].message).ifi_index == (int)index)
+        if (c->items[k].message.type == RTM_NEWLINK && netconf_link(&c->items[k].message).ifi_index == (int)index)
             return true;
     return false;
 }
@@ -165,11 +166,11 @@ static int link_check(const struct net_conf *c, const struct net_item *item, str
 {
     const struct net_message *m = &item->message;
     struct attribute name = {0}, info, kind, other;
-    if (link_of(m).ifi_index == LO_INDEX)
+    if (netconf_link(m).ifi_index == LO_INDEX)
         return 0;
-    attribute_of(m, IFLA_IFNAME, &name);
+    netconf_attribute(m, IFLA_IFNAME, &name);
     const char *words = name.len ? (const char *)name.data : "?";
-    if (!attribute_of(m, IFLA_LINKINFO, &info) || !attribute_find(info.data, info.data + info.len, IFLA_INFO_KIND, &kind))
+    if (!netconf_attribute(m, IFLA_LINKINFO, &info) || !attribute_find(info.data, info.data + info.len, IFLA_INFO_KIND, &kind))
         return err_set(e, E_UNSUPPORTED, "the network device %s, which nobody can make", words);
     bool known = false;
     for (size_t k = 0; k < ARRAY_LENGTH(kinds); k++)
@@ -178,7 +179,7 @@ static int link_check(const struct net_conf *c, const struct net_item *item, str
         return err_set(e, E_UNSUPPORTED, "the network device %s of kind %.16s", words, (const char *)kind.data);
     bool far = attribute_find(item->compared.data + NLMSG_ALIGN(sizeof(struct ifinfomsg)), item->compared.data + item->compared.len, IFLA_LINK_NETNSID, &other);
     bool pair = strncmp((const char *)kind.data, "veth", kind.len) == 0;
-    if (far || (pair && (!attribute_of(m, IFLA_LINK, &other) || !link_is_there(c, attribute_u32(&other)))))
+    if (far || (pair && (!netconf_attribute(m, IFLA_LINK, &other) || !link_is_there(c, attribute_u32(&other)))))
         return err_set(e, E_UNSUPPORTED, "the network device %s, whose other end is in another network namespace", words);
     return 0;
 }
@@ -250,11 +251,11 @@ static void difference_words(const uint8_t *at, const uint8_t *end, const uint8_
 
 static void link_words(const struct net_item *item, const struct net_conf *other, char *words, size_t room)
 {
-    int index = link_of(&item->message).ifi_index;
+    int index = netconf_link(&item->message).ifi_index;
     size_t begin = NLMSG_ALIGN(sizeof(struct ifinfomsg));
     for (size_t k = 0; k < other->count; k++) {
         const struct net_item *o = &other->items[k];
-        if (o->message.type == RTM_NEWLINK && link_of(&o->message).ifi_index == index)
+        if (o->message.type == RTM_NEWLINK && netconf_link(&o->message).ifi_index == index)
             difference_words(item->compared.data + begin, item->compared.data + item->compared.len, o->compared.data + begin, o->compared.data + o->compared.len, 0,
                              words, room);
     }
@@ -271,7 +272,7 @@ static void item_words(const struct net_item *item, const struct net_conf *other
     for (size_t k = 0; k < ARRAY_LENGTH(known); k++)
         if (known[k].type == item->message.type)
             snprintf(words, 128, "%s", known[k].words);
-    if (item->message.type == RTM_NEWLINK && attribute_of(&item->message, IFLA_IFNAME, &name)) {
+    if (item->message.type == RTM_NEWLINK && netconf_attribute(&item->message, IFLA_IFNAME, &name)) {
         char number[40] = "something";
         link_words(item, other, number, sizeof number);
         snprintf(words, 128, "attribute %s of the network device %.16s", number, (const char *)name.data);

@@ -2,6 +2,8 @@
  * new namespace. Both in the calling process's own network namespace, with whatever rights that process has there. What cannot be asked for again but
  * shows (queueing disciplines, sets, states) is counted: equal counts in a namespace that was made anew mean that nothing of it was set. */
 #pragma once
+#include <linux/rtnetlink.h>
+
 #include "netattr.h"
 
 struct net_item {
@@ -24,3 +26,7 @@ MUST_CHECK int netconf_validate(const struct net_message *messages, size_t count
 MUST_CHECK int netconf_apply(const struct net_message *messages, size_t count, struct err *e);
 /* Wait, not for long, until its addresses can be used: IPv6 hears of a device that is up only a moment later. */
 void netconf_settle(void);
+
+/* ---- parts of a message: the header of a link (zeros where it is too short), and one of its attributes */
+struct ifinfomsg netconf_link(const struct net_message *m);
+bool netconf_attribute(const struct net_message *m, uint16_t type, struct attribute *out);

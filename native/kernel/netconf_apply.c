@@ -29,39 +29,25 @@ static int ask(const struct applying *a, const struct buf *b, struct err *e)
 }
 
 /* ---- parts of a message */
-static struct ifinfomsg link_of(const struct net_message *m)
-{
-    struct ifinfomsg link = {0};
-    if (m->body.len >= sizeof link)
-        memcpy(&link, m->body.data, sizeof link);
-    return link;
-}
-
-static bool attribute_of(const struct net_message *m, uint16_t type, struct attribute *out)
-{
-    size_t begin = NLMSG_ALIGN(netattr_header((uint16_t)m->type));
-    return begin < m->body.len && attribute_find(m->body.data + begin, m->body.data + m->body.len, type, out);
-}
-
 static void attributes_copy(struct buf *b, const struct net_message *m, const uint16_t *types, size_t count)
 {
     struct attribute a;
     for (size_t k = 0; k < count; k++)
-        if (attribute_of(m, types[k], &a))
+        if (netconf_attribute(m, types[k], &a))
             netlink_put(b, types[k], a.data, a.len);
 }
 
 static bool kind_is(const struct net_message *m, const char *wanted)
 {
     struct attribute info, kind;
-    return attribute_of(m, IFLA_LINKINFO, &info) && attribute_find(info.data, info.data + info.len, IFLA_INFO_KIND, &kind) && kind.len == strlen(wanted) + 1 &&
+    return netconf_attribute(m, IFLA_LINKINFO, &info) && attribute_find(info.data, info.data + info.len, IFLA_INFO_KIND, &kind) && kind.len == strlen(wanted) + 1 &&
            memcmp(kind.data, wanted, kind.len) == 0;
 }
 
 static const struct net_message *link_find(const struct applying *a, uint32_t index)
 {
     for (size_t k = 0; k < a->count; k++)
-        if (a->messages[k].type == RTM_NEWLINK && link_of(&a->messages[k]).ifi_index == (int)index)
+        if (a->messages[k].type == RTM_NEWLINK && netconf_link(&a->messages[k]).ifi_index == (int)index)
             return &a->messages[k];
     return NULL;
 }
@@ -72,7 +58,7 @@ static const uint16_t at_rest[] = {IFLA_BROADCAST, IFLA_MTU, IFLA_TXQLEN, IFLA_L
 
 static void peer_put(struct buf *b, const struct net_message *peer)
 {
-    struct ifinfomsg link = {.ifi_index = link_of(peer).ifi_index};
+    struct ifinfomsg link = {.ifi_index = netconf_link(peer).ifi_index};
     size_t data = netlink_nest(b, IFLA_INFO_DATA), nest = netlink_nest(b, VETH_INFO_PEER);
     netlink_pad(b, &link, sizeof link);
     attributes_copy(b, peer, at_birth, ARRAY_LENGTH(at_birth));
@@ -83,10 +69,10 @@ static void peer_put(struct buf *b, const struct net_message *peer)
 /* The second end of a pair comes with the first. */
 static int link_make(const struct applying *a, const struct net_message *m, struct err *e)
 {
-    struct ifinfomsg link = {.ifi_index = link_of(m).ifi_index};
+    struct ifinfomsg link = {.ifi_index = netconf_link(m).ifi_index};
     struct attribute info, data, other = {0};
     AUTO_BUF struct buf b = {0};
-    const struct net_message *peer = kind_is(m, "veth") && attribute_of(m, IFLA_LINK, &other) ? link_find(a, attribute_u32(&other)) : NULL;
+    const struct net_message *peer = kind_is(m, "veth") && netconf_attribute(m, IFLA_LINK, &other) ? link_find(a, attribute_u32(&other)) : NULL;
     if (link.ifi_index == LO_INDEX || (peer && peer < m))
         return 0;
     if (!peer && !kind_is(m, "bridge"))
@@ -97,7 +83,7 @@ static int link_make(const struct applying *a, const struct net_message *m, stru
     netlink_put_str(&b, IFLA_INFO_KIND, peer ? "veth" : "bridge");
     if (peer)
         peer_put(&b, peer);
-    else if (attribute_of(m, IFLA_LINKINFO, &info) && attribute_find(info.data, info.data + info.len, IFLA_INFO_DATA, &data))
+    else if (netconf_attribute(m, IFLA_LINKINFO, &info) && attribute_find(info.data, info.data + info.len, IFLA_INFO_DATA, &data))
         netlink_put(&b, IFLA_INFO_DATA | NLA_F_NESTED, data.data, data.len);
     netlink_nest_end(&b, nest);
     netlink_end(&b, at);
@@ -108,7 +94,7 @@ static void generation_put(struct buf *b, const struct net_message *m, bool want
 {
     struct attribute families, six, mode;
     uint8_t none = 1; /* IN6_ADDR_GEN_MODE_NONE: no address by itself while it is put together */
-    if (!attribute_of(m, IFLA_AF_SPEC, &families) || !attribute_find(families.data, families.data + families.len, AF_INET6, &six) ||
+    if (!netconf_attribute(m, IFLA_AF_SPEC, &families) || !attribute_find(families.data, families.data + families.len, AF_INET6, &six) ||
         !attribute_find(six.data, six.data + six.len, IFLA_INET6_ADDR_GEN_MODE, &mode) || !mode.len)
         return;
     size_t nest = netlink_nest(b, IFLA_AF_SPEC), below = netlink_nest(b, AF_INET6);
@@ -119,7 +105,7 @@ static void generation_put(struct buf *b, const struct net_message *m, bool want
 
 static int link_settle(const struct applying *a, const struct net_message *m, struct err *e)
 {
-    struct ifinfomsg link = {.ifi_index = link_of(m).ifi_index};
+    struct ifinfomsg link = {.ifi_index = netconf_link(m).ifi_index};
     AUTO_BUF struct buf b = {0};
     size_t at = netlink_begin(&b, RTM_NEWLINK, NLM_F_ACK, &link, sizeof link);
     attributes_copy(&b, m, at_rest, ARRAY_LENGTH(at_rest));
@@ -131,17 +117,17 @@ static int link_settle(const struct applying *a, const struct net_message *m, st
 /* Below the bridge that it is a port of. */
 static int link_enslave(const struct applying *a, const struct net_message *m, struct err *e)
 {
-    struct ifinfomsg link = {.ifi_index = link_of(m).ifi_index};
+    struct ifinfomsg link = {.ifi_index = netconf_link(m).ifi_index};
     struct attribute master, info, kind, data;
     AUTO_BUF struct buf b = {0};
-    if (!attribute_of(m, IFLA_MASTER, &master))
+    if (!netconf_attribute(m, IFLA_MASTER, &master))
         return 0;
     size_t at = netlink_begin(&b, RTM_NEWLINK, NLM_F_ACK, &link, sizeof link);
     netlink_put(&b, IFLA_MASTER, master.data, master.len);
     netlink_end(&b, at);
     if (ask(a, &b, e) < 0)
         return -1;
-    if (!attribute_of(m, IFLA_LINKINFO, &info) || !attribute_find(info.data, info.data + info.len, IFLA_INFO_SLAVE_KIND, &kind) ||
+    if (!netconf_attribute(m, IFLA_LINKINFO, &info) || !attribute_find(info.data, info.data + info.len, IFLA_INFO_SLAVE_KIND, &kind) ||
         !attribute_find(info.data, info.data + info.len, IFLA_INFO_SLAVE_DATA, &data))
         return 0;
     b.len = 0;
@@ -156,7 +142,7 @@ static int link_enslave(const struct applying *a, const struct net_message *m, s
 
 static int link_raise(const struct applying *a, const struct net_message *m, struct err *e)
 {
-    struct ifinfomsg link = {.ifi_index = link_of(m).ifi_index, .ifi_flags = link_of(m).ifi_flags & FLAGS_SET, .ifi_change = FLAGS_SET};
+    struct ifinfomsg link = {.ifi_index = netconf_link(m).ifi_index, .ifi_flags = netconf_link(m).ifi_flags & FLAGS_SET, .ifi_change = FLAGS_SET};
     AUTO_BUF struct buf b = {0};
     netlink_end(&b, netlink_begin(&b, RTM_NEWLINK, NLM_F_ACK, &link, sizeof link));
     return ask(a, &b, e);
@@ -164,7 +150,7 @@ static int link_raise(const struct applying *a, const struct net_message *m, str
 
 static int link_finish(const struct applying *a, const struct net_message *m, struct err *e)
 {
-    struct ifinfomsg link = {.ifi_index = link_of(m).ifi_index};
+    struct ifinfomsg link = {.ifi_index = netconf_link(m).ifi_index};
     AUTO_BUF struct buf b = {0};
     size_t at = netlink_begin(&b, RTM_NEWLINK, NLM_F_ACK, &link, sizeof link);
     generation_put(&b, m, true);
@@ -178,7 +164,7 @@ static int links_each(const struct applying *a, int (*step)(const struct applyin
         struct attribute name = {0};
         if (a->messages[k].type != RTM_NEWLINK || step(a, &a->messages[k], e) == 0)
             continue;
-        attribute_of(&a->messages[k], IFLA_IFNAME, &name);
+        netconf_attribute(&a->messages[k], IFLA_IFNAME, &name);
         return err_wrap(e, "network device %.*s", (int)(name.len < 16 ? name.len : 16), name.len ? (const char *)name.data : "");
     }
     return 0;
@@ -221,7 +207,7 @@ static int one_send(const struct applying *a, const struct net_message *m, uint1
     if (header >= sizeof address)
         memcpy(&address, m->body.data, sizeof address);
     if (type == RTM_NEWADDR && address.ifa_family == AF_INET6) /* the last one counts; it was looked for long ago whether somebody else has it */
-        netlink_put_u32(&b, IFA_FLAGS, (attribute_of(m, IFA_FLAGS, &flags_of) ? attribute_u32(&flags_of) : 0) | IFA_F_NODAD);
+        netlink_put_u32(&b, IFA_FLAGS, (netconf_attribute(m, IFA_FLAGS, &flags_of) ? attribute_u32(&flags_of) : 0) | IFA_F_NODAD);
     netlink_end(&b, at);
     return ask(a, &b, e);
 }

@@ -15,11 +15,10 @@
 #include <linux/rtnetlink.h>
 #include <linux/veth.h>
 #include <net/if.h>
-#include <sched.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 
-#include "victim.h"
+#include "spaces.h"
 
 #define DUMP_MAX (1u << 20)
 
@@ -28,26 +27,6 @@ static struct {
     struct nlmsghdr head;
     char body[4096];
 } ask;
-
-static void put(const char *path, const char *text)
-{
-    int fd = open(path, O_WRONLY);
-    MUST(fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text) && close(fd) == 0);
-}
-
-static void become(void)
-{
-    char line[64];
-    uid_t uid = getuid();
-    gid_t gid = getgid();
-    MUST(unshare(CLONE_NEWUSER | CLONE_NEWNET) == 0);
-    put("/proc/self/setgroups", "deny");
-    snprintf(line, sizeof line, "0 %u 1", gid);
-    put("/proc/self/gid_map", line);
-    snprintf(line, sizeof line, "0 %u 1", uid);
-    put("/proc/self/uid_map", line);
-    MUST(open("/proc/sys/net/ipv4/ip_forward", O_WRONLY) < 0 && errno == EROFS); /* else what is written there would have to come back, too */
-}
 
 /* ---- asking */
 static void begin(unsigned short type, unsigned short flags, const void *header, size_t len)
@@ -157,7 +136,7 @@ static void port(const char *name)
     nest_end(info);
 }
 
-static void has(const char *name, int family, const char *value, unsigned char bits)
+static void address_give(const char *name, int family, const char *value, unsigned char bits)
 {
     struct ifaddrmsg a = {.ifa_family = (unsigned char)family, .ifa_prefixlen = bits, .ifa_index = if_nametoindex(name)};
     begin(RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, &a, sizeof a);
@@ -288,10 +267,10 @@ static void make(void)
     ASKED(set("left", IFF_UP, 0, NULL, 0));
     ASKED(set("right", IFF_UP, 0, NULL, 0));
     ASKED(set("br", IFF_UP, 0, NULL, 0));
-    ASKED(has("left", AF_INET, "10.7.0.1", 24));
-    ASKED(has("left", AF_INET, "10.7.0.9", 24));
-    ASKED(has("br", AF_INET, "10.7.1.1", 24));
-    ASKED(has("left", AF_INET6, "fd07::1", 64));
+    ASKED(address_give("left", AF_INET, "10.7.0.1", 24));
+    ASKED(address_give("left", AF_INET, "10.7.0.9", 24));
+    ASKED(address_give("br", AF_INET, "10.7.1.1", 24));
+    ASKED(address_give("left", AF_INET6, "fd07::1", 64));
     ASKED(way(AF_INET, "192.168.0.0", 16, "10.7.0.2", 5));
     ASKED(way(AF_INET, "192.168.0.0", 16, "10.7.1.2", 6));
     ASKED(way(AF_INET6, "fd08::", 16, "fd07::2", 7));
@@ -302,7 +281,8 @@ static void make(void)
 static _Noreturn void boxed(int to, int go)
 {
     char byte;
-    become();
+    become(CLONE_NEWUSER | CLONE_NEWNET, 0, 0);
+    MUST(open("/proc/sys/net/ipv4/ip_forward", O_WRONLY) < 0 && errno == EROFS); /* else what is written there would have to come back, too */
     route_fd = socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE);
     make();
     struct sockaddr_in place = {.sin_family = AF_INET, .sin_port = htons(7000)}, there = {.sin_family = AF_INET, .sin_port = htons(9)};

@@ -7,14 +7,11 @@
 #include <fcntl.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
-#include <net/if.h>
 #include <netinet/tcp.h>
-#include <sched.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 
-#include "victim.h"
+#include "spaces_net.h"
 
 static const struct sockaddr_in place4 = {.sin_family = AF_INET, .sin_port = 0x5d1b /* 7005 */, .sin_addr.s_addr = 0x100007f};
 static const struct sockaddr_in6 place6 = {.sin6_family = AF_INET6, .sin6_port = 0x5e1b, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
@@ -24,28 +21,6 @@ struct talk {
     int listener, client, server;
     size_t sent, back;
 };
-
-static void put(const char *path, const char *text)
-{
-    int fd = open(path, O_WRONLY);
-    MUST(fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text) && close(fd) == 0);
-}
-
-static void become(void)
-{
-    char line[64];
-    uid_t uid = getuid();
-    gid_t gid = getgid();
-    MUST(unshare(CLONE_NEWUSER | CLONE_NEWNET) == 0);
-    put("/proc/self/setgroups", "deny");
-    snprintf(line, sizeof line, "0 %u 1", gid);
-    put("/proc/self/gid_map", line);
-    snprintf(line, sizeof line, "0 %u 1", uid);
-    put("/proc/self/uid_map", line);
-    struct ifreq lo = {.ifr_name = "lo", .ifr_flags = IFF_UP | IFF_RUNNING};
-    int fd = socket(AF_INET, SOCK_DGRAM, 0);
-    MUST(fd >= 0 && ioctl(fd, SIOCSIFFLAGS, &lo) == 0 && close(fd) == 0);
-}
 
 static char pattern(size_t at)
 {
@@ -169,7 +144,7 @@ static int refused(void)
 static _Noreturn void boxed(int told, int go)
 {
     char byte;
-    become();
+    become_networked();
     struct sockaddr_nl links = {.nl_family = AF_NETLINK, .nl_groups = RTMGRP_LINK};
     struct talk four = talk_start(&place4, sizeof place4), six = talk_start(&place6, sizeof place6);
     struct mail mail = mail_start();

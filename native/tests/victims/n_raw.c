@@ -10,44 +10,19 @@
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
 #include <net/ethernet.h>
-#include <net/if.h>
 #include <netinet/icmp6.h>
 #include <netinet/in.h>
 #include <netinet/ip.h>
 #include <netinet/ip_icmp.h>
-#include <sched.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 
-#include "victim.h"
+#include "spaces_net.h"
 
 #define ICMP_FILTER 1
 
 static const struct sockaddr_in loop = {.sin_family = AF_INET, .sin_addr.s_addr = 0x100007f}, other = {.sin_family = AF_INET, .sin_addr.s_addr = 0x200007f};
 static const struct sockaddr_in6 loop6 = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
-
-static void put(const char *path, const char *text)
-{
-    int fd = open(path, O_WRONLY);
-    MUST(fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text) && close(fd) == 0);
-}
-
-static void become(void)
-{
-    char line[64];
-    uid_t uid = getuid();
-    gid_t gid = getgid();
-    MUST(unshare(CLONE_NEWUSER | CLONE_NEWNET) == 0);
-    put("/proc/self/setgroups", "deny");
-    snprintf(line, sizeof line, "0 %u 1", gid);
-    put("/proc/self/gid_map", line);
-    snprintf(line, sizeof line, "0 %u 1", uid);
-    put("/proc/self/uid_map", line);
-    struct ifreq lo = {.ifr_name = "lo", .ifr_flags = IFF_UP | IFF_RUNNING};
-    int fd = socket(AF_INET, SOCK_DGRAM, 0);
-    MUST(fd >= 0 && ioctl(fd, SIOCSIFFLAGS, &lo) == 0 && close(fd) == 0);
-}
 
 static unsigned short sum(const void *data, size_t len)
 {
@@ -164,7 +139,7 @@ static void check(const struct kit *k)
 static _Noreturn void boxed(int to, int go)
 {
     char byte;
-    become();
+    become_networked();
     struct kit k = make();
     check(&k);
     MUST(socket(AF_INET, SOCK_DGRAM, IPPROTO_ICMP) < 0);

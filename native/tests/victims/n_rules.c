@@ -10,41 +10,16 @@
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netlink.h>
-#include <net/if.h>
-#include <sched.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 
-#include "victim.h"
+#include "spaces_net.h"
 
 enum { ROOM = 16384, DROPPED = 7777, PASSED = 7778, IN_SET = 8001 };
 
 static char batch[ROOM];
 static size_t batch_len;
 static int tables_fd;
-
-static void put(const char *path, const char *text)
-{
-    int fd = open(path, O_WRONLY);
-    MUST(fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text) && close(fd) == 0);
-}
-
-static void become(void)
-{
-    char line[64];
-    uid_t uid = getuid();
-    gid_t gid = getgid();
-    MUST(unshare(CLONE_NEWUSER | CLONE_NEWNET) == 0);
-    put("/proc/self/setgroups", "deny");
-    snprintf(line, sizeof line, "0 %u 1", gid);
-    put("/proc/self/gid_map", line);
-    snprintf(line, sizeof line, "0 %u 1", uid);
-    put("/proc/self/uid_map", line);
-    struct ifreq lo = {.ifr_name = "lo", .ifr_flags = IFF_UP | IFF_RUNNING};
-    int fd = socket(AF_INET, SOCK_DGRAM, 0);
-    MUST(fd >= 0 && ioctl(fd, SIOCSIFFLAGS, &lo) == 0 && close(fd) == 0);
-}
 
 /* ---- messages */
 static void bytes(const void *data, size_t len)
@@ -324,7 +299,7 @@ static _Noreturn void boxed(int to, int go)
 {
     static struct seen before, after;
     char data[8] = {0};
-    become();
+    become_networked();
     int dropped = bound(DROPPED), passed = bound(PASSED), in_set = bound(IN_SET + 49);
     struct sockaddr_in place = {.sin_family = AF_INET, .sin_port = htons(DROPPED), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     tables_fd = socket(AF_NETLINK, SOCK_RAW, NETLINK_NETFILTER);

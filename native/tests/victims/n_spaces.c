@@ -6,8 +6,6 @@
  * COVERAGE: network namespace that the job made, with its loopback device alone | captured | */
 #include <errno.h>
 #include <fcntl.h>
-#include <net/if.h>
-#include <sys/ioctl.h>
 #include <sys/ipc.h>
 #include <sys/shm.h>
 #include <sys/socket.h>
@@ -15,7 +13,7 @@
 #include <sys/un.h>
 #include <sys/wait.h>
 
-#include "spaces.h"
+#include "spaces_net.h"
 
 static ino_t space(const char *pid, const char *name)
 {
@@ -23,15 +21,6 @@ static ino_t space(const char *pid, const char *name)
     struct stat st;
     snprintf(path, sizeof path, "/proc/%s/ns/%s", pid, name);
     return stat(path, &st) == 0 ? st.st_ino : 0;
-}
-
-static int lo_is_up(int set)
-{
-    struct ifreq lo = {.ifr_name = "lo", .ifr_flags = IFF_UP | IFF_RUNNING};
-    int fd = socket(AF_INET, SOCK_DGRAM, 0);
-    MUST(fd >= 0 && (!set || ioctl(fd, SIOCSIFFLAGS, &lo) == 0) && ioctl(fd, SIOCGIFFLAGS, &lo) == 0);
-    close(fd);
-    return (lo.ifr_flags & IFF_UP) != 0;
 }
 
 static int name_is(const char *wanted, const char *domain)
