@@ -6,6 +6,9 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import signal
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +34,19 @@ def free() -> int:
 
 
 @contextmanager
+def ending() -> Iterator[None]:
+    """Whoever is ended by SIGTERM (a time limit) gives back first; only the main thread may say so."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
 def huge_pages(count: int, group: int = USERS_GROUP) -> Iterator[None]:
     """Nothing is done for a victim that needs none; an ordinary user finds what root has set aside."""
     if not count or free() >= count:
@@ -38,7 +54,7 @@ def huge_pages(count: int, group: int = USERS_GROUP) -> Iterator[None]:
         return
     if os.geteuid() != 0 or not os.access(POOL, os.W_OK):
         raise NoHugePages(f"needs {count} huge pages of 2 MiB, free: {free()}, and may not set any aside")
-    with LOCK.open("w") as lock:
+    with LOCK.open("w") as lock, ending():
         fcntl.flock(lock, fcntl.LOCK_EX)
         before = (POOL.read_text(), GROUP.read_text())
         try:
